@@ -1,0 +1,1 @@
+"""BI chat with a code interpreter that runs at home."""
