@@ -1,0 +1,292 @@
+"""Files that go in: checked before any sandbox is touched, then written through a descriptor of `/mnt/data`."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import stat
+import threading
+import time
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import cache
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, TypeAlias, cast
+
+from bichat.domain import Limits
+from bichat.errors import LimitError, SandboxUnavailableError, UserInputError
+from bichat.names import MAX_NAME_BYTES, printable
+from bichat.sizes import MIB, format_size
+
+InputSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
+"""A path, the bytes themselves, or a stream of bytes that can seek (read from where it stands)."""
+
+_STAGE = "input"
+_CHUNK_BYTES = MIB
+_SECOND_NS = 1_000_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InputFile:
+    """One file that may go in: its name is sound, it can be read, and it fits."""
+
+    name: str
+    size_bytes: int
+    source: Path | BinaryIO
+    start: int = 0
+    """Where in the stream it begins."""
+    modified_ns: int
+    """Whole seconds, so that the first change by the guest shows even on a kernel whose clock ticks slowly."""
+
+
+def check_inputs(files: Mapping[str, InputSource], limits: Limits) -> tuple[InputFile, ...]:
+    """The files as they can be written, in the order given; not a byte of them is copied yet.
+
+    Raises:
+        UserInputError: a name cannot be one in `/mnt/data`, or a file is missing, unreadable or no regular file.
+        LimitError: they are larger together than `disk_bytes`, or more than `inodes`.
+    """
+    if len(files) > limits.inodes:
+        raise LimitError(
+            f"{len(files):,} input files are above the limit of {limits.inodes:,} (inodes)",
+            stage=_STAGE,
+            remedy="Pack them into an archive, or raise the limit inodes.",
+        )
+    checked: list[InputFile] = []
+    total = 0
+    for name, source in files.items():
+        _check_name(name)
+        checked.append(_checked(name, source))
+        total += checked[-1].size_bytes
+        if total > limits.disk_bytes:
+            raise _too_large(checked[-1], total, limits.disk_bytes)
+    return tuple(checked)
+
+
+def write_input(dirfd: int, file: InputFile, owner: tuple[int, int] | None) -> None:
+    """Create `file` in the folder behind `dirfd`, mode 0644, and copy its bytes in.
+
+    `owner` is the (uid, gid) that the guest has on the host; None when the server is that user itself.  A file of
+    this name from before is replaced.  A failed copy is removed again.
+
+    Raises:
+        UserInputError: the source is gone, unreadable or shorter than when it was checked, or a folder has its name.
+        LimitError: the sandbox's disk is full, or the source has grown since it was checked.
+        SandboxUnavailableError: the server may not act as `owner`, or the folder is gone.
+    """
+    with _source(file) as stream:
+        with _in_words(file, dirfd), acting_as(owner):
+            descriptor = _create(dirfd, file.name)
+        try:
+            _copy(stream, descriptor, file, dirfd)
+        except BaseException:
+            with suppress(OSError), acting_as(owner):
+                os.unlink(file.name, dir_fd=dirfd)
+            raise
+        finally:
+            os.close(descriptor)
+
+
+@contextmanager
+def acting_as(owner: tuple[int, int] | None) -> Generator[None]:
+    """Within it this thread, and no other, makes files as `owner` (uid, gid); None changes nothing.
+
+    Host uid 0 has no name in the user namespace that the guest's tmpfs belongs to, so that a file made by root there
+    fails with EOVERFLOW.
+
+    Raises:
+        SandboxUnavailableError: the kernel did not let us.
+    """
+    if owner is None:
+        yield
+        return
+    uid, gid = owner
+    old_uid, old_gid = _set_fs_ids(uid, gid)
+    try:
+        yield
+    finally:
+        _set_fs_ids(old_uid, old_gid)
+
+
+def _set_fs_ids(uid: int, gid: int) -> tuple[int, int]:
+    """Set both for this thread; gives the ids from before."""
+    libc = _libc()
+    old_gid: int = libc.setfsgid(gid)
+    old_uid: int = libc.setfsuid(uid)
+    # Neither reports a failure: a second call that fails for certain (-1 is no id) tells what holds.
+    if libc.setfsuid(-1) != uid or libc.setfsgid(-1) != gid:
+        libc.setfsuid(old_uid)
+        libc.setfsgid(old_gid)
+        raise SandboxUnavailableError(
+            f"cannot make files as uid {uid}, gid {gid} in thread {threading.current_thread().name}",
+            stage=_STAGE,
+            remedy="As root the server needs CAP_SETUID and CAP_SETGID; or run it as an ordinary user.",
+        )
+    return old_uid, old_gid
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check_name(name: str) -> None:
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise _bad_name(name, "is not valid Unicode") from None
+    if not name:
+        raise _bad_name(name, "is empty")
+    if size > MAX_NAME_BYTES:
+        raise _bad_name(name, f"has {size:,} bytes, {MAX_NAME_BYTES} are allowed")
+    if "/" in name or "\0" in name:
+        raise _bad_name(name, "holds a '/' or a NUL: input files lie side by side in /mnt/data")
+    if name in (".", ".."):
+        raise _bad_name(name, "stands for a folder")
+
+
+def _bad_name(name: str, why: str) -> UserInputError:
+    shown = printable(name if len(name) <= 80 else name[:80] + "…")
+    return UserInputError(
+        f"the input file name '{shown}' {why}", stage=_STAGE, remedy="Give it a plain name such as sales.csv."
+    )
+
+
+def _checked(name: str, source: InputSource) -> InputFile:
+    if isinstance(source, bytes):
+        return InputFile(name=name, size_bytes=len(source), source=BytesIO(source), modified_ns=_this_second())
+    if isinstance(source, str | os.PathLike):
+        with _opened(name, Path(source)) as (_, status):
+            modified = status.st_mtime_ns // _SECOND_NS * _SECOND_NS
+            return InputFile(name=name, size_bytes=status.st_size, source=Path(source), modified_ns=modified)
+    return _checked_stream(name, source)
+
+
+def _checked_stream(name: str, source: BinaryIO) -> InputFile:
+    try:
+        if not isinstance(cast("object", source.read(0)), bytes):
+            raise _bad_source(name, "gives text", "Open it in binary mode, or pass text.encode().")
+        start = source.tell()
+        size = source.seek(0, os.SEEK_END) - start
+        source.seek(start)
+    except AttributeError:
+        kind = type(source).__name__
+        raise _bad_source(name, f"is a {kind}", "Pass a path, bytes, or a file opened in binary mode.") from None
+    except (OSError, ValueError) as exc:
+        raise _bad_source(name, "is a stream that cannot seek", "Pass its bytes: stream.read().") from exc
+    return InputFile(name=name, size_bytes=max(0, size), source=source, start=start, modified_ns=_this_second())
+
+
+def _this_second() -> int:
+    return int(time.time()) * _SECOND_NS
+
+
+def _bad_source(name: str, why: str, remedy: str) -> UserInputError:
+    return UserInputError(f"the input file '{printable(name)}' {why}", stage=_STAGE, remedy=remedy)
+
+
+@contextmanager
+def _opened(name: str, path: Path) -> Generator[tuple[int, os.stat_result]]:
+    """The regular file at `path` and what it is now; a FIFO is not waited for."""
+    shown = printable(str(path))
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            kind = "a folder" if path.is_dir() else "no regular file"
+            raise _bad_source(name, f"cannot be used: {shown} is {kind}", "Pass the path of a file.")
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _bad_source(name, f"is missing: there is no {shown}", "Check the path.") from None
+    except (OSError, ValueError) as exc:
+        why = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+        raise _bad_source(name, f"cannot be read: {shown}: {why}", "Check the path and its permissions.") from exc
+    try:
+        yield descriptor, os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _source(file: InputFile) -> Generator[BinaryIO]:
+    """A stream at the first byte of the file."""
+    if isinstance(file.source, Path):
+        with _opened(file.name, file.source) as (descriptor, _), open(descriptor, "rb", 0, closefd=False) as stream:
+            yield stream
+    else:
+        file.source.seek(file.start)
+        yield file.source
+
+
+def _create(dirfd: int, name: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(name, flags, 0o644, dir_fd=dirfd)
+    except FileExistsError:
+        os.unlink(name, dir_fd=dirfd)
+        return os.open(name, flags, 0o644, dir_fd=dirfd)
+
+
+def _copy(stream: BinaryIO, descriptor: int, file: InputFile, dirfd: int) -> None:
+    size = 0
+    while chunk := _read(stream, file):
+        size += len(chunk)
+        if size > file.size_bytes:
+            raise LimitError(
+                f"the input file '{printable(file.name)}' has grown beyond the {format_size(file.size_bytes)} it had",
+                stage=_STAGE,
+                remedy="Wait until it is written, or pass a copy.",
+            )
+        with _in_words(file, dirfd):
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(descriptor, view) :]
+    if size < file.size_bytes:
+        raise _bad_source(file.name, f"has shrunk: {size:,} of {file.size_bytes:,} bytes came", "Pass a copy.")
+    with _in_words(file, dirfd):
+        os.fchmod(descriptor, 0o644)
+        os.utime(descriptor, ns=(file.modified_ns, file.modified_ns))
+
+
+def _read(stream: BinaryIO, file: InputFile) -> bytes:
+    try:
+        return stream.read(_CHUNK_BYTES)
+    except (OSError, ValueError) as exc:
+        raise _bad_source(file.name, f"cannot be read: {exc}", "Check the disk it lies on.") from exc
+
+
+def _too_large(file: InputFile, total_bytes: int, limit_bytes: int) -> LimitError:
+    name, size, limit = printable(file.name), format_size(file.size_bytes), format_size(limit_bytes)
+    together = f", with those before it {format_size(total_bytes)}" if total_bytes > file.size_bytes else ""
+    return LimitError(
+        f"the input file '{name}' has {size}{together}: above the sandbox's disk of {limit} (disk_bytes)",
+        stage=_STAGE,
+        remedy="Raise the limit disk_bytes, or pass a smaller extract of the data.",
+    )
+
+
+@contextmanager
+def _in_words(file: InputFile, dirfd: int) -> Generator[None]:
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise LimitError(
+                f"the input file '{printable(file.name)}' of {format_size(file.size_bytes)} does not fit:"
+                f" the sandbox's disk of {_disk_size(dirfd)} is full (disk_bytes, inodes)",
+                stage=_STAGE,
+                remedy="Raise the limit disk_bytes, or pass a smaller extract of the data.",
+            ) from exc
+        if exc.errno == errno.EISDIR:
+            raise _bad_source(file.name, "has the name of a folder in /mnt/data", "Choose another name.") from exc
+        raise SandboxUnavailableError(
+            f"cannot write '{printable(file.name)}' into the sandbox: {os.strerror(exc.errno or errno.EIO)}",
+            stage=_STAGE,
+            remedy="Run again: the code has not run.",
+        ) from exc
+
+
+def _disk_size(dirfd: int) -> str:
+    disk = os.fstatvfs(dirfd)
+    return format_size(disk.f_blocks * disk.f_frsize)
