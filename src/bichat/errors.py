@@ -1,0 +1,83 @@
+"""What can go wrong with the platform, as one tree.
+
+    BichatError
+    ├── UserInputError          the caller asked for something that cannot be done
+    │   └── LimitError          ... because it is above a limit or an operator's bound
+    ├── NotFoundError           the thing named does not exist
+    ├── SandboxUnavailableError this host, or this moment, cannot give a sandbox
+    │   └── SandboxLostError    a sandbox that was there has died under us
+    ├── EnvironmentBuildError   a package set could not be built
+    └── StorageError            bytes could not be written or read
+
+User code that fails is *not* here: it is an `ExecutionResult` whose status says so.
+An exception means that the platform could not do its part.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BichatError(Exception):
+    """The platform could not do its part.
+
+    `code` is stable and meant for programs, `stage` says where on the path it happened, `remedy` what the
+    reader can do about it.  `str(error)` is the sentence alone; the command line prints the remedy below it.
+    """
+
+    code: ClassVar[str] = "platform_error"
+
+    def __init__(self, message: str, *, stage: str = "", remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.stage = stage
+        self.remedy = remedy
+
+    def to_dict(self) -> dict[str, str]:
+        """The error as JSON-ready values: code, message, stage, remedy."""
+        return {"code": self.code, "message": self.message, "stage": self.stage, "remedy": self.remedy}
+
+
+class UserInputError(BichatError):
+    """What was asked for is not possible as asked: a bad name, an unreadable file, unusable code."""
+
+    code = "invalid_input"
+
+
+class LimitError(UserInputError):
+    """What was asked for is above a limit, or a limit asked for is above the operator's bound."""
+
+    code = "limit_exceeded"
+
+
+class NotFoundError(BichatError):
+    """What was named does not exist."""
+
+    code = "not_found"
+
+
+class SandboxUnavailableError(BichatError):
+    """No sandbox of the level asked for can be had on this host, or it could not be set up just now.
+
+    The user's code has not run.
+    """
+
+    code = "sandbox_unavailable"
+
+
+class SandboxLostError(SandboxUnavailableError):
+    """The process that sandboxes are forked from died before the code was handed over: trying again is safe."""
+
+    code = "sandbox_lost"
+
+
+class EnvironmentBuildError(BichatError):
+    """A package set could not be built; nothing half-built is left in its place."""
+
+    code = "environment_build_failed"
+
+
+class StorageError(BichatError):
+    """Bytes could not be written or read: disk full, permissions, a folder that is not one."""
+
+    code = "storage_failed"

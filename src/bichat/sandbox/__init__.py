@@ -1,0 +1,1 @@
+"""Run this code, isolated: the sandbox and everything it is made of."""

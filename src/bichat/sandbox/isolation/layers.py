@@ -1,0 +1,33 @@
+"""The layers of isolation by name, so that a test can take one away and see which other one holds."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Layer(StrEnum):
+    """One thing that stands between guest code and the host.  All are on, always; only tests leave one out."""
+
+    #: The launcher is exec'd with constants as its environment, nothing of the server's.
+    EMPTY_ENVIRONMENT = "empty_environment"
+    #: Guest processes hold their own streams and channel, no other descriptor.
+    CLOSED_DESCRIPTORS = "closed_descriptors"
+    #: A root folder of our own, read-only, holding what Python needs; the host's is unmounted.
+    PRIVATE_ROOT = "private_root"
+    PID_NAMESPACE = "pid_namespace"
+    IPC_NAMESPACE = "ipc_namespace"
+    UTS_NAMESPACE = "uts_namespace"
+    NET_NAMESPACE = "net_namespace"
+    #: A user namespace of its own inside the zygote's: one uid, no power over the mounts.
+    NESTED_USER_NAMESPACE = "nested_user_namespace"
+    #: A session of its own (setsid): process groups cross pid namespaces.
+    OWN_PROCESS_GROUP = "own_process_group"
+    NO_CAPABILITIES = "no_capabilities"
+    RESOURCE_LIMITS = "resource_limits"
+    LANDLOCK = "landlock"
+    SECCOMP = "seccomp"
+    #: The supervisor's look at the whole tree's memory every 20 ms.
+    WATCHDOG = "watchdog"
+
+
+ALL_LAYERS = frozenset(Layer)

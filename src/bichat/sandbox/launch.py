@@ -1,0 +1,95 @@
+"""Starting a launcher process, in as little time as that takes: `bichat run` does it before it reads its arguments."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bichat.sandbox import wire
+from bichat.sandbox.environments.environment import Environment
+from bichat.sandbox.environments.variables import PRELOAD_VARIABLES
+from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
+from bichat.sandbox.launcher import LaunchPlan
+
+_BOOT: Final = Path(__file__).with_name("boot.py")
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A launcher that has been told its plan; its zygote answers on `control` when it is ready, or says why not."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    environment: Environment
+    layers: frozenset[Layer]
+
+    def end(self) -> None:
+        """Have the zygote and every sandbox of it killed by the kernel, and wait for the launcher to go."""
+        self.control.close()
+        try:
+            self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def launch(
+    environment: Environment, *, preload: tuple[str, ...], layers: frozenset[Layer] = ALL_LAYERS
+) -> Launched:
+    """Start a launcher for `environment` whose zygote imports `preload`.
+
+    Raises:
+        OSError: the process could not be started.
+    """
+    own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        try:
+            process = subprocess.Popen(  # noqa: S603  # our own file, under the environment's own Python
+                [str(environment.python), "-I", "-B", str(_BOOT), str(theirs.fileno())],
+                env=guest_environment(environment, inherit=Layer.EMPTY_ENVIRONMENT not in layers),
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                **_descriptors(theirs, layers),
+                start_new_session=True,
+            )
+        except BaseException:
+            own.close()
+            raise
+    plan = LaunchPlan(
+        prefixes=tuple(dict.fromkeys((str(environment.path), str(environment.base_prefix)))),
+        preload=preload,
+        layers=tuple(sorted(layers)),
+    )
+    wire.send_control(own, plan.to_message())
+    return Launched(process, own, environment, layers)
+
+
+def _descriptors(control: socket.socket, layers: frozenset[Layer]) -> dict[str, Any]:
+    if Layer.CLOSED_DESCRIPTORS in layers:
+        return {"pass_fds": [control.fileno()]}
+    control.set_inheritable(True)  # noqa: FBT003  # positional in the standard library
+    return {"close_fds": False}
+
+
+def guest_environment(environment: Environment, *, inherit: bool = False) -> dict[str, str]:
+    """The environment variables of zygote and guests: constants, and what the package set needs; none of the server's.
+
+    `inherit` adds the server's own; only tests ask for that, to see that it would leak.
+    """
+    variables = {
+        "PATH": f"{environment.path}/bin:/usr/bin:/bin",
+        "LANG": "C.UTF-8",
+        "HOME": "/tmp",  # noqa: S108  # the guest's own
+        "TMPDIR": "/tmp",  # noqa: S108
+        "USER": "user",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **PRELOAD_VARIABLES,
+        **environment.variables,
+    }
+    return {**os.environ, **variables} if inherit else variables

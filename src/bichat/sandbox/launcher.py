@@ -1,0 +1,146 @@
+"""The launcher: a freshly exec'd process that walls itself in and forks the zygote.
+
+It starts with an empty environment and one socket, knows nothing of the server, and follows one order of calls, in
+which each step needs what the next one gives up:
+
+    root:  mount namespace -> build root -> pivot -> unmount the host's root -> become an unused host uid
+    both:  user, pid, net, ipc, uts (and mount) namespaces -> map that uid to 0 inside
+    user:  build root -> pivot                                 -> fork the zygote, pid 1 -> fresh /proc
+                                                                  -> unmount the host's root
+
+The launcher then only waits, so that the zygote dies with it and it with the zygote.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from bichat.sandbox import wire, zygote
+from bichat.sandbox.isolation import kernel, namespaces, rootfs
+from bichat.sandbox.isolation.layers import Layer
+
+#: Room for what the zygote itself writes (font caches, joblib's probe of /dev/shm); sandboxes get their own.
+_ZYGOTE_SCRATCH_BYTES = 64 << 20
+_ZYGOTE_INODES = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPlan:
+    """What the supervisor asks of a launcher: the first control message on its socket."""
+
+    prefixes: tuple[str, ...]
+    """Folders that hold the environment and its base Python."""
+    preload: tuple[str, ...]
+    """Modules that the zygote imports before its first fork."""
+    layers: tuple[Layer, ...]
+
+    @staticmethod
+    def from_message(message: dict[str, Any]) -> LaunchPlan:
+        """The plan that `to_message` wrote."""
+        return LaunchPlan(
+            prefixes=tuple(message["prefixes"]),
+            preload=tuple(message["preload"]),
+            layers=tuple(Layer(name) for name in message["layers"]),
+        )
+
+    def to_message(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {"prefixes": self.prefixes, "preload": self.preload, "layers": self.layers}
+
+
+def main(control_descriptor: int) -> NoReturn:
+    """Run in the fresh process: wall it in, fork the zygote, die with it."""
+    control = socket.socket(fileno=control_descriptor)
+    control.set_inheritable(False)  # noqa: FBT003  # positional in the standard library
+    received = wire.receive_control(control)
+    if received is None:
+        sys.exit(0)
+    plan = LaunchPlan.from_message(received[0])
+    step = _Step()
+    try:
+        pid = _wall_in(plan, control, step)
+    except OSError as error:
+        wire.send_control(control, {"failed": step.name, "errno": error.errno, "message": str(error)})
+        sys.exit(1)
+    control.close()
+    _die_with(pid)
+
+
+class _Step:
+    """Name of the step under way, for the report of a failure."""
+
+    name = "start"
+
+
+def _wall_in(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
+    os.umask(0o022)
+    if Layer.CLOSED_DESCRIPTORS in plan.layers:
+        kernel.close_all_but({0, 1, 2, control.fileno()})
+    is_root = os.geteuid() == 0
+    inner = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID
+    inner |= kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
+    uid, gid = os.getuid(), os.getgid()
+    if is_root:
+        step.name = "unused uid"
+        uid = gid = namespaces.unused_host_id()
+        step.name = "mount namespace"
+        kernel.unshare(kernel.CLONE_NEWNS)
+        _enter_private_root(plan, step)
+        if Layer.PRIVATE_ROOT in plan.layers:
+            rootfs.leave_old_root()
+        step.name = "give up root"
+        namespaces.become(uid)
+    step.name = "user namespace"
+    kernel.unshare(inner)
+    namespaces.map_identity(0, uid, gid)
+    if not is_root:
+        _enter_private_root(plan, step)
+    step.name = "fork"
+    pid = os.fork()
+    if pid == 0:
+        _become_zygote(plan, control, host_id=uid, leave_old_root=not is_root)
+    return pid
+
+
+def _enter_private_root(plan: LaunchPlan, step: _Step) -> None:
+    step.name = "private mounts"
+    kernel.mount(None, "/", None, kernel.MS_REC | kernel.MS_PRIVATE)
+    step.name = "root folder"
+    if Layer.PRIVATE_ROOT in plan.layers:
+        rootfs.build_root(rootfs.plan_root(plan.prefixes))
+        step.name = "pivot"
+        rootfs.enter_root()
+    else:
+        rootfs.use_host_root()
+
+
+def _become_zygote(plan: LaunchPlan, control: socket.socket, *, host_id: int, leave_old_root: bool) -> NoReturn:
+    step = _Step()
+    try:
+        step.name = "die with launcher"
+        kernel.die_with_parent()
+        step.name = "process view"
+        rootfs.mount_process_view()
+        if leave_old_root and Layer.PRIVATE_ROOT in plan.layers:
+            rootfs.leave_old_root()
+        step.name = "host name"
+        kernel.set_hostname("bichat")
+        step.name = "scratch"
+        rootfs.mount_scratch(_ZYGOTE_SCRATCH_BYTES, _ZYGOTE_INODES, plan.prefixes)
+        zygote.run(control, plan.prefixes, plan.preload, frozenset(plan.layers), host_id)
+    except OSError as error:
+        wire.send_control(control, {"failed": step.name, "errno": error.errno, "message": str(error)})
+    finally:
+        os._exit(1)
+
+
+def _die_with(pid: int) -> NoReturn:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    os.waitpid(pid, 0)
+    os._exit(0)

@@ -1,0 +1,366 @@
+"""The sandbox at its full level: own pid, mount, ipc, uts, net and user namespaces, Landlock, seccomp, rlimits.
+
+This is the supervisor's half.  It believes the kernel, init and its own folder handle; from the guest's channel it
+takes only what concerns the guest's own result.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from bichat.domain import CodeError, IsolationReport, Limits, Status
+from bichat.errors import SandboxLostError, SandboxUnavailableError
+from bichat.events import Stderr, Stdout
+from bichat.sandbox import wire
+from bichat.sandbox.artifacts import Capture, Snapshot, capture, snapshot
+from bichat.sandbox.inputs import InputFile, write_input
+from bichat.sandbox.output import CappedText, StreamDecoder
+from bichat.sandbox.sandbox import Ended
+from bichat.sandbox.watchdog import Watch, Watchdog, anonymous_bytes, host_pid
+from bichat.sizes import format_size
+
+_READ_BYTES: Final = 64 * 1024
+#: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
+_DEATH_S: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handles:
+    """The supervisor's ends of everything that leads into one sandbox.  Descriptors are owned by the sandbox."""
+
+    box: socket.socket
+    """Control messages with init."""
+    channel: socket.socket
+    """Frames with the guest."""
+    output: int
+    errors: int
+    process: int
+    """pidfd of init; readable once the whole tree is dead."""
+    folder: int
+    """The guest's `/mnt/data`."""
+
+
+class NamespaceSandbox:
+    """See the port, `sandbox.Sandbox`.  Made by `supervisor.Supervisor`."""
+
+    def __init__(
+        self,
+        handles: Handles,
+        *,
+        limits: Limits,
+        isolation: IsolationReport,
+        owner: tuple[int, int] | None,
+        spool_folder: Path,
+        watchdog: Watchdog | None,
+        zygote_lives: Callable[[], bool],
+    ) -> None:
+        self._handles = handles
+        self._limits = limits
+        self._isolation = isolation
+        self._owner = owner
+        self._spool_folder = spool_folder
+        self._watchdog = watchdog
+        self._zygote_lives = zygote_lives
+        self._killed: Status | None = None
+        self._dead = False
+        self._closed = False
+        self._exit_code: int | None = None
+        self._before = Snapshot({})
+        self._frames = wire.FrameReader()
+        self._epoll = select.epoll()
+        for descriptor in (handles.box.fileno(), handles.channel.fileno(), handles.output, handles.errors):
+            os.set_blocking(descriptor, False)  # noqa: FBT003  # positional in the standard library
+            self._epoll.register(descriptor, select.EPOLLIN)
+        self._epoll.register(handles.process, select.EPOLLIN)
+        self._watch = self._start_watch()
+
+    @property
+    def isolation(self) -> IsolationReport:
+        """What stands between the code and the host."""
+        return self._isolation
+
+    @property
+    def pid(self) -> int:
+        """Pid of the sandbox's init on the host; -1 once it is gone."""
+        return host_pid(self._handles.process)
+
+    def _start_watch(self) -> Watch | None:
+        if self._watchdog is None:
+            return None
+        pid = self.pid
+        watch = Watch(pid, self._limits.memory_bytes, anonymous_bytes(pid), lambda: self.kill(Status.OUT_OF_MEMORY))
+        self._watchdog.add(watch)
+        return watch
+
+    async def put(self, files: Sequence[InputFile]) -> None:
+        """See `Sandbox.put`."""
+
+        def write() -> None:
+            for file in files:
+                write_input(self._handles.folder, file, self._owner)
+
+        if files:
+            await anyio.to_thread.run_sync(write)
+
+    async def execute(self, code: str, *, name: str, timeout_s: float) -> AsyncIterator[Stdout | Stderr | Ended]:
+        """See `Sandbox.execute`."""
+        self._before = await anyio.to_thread.run_sync(snapshot, self._handles.folder, self._limits)
+        conversation = _Conversation(self._limits)
+        deadline = anyio.current_time() + timeout_s
+        finished = False
+        try:
+            await self._send({"code": code, "name": name})
+            while not conversation.done and not self._dead:
+                for event in self._read(conversation, await self._wait(deadline)):
+                    yield event
+            for event in self._drain(conversation):
+                yield event
+            for event in conversation.last_words():
+                yield event
+            yield self._ended(conversation, timeout_s)
+            finished = True
+        finally:
+            if not finished:
+                self.kill(Status.CANCELLED)
+
+    async def capture(self) -> Capture:
+        """See `Sandbox.capture`."""
+        return await anyio.to_thread.run_sync(
+            capture, self._handles.folder, self._before, self._limits, self._spool_folder
+        )
+
+    def kill(self, reason: Status) -> None:
+        """Have the kernel kill the whole tree now; the first reason given is the one that counts."""
+        if self._killed is None and not self._dead:
+            self._killed = reason
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._handles.process, signal.SIGKILL)
+
+    async def close(self) -> None:
+        """See `Sandbox.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.CancelScope(shield=True):
+            if self._watch is not None and self._watchdog is not None:
+                self._watchdog.remove(self._watch)
+            self.kill(Status.CANCELLED)
+            with anyio.move_on_after(_DEATH_S):
+                await anyio.wait_readable(self._handles.process)
+        self._release()
+
+    def _release(self) -> None:
+        self._epoll.close()
+        self._handles.box.close()
+        self._handles.channel.close()
+        for descriptor in (self._handles.output, self._handles.errors, self._handles.process, self._handles.folder):
+            os.close(descriptor)
+
+    async def _send(self, message: dict[str, Any]) -> None:
+        rest = memoryview(wire.encode_frame(message))
+        while rest:
+            try:
+                rest = rest[self._handles.channel.send(rest) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._handles.channel)
+            except OSError as error:
+                raise SandboxLostError("the sandbox died before the code was handed over", stage="run") from error
+
+    async def _wait(self, deadline: float) -> list[int]:
+        """Descriptors that have something; past `deadline` the tree is killed, and its death is one such thing."""
+        if anyio.current_time() >= deadline and self._killed is None:
+            self.kill(Status.TIMEOUT)
+        until = deadline if self._killed is None else anyio.current_time() + _DEATH_S
+        with anyio.CancelScope(deadline=until) as scope:
+            await anyio.wait_readable(self._epoll.fileno())
+        if scope.cancelled_caught:
+            if self._killed is not None:
+                raise SandboxUnavailableError(
+                    f"the kernel did not end a killed sandbox within {_DEATH_S:.0f} s",
+                    stage="run",
+                    remedy="Look for processes in uninterruptible sleep on this host.",
+                )
+            return []
+        return [descriptor for descriptor, _ in self._epoll.poll(0)]
+
+    def _read(self, conversation: _Conversation, ready: list[int]) -> Iterator[Stdout | Stderr]:
+        handles = self._handles
+        for descriptor in ready:
+            if descriptor in (handles.output, handles.errors):
+                yield from self._read_output(conversation, descriptor, once=True)
+            elif descriptor == handles.channel.fileno():
+                self._read_channel(conversation)
+            elif descriptor == handles.box.fileno():
+                self._read_box()
+            elif descriptor == handles.process:
+                self._dead = True
+
+    def _read_output(self, conversation: _Conversation, descriptor: int, *, once: bool) -> Iterator[Stdout | Stderr]:
+        while conversation.printed_bytes <= self._limits.output_kill_bytes:
+            try:
+                chunk = os.read(descriptor, _READ_BYTES)
+            except BlockingIOError:
+                return
+            if not chunk:
+                self._unregister(descriptor)
+                return
+            event = conversation.printed(chunk, is_error=descriptor == self._handles.errors)
+            if event is not None:
+                yield event
+            if once and conversation.printed_bytes <= self._limits.output_kill_bytes:
+                return
+        self.kill(Status.OUTPUT_LIMIT)
+        self._unregister(descriptor)
+
+    def _read_channel(self, conversation: _Conversation) -> None:
+        channel = self._handles.channel
+        try:
+            chunk = channel.recv(_READ_BYTES)
+            for frame in self._frames.feed(chunk):
+                conversation.heard(frame)
+        except BlockingIOError:
+            return
+        except (OSError, wire.FrameError):
+            chunk = b""
+        if not chunk:
+            self._unregister(channel.fileno())
+
+    def _read_box(self) -> None:
+        try:
+            received = wire.receive_control(self._handles.box)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = None
+        if received is None:
+            self._unregister(self._handles.box.fileno())
+        elif "ended" in received[0]:
+            self._exit_code = received[0]["ended"]
+
+    def _unregister(self, descriptor: int) -> None:
+        with suppress(FileNotFoundError):
+            self._epoll.unregister(descriptor)
+
+    def _drain(self, conversation: _Conversation) -> Iterator[Stdout | Stderr]:
+        """What was printed before the end and has not been read: it is all in the pipes by now."""
+        if self._dead:
+            self._read_box()
+        for descriptor in (self._handles.output, self._handles.errors):
+            yield from self._read_output(conversation, descriptor, once=False)
+
+    def _ended(self, conversation: _Conversation, timeout_s: float) -> Ended:
+        status, error = self._verdict(conversation, timeout_s)
+        return Ended(
+            status=status,
+            stdout=conversation.stdout.captured(),
+            stderr=conversation.stderr.captured(),
+            error=error,
+            alive=not self._dead and self._killed is None,
+        )
+
+    def _verdict(self, conversation: _Conversation, timeout_s: float) -> tuple[Status, CodeError | None]:
+        if self._killed is not None:
+            return self._killed, _killed_error(self._killed, self._limits, timeout_s)
+        if conversation.outcome is not None:
+            return self._reported(conversation.outcome)
+        if self._exit_code is not None:
+            return _exited(self._exit_code)
+        if not self._zygote_lives():
+            lost = "the sandbox's parent process died while the code ran"
+            return Status.SESSION_LOST, CodeError(name="SessionLost", message=lost)
+        killed = "the whole sandbox was killed from outside (the host's out-of-memory killer, or somebody)"
+        return Status.KILLED, CodeError(name="ProcessKilled", message=killed)
+
+    def _reported(self, outcome: dict[str, Any]) -> tuple[Status, CodeError | None]:
+        """What the guest says of itself, with the kernel asked where it can know better."""
+        if outcome.get("status") == "completed":
+            return Status.COMPLETED, None
+        error = CodeError(
+            name=str(outcome.get("name", "Error")),
+            message=str(outcome.get("message", "")),
+            traceback=str(outcome.get("traceback", "")),
+        )
+        if outcome.get("memory") is True:
+            return Status.OUT_OF_MEMORY, error
+        if outcome.get("errno") in (errno.ENOSPC, errno.EDQUOT) or self._disk_is_full():
+            return Status.DISK_FULL, error
+        return Status.ERROR, error
+
+    def _disk_is_full(self) -> bool:
+        state = os.fstatvfs(self._handles.folder)
+        return state.f_bavail == 0 or state.f_ffree == 0
+
+
+class _Conversation:
+    """What has been heard of one execution so far."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.stdout = CappedText(limits.output_bytes)
+        self.stderr = CappedText(limits.output_bytes)
+        self.printed_bytes = 0
+        self.outcome: dict[str, Any] | None = None
+        self._decoders = (StreamDecoder(), StreamDecoder())
+
+    @property
+    def done(self) -> bool:
+        return self.outcome is not None
+
+    def heard(self, frame: dict[str, Any]) -> None:
+        outcome = frame.get("done")
+        if self.outcome is None and isinstance(outcome, dict):
+            self.outcome = outcome  # pyright: ignore[reportUnknownMemberType]  # keys of a JSON object are strings
+
+    def printed(self, chunk: bytes, *, is_error: bool) -> Stdout | Stderr | None:
+        self.printed_bytes += len(chunk)
+        (self.stderr if is_error else self.stdout).feed(chunk)
+        text = self._decoders[is_error].feed(chunk)
+        if not text:
+            return None
+        return Stderr(text) if is_error else Stdout(text)
+
+    def last_words(self) -> Iterator[Stdout | Stderr]:
+        for is_error, decoder in enumerate(self._decoders):
+            text = decoder.finish()
+            if text:
+                yield Stderr(text) if is_error else Stdout(text)
+
+
+def _killed_error(status: Status, limits: Limits, timeout_s: float) -> CodeError:
+    name, message = {
+        Status.TIMEOUT: ("Timeout", f"the code ran longer than {timeout_s:g} s and was killed"),
+        Status.OUT_OF_MEMORY: (
+            "MemoryLimit",
+            f"the code's processes together used more than {format_size(limits.memory_bytes)} of memory and were killed",
+        ),
+        Status.OUTPUT_LIMIT: (
+            "OutputLimit",
+            f"the code printed more than {format_size(limits.output_kill_bytes)} and was killed",
+        ),
+    }.get(status, ("Cancelled", "the code was stopped by the caller"))
+    return CodeError(name=name, message=message)
+
+
+def _exited(code: int) -> tuple[Status, CodeError | None]:
+    """The guest's process ended without saying so: `os._exit`, exec of another program, or a signal."""
+    if code == 0:
+        return Status.COMPLETED, None
+    if code > 0:
+        return Status.ERROR, CodeError(name="ProcessExited", message=f"the code ended its process with exit code {code}")
+    number = -code
+    try:
+        signal_name = f"{signal.Signals(number).name} ({signal.strsignal(number)})"
+    except ValueError:
+        signal_name = f"signal {number}"
+    return Status.KILLED, CodeError(name="ProcessKilled", message=f"the code's process was killed by {signal_name}")

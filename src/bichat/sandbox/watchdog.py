@@ -1,0 +1,171 @@
+"""Memory of whole process trees, looked at every 20 ms: what holds the limit where there is no cgroup.
+
+Per-process limits do not add up: 20 children of 500 MB each pass RLIMIT_DATA.  The look is cheap (resident anonymous
+and shared pages out of `/proc/<pid>/status`, tens of microseconds a process) and only a trigger, for it counts the
+zygote's copy-on-write pages once in every process.  Above the limit `smaps_rollup` tells what the session itself has
+added, and that decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+_INTERVAL_S: Final = 0.02
+#: While the trigger stays above the limit the exact figure is taken at least this often: pages that turn from shared
+#: to private do not move the trigger.
+_CONFIRM_EVERY_S: Final = 0.5
+
+
+@dataclass(eq=False, slots=True)
+class Watch:
+    """One tree under watch."""
+
+    root: int
+    """Pid of the tree's init, as the supervisor sees it."""
+    limit_bytes: int
+    base_bytes: int
+    """Anonymous memory that a fork of the zygote shares with it."""
+    exceeded: Callable[[], None]
+    """Called once, on the watchdog's thread, when the tree is above its limit."""
+    peak_bytes: int = 0
+    """Highest figure seen, an upper bound unless the limit was near."""
+    _confirmed_at: float = field(default=0.0)
+    _confirmed: int = 0
+    _trigger_then: int = 0
+
+    def look(self, now: float) -> bool:
+        """Whether the tree is above its limit."""
+        processes = tuple(_tree(self.root))
+        trigger = sum(_resident(pid) for pid in processes)
+        self.peak_bytes = max(self.peak_bytes, trigger - self.base_bytes * len(processes))
+        if trigger <= self.limit_bytes:
+            return False
+        could_be = self._confirmed + max(0, trigger - self._trigger_then)
+        if self._confirmed_at and could_be <= self.limit_bytes and now - self._confirmed_at < _CONFIRM_EVERY_S:
+            return False
+        self._confirmed = added_bytes(processes, self.base_bytes)
+        self._confirmed_at, self._trigger_then = now, trigger
+        return self._confirmed > self.limit_bytes
+
+
+class Watchdog:
+    """One thread that looks at every tree in its care; it sleeps while there is none."""
+
+    def __init__(self) -> None:
+        self._watches: set[Watch] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def add(self, watch: Watch) -> None:
+        """Look at `watch` from now on."""
+        with self._changed:
+            self._watches.add(watch)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="bichat-watchdog", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def remove(self, watch: Watch) -> None:
+        """Stop looking; unknown ones are ignored."""
+        with self._changed:
+            self._watches.discard(watch)
+
+    def close(self) -> None:
+        """End the thread and wait for it."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._watches)
+                if self._closed:
+                    return
+                watches = tuple(self._watches)
+            now = time.monotonic()
+            for watch in watches:
+                if watch.look(now):
+                    self.remove(watch)
+                    watch.exceeded()
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, timeout=_INTERVAL_S)
+
+
+def _tree(root: int) -> Iterator[int]:
+    """Pids of `root` and all below it; one that ends while we look is left out."""
+    waiting = [root]
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                    waiting += map(int, file.read().split())
+
+
+def _fields(path: str) -> dict[bytes, int]:
+    """The `Name: N kB` lines of a file of /proc, in bytes; empty when the process has gone.
+
+    Raises:
+        PermissionError: the kernel does not show it to us.
+    """
+    found: dict[bytes, int] = {}
+    try:
+        with open(path, "rb") as file:
+            for line in file:
+                name, _, rest = line.partition(b":")
+                words = rest.split()
+                if len(words) == 2 and words[1] == b"kB":
+                    found[name] = int(words[0]) * 1024
+    except (FileNotFoundError, ProcessLookupError):
+        return {}
+    return found
+
+
+def _resident(pid: int) -> int:
+    status = _fields(f"/proc/{pid}/status")
+    return status.get(b"RssAnon", 0) + status.get(b"RssShmem", 0)
+
+
+def anonymous_bytes(pid: int) -> int:
+    """Resident anonymous memory of one process."""
+    return _fields(f"/proc/{pid}/status").get(b"RssAnon", 0)
+
+
+def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
+    """What a session's processes hold beside the pages that they share with the zygote, never more than that.
+
+    Two lower bounds, of which the higher counts: the pages that one process alone has; and every process's
+    proportional share of anonymous and shared memory, less all of the base that could be in it.  A process that
+    hides its figures from an ordinary user (an undumpable one can) is counted with all that it has resident.
+    """
+    private = proportional = hidden = 0
+    for pid in processes:
+        try:
+            rollup = _fields(f"/proc/{pid}/smaps_rollup")
+        except PermissionError:
+            if pid != processes[0]:  # init is ours, and undumpable
+                hidden += _resident(pid)
+            continue
+        private += rollup.get(b"Private_Dirty", 0)
+        proportional += rollup.get(b"Pss_Anon", 0) + rollup.get(b"Pss_Shmem", 0)
+    return max(private, proportional - base_bytes) + hidden
+
+
+def host_pid(process_descriptor: int) -> int:
+    """Pid, in our own pid namespace, of the process that a pidfd refers to; -1 once it is gone."""
+    with open(f"/proc/self/fdinfo/{process_descriptor}", encoding="ascii") as file:
+        for line in file:
+            if line.startswith("Pid:"):
+                return int(line.split()[1])
+    return -1

@@ -1,0 +1,100 @@
+"""Messages between supervisor and sandbox.
+
+Two kinds, by how far the sender is trusted:
+
+- *Control messages*: one JSON object in one packet of a SEQPACKET socket, with descriptors beside it.  Spoken with
+  the launcher, the zygote and a sandbox's init, none of which runs guest code.
+- *Frames*: a four-byte big-endian length, then one JSON object, on a stream socket that guest code can reach.
+  A frame may be forged, cut or endless; the reader bounds it, and nothing that matters is taken from it.
+
+Standard library only: both ends import it.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import socket
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+MAX_CONTROL_BYTES: Final = 64 * 1024
+MAX_DESCRIPTORS: Final = 8
+#: A frame from the guest above this ends the conversation with it.
+MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+_HEADER_BYTES: Final = 4
+
+
+class FrameError(Exception):
+    """The peer sent something that is not a frame; nothing more is read from it."""
+
+
+def send_control(peer: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
+    """Send one control message, passing copies of `descriptors`.
+
+    Raises:
+        OSError: the peer is gone, or (non-blocking) its queue is full.
+    """
+    payload = json.dumps(message).encode()
+    if len(payload) > MAX_CONTROL_BYTES:
+        raise OSError(90, f"control message of {len(payload)} bytes is above {MAX_CONTROL_BYTES}")
+    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
+    peer.sendmsg([payload], rights)
+
+
+def receive_control(peer: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """The next control message and the descriptors beside it (close-on-exec, the caller's to close); None at the end.
+
+    Raises:
+        OSError: from the socket.
+    """
+    space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
+    payload, ancillary, _, _ = peer.recvmsg(MAX_CONTROL_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    descriptors = array.array("i")
+    for level, kind, content in ancillary:
+        if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+            descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    if not payload:
+        return None
+    return json.loads(payload), list(descriptors)
+
+
+def encode_frame(message: dict[str, Any]) -> bytes:
+    """`message` as one frame.  Text with lone surrogates survives as JSON escapes."""
+    payload = json.dumps(message).encode("ascii")
+    return len(payload).to_bytes(_HEADER_BYTES, "big") + payload
+
+
+class FrameReader:
+    """Takes bytes as they come and gives whole frames; never holds more than one frame's worth of them."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
+        """The frames that `chunk` completes.
+
+        Raises:
+            FrameError: a length above `MAX_FRAME_BYTES`, or a payload that is not a JSON object.
+        """
+        self._buffer += chunk
+        while len(self._buffer) >= _HEADER_BYTES:
+            size = int.from_bytes(self._buffer[:_HEADER_BYTES], "big")
+            if size > MAX_FRAME_BYTES:
+                raise FrameError(f"a frame of {size} bytes is above {MAX_FRAME_BYTES}")
+            end = _HEADER_BYTES + size
+            if len(self._buffer) < end:
+                return
+            payload = bytes(self._buffer[_HEADER_BYTES:end])
+            del self._buffer[:end]
+            yield _decoded(payload)
+
+
+def _decoded(payload: bytes) -> dict[str, Any]:
+    try:
+        message = json.loads(payload)
+    except (ValueError, RecursionError) as error:
+        raise FrameError("a frame's payload is not JSON") from error
+    if not isinstance(message, dict):
+        raise FrameError("a frame's payload is not a JSON object")
+    return message  # pyright: ignore[reportUnknownVariableType]  # keys of a JSON object are strings
