@@ -1,1 +1,87 @@
-"""BI chat with a code interpreter that runs at home."""
+"""BI chat with a code interpreter that runs at home: model-written Python, isolated, without root or containers."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bichat.domain import Artifact, CodeError, ExecutionResult, IsolationReport, Limits, RefusedFile, Status, Timings
+    from bichat.errors import (
+        BichatError,
+        EnvironmentBuildError,
+        LimitError,
+        NotFoundError,
+        SandboxLostError,
+        SandboxUnavailableError,
+        StorageError,
+        UserInputError,
+    )
+    from bichat.events import Completed, Event, Stderr, Stdout
+    from bichat.interpreter import CodeInterpreter, run
+
+    __version__: str
+
+__all__ = [
+    "Artifact",
+    "BichatError",
+    "CodeError",
+    "CodeInterpreter",
+    "Completed",
+    "EnvironmentBuildError",
+    "Event",
+    "ExecutionResult",
+    "IsolationReport",
+    "LimitError",
+    "Limits",
+    "NotFoundError",
+    "RefusedFile",
+    "SandboxLostError",
+    "SandboxUnavailableError",
+    "Status",
+    "Stderr",
+    "Stdout",
+    "StorageError",
+    "Timings",
+    "UserInputError",
+    "__version__",
+    "run",
+]
+
+#: Where each name lives.  They are imported on first use: the command line starts a sandbox before it loads the rest.
+_HOMES = {
+    "bichat.domain": ("Artifact", "CodeError", "ExecutionResult", "IsolationReport", "Limits", "RefusedFile", "Status", "Timings"),
+    "bichat.errors": (
+        "BichatError",
+        "EnvironmentBuildError",
+        "LimitError",
+        "NotFoundError",
+        "SandboxLostError",
+        "SandboxUnavailableError",
+        "StorageError",
+        "UserInputError",
+    ),
+    "bichat.events": ("Completed", "Event", "Stderr", "Stdout"),
+    "bichat.interpreter": ("CodeInterpreter", "run"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bichat")
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'bichat' has no attribute {name!r}")
+    if home == "bichat.interpreter" and sys.platform != "linux":
+        from bichat.errors import SandboxUnavailableError
+
+        raise SandboxUnavailableError(
+            f"the sandbox needs the Linux kernel, and this is {sys.platform}",
+            stage="platform",
+            remedy="Run bichat on Linux 5.13 or later: a virtual machine or WSL 2 will do.",
+        )
+    return getattr(importlib.import_module(home), name)

@@ -1,0 +1,28 @@
+"""`bichat` and `python -m bichat`."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line.
+
+    `bichat run` takes a head start: its sandbox comes up while this process still imports what it needs itself.
+    """
+    launched = None
+    if sys.argv[1:2] == ["run"] and sys.platform == "linux":
+        from bichat.cli.head_start import take_head_start
+
+        launched = take_head_start(sys.argv[2:])
+    from bichat.cli.app import app
+
+    try:
+        app(obj=launched)
+    finally:
+        if launched is not None:
+            launched.end()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""What every subcommand prints with: errors, tables, the progress of long steps, and exit codes."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from collections.abc import Generator, Sequence
+from typing import IO, Final
+
+import typer
+
+from bichat.domain import ExecutionResult, Status
+from bichat.errors import BichatError, NotFoundError, UserInputError
+from bichat.names import printable
+
+EXIT_USAGE: Final = 2
+EXIT_PLATFORM: Final = 3
+EXIT_TIMEOUT: Final = 124
+EXIT_LIMIT: Final = 137
+EXIT_INTERRUPTED: Final = 130
+
+_EXIT_BY_STATUS: Final = {
+    Status.COMPLETED: 0,
+    Status.ERROR: 1,
+    Status.DISK_FULL: 1,
+    Status.KILLED: 1,
+    Status.TIMEOUT: EXIT_TIMEOUT,
+    Status.OUT_OF_MEMORY: EXIT_LIMIT,
+    Status.OUTPUT_LIMIT: EXIT_LIMIT,
+    Status.CANCELLED: EXIT_INTERRUPTED,
+    Status.SESSION_LOST: EXIT_PLATFORM,
+}
+
+
+def exit_code(result: ExecutionResult) -> int:
+    """0 the code completed, 1 it failed by itself, 3 the platform failed, 124 timeout, 137 killed at a limit."""
+    return _EXIT_BY_STATUS[result.status]
+
+
+@contextlib.contextmanager
+def errors_in_words(*, as_json: bool = False) -> Generator[None]:
+    """Turn a `BichatError` into its sentence and remedy on stderr (or a JSON document on stdout) and an exit code.
+
+    Exit 2 for what the caller can put right, 3 where the platform failed; Ctrl-C is 130 without a word.
+    """
+    try:
+        yield
+    except BichatError as error:
+        if as_json:
+            sys.stdout.write(json.dumps({"error": error.to_dict()}) + "\n")
+        else:
+            sys.stderr.write(f"bichat: {printable(error.message)}\n")
+            if error.remedy:
+                sys.stderr.write(f"        {printable(error.remedy)}\n")
+        usage = isinstance(error, (UserInputError, NotFoundError))
+        raise typer.Exit(EXIT_USAGE if usage else EXIT_PLATFORM) from None
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+def show(text: str, stream: IO[str]) -> None:
+    """Write guest text as it came to a file or pipe; to a terminal with everything escaped that could steer it."""
+    stream.write(printable(text, keep="\n\t") if stream.isatty() else text.encode("utf-8", "replace").decode())
+    stream.flush()
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, stream: IO[str], title: str = "") -> None:
+    """Print a table; cells are plain text, escaped for a terminal."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(*headers, title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        drawn.add_row(*(Text(printable(cell, keep="\n"), overflow="fold") for cell in row))
+    Console(file=stream, highlight=False, width=None if stream.isatty() else 120).print(drawn)
+
+
+class Progress:
+    """Shows on stderr what a long step is doing: one line that changes on a terminal, else a line per stage."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._width = 0
+
+    def __call__(self, stage: str, detail: str) -> None:
+        """Told by the step under way, on whatever thread it runs."""
+        line = printable(f"{stage}: {detail}" if detail else stage)
+        if sys.stderr.isatty():
+            shown = line[:100]
+            sys.stderr.write(f"\r{shown.ljust(self._width)}")
+            self._width = len(shown)
+        elif stage != self._stage:
+            sys.stderr.write(f"{line}\n")
+        self._stage = stage
+        sys.stderr.flush()
+
+    def done(self) -> None:
+        """Leave the terminal's line."""
+        if self._width:
+            sys.stderr.write("\n")
+            self._width = 0

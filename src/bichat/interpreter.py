@@ -1,0 +1,306 @@
+"""The code interpreter: code and files in, result and files out, each execution in a sandbox of its own."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Final, Self
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from bichat.domain import ExecutionResult, Limits, Timings
+from bichat.errors import LimitError, UserInputError
+from bichat.events import Completed, Event, Stderr, Stdout
+from bichat.sandbox.environments import Environment, EnvironmentStore
+from bichat.sandbox.inputs import InputFile, InputSource, check_inputs
+from bichat.sandbox.launch import Launched
+from bichat.sandbox.namespace_sandbox import NamespaceSandbox
+from bichat.sandbox.sandbox import Ended
+from bichat.sandbox.supervisor import Supervisor
+from bichat.settings.location import make_data_dir
+from bichat.settings.settings import Settings, load_settings
+from bichat.sizes import MIB, format_size, parse_size
+
+#: Longest source text of one execution.
+MAX_CODE_BYTES: Final = 4 * MIB
+
+Progress = Callable[[str, str], None]
+"""Told what a long step is doing: the stage, and a detail of it."""
+
+
+class CodeInterpreter:
+    """Runs Python in isolation.  `async with` bounds its processes: on leaving, every one of them is gone.
+
+    One interpreter serves many executions at a time; each has a fresh sandbox that no other ever uses.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings | None = None,
+        preload: bool = True,
+        progress: Progress | None = None,
+        launched: Launched | None = None,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            settings: where the data directory is, limits and bounds; read from `BICHAT_*` variables by default.
+            preload: import an environment's libraries once, before its first execution, so that each later one
+                finds them imported: some seconds for the first, hundreds of milliseconds less for all others.
+            progress: told what is being done while an environment is built for its first use.
+            launched: a launcher that is already on its way; used when its environment is asked for.
+        """
+        self._settings = settings or load_settings()
+        self._preload = preload
+        self._progress = progress
+        self._launched = launched
+        self._store = EnvironmentStore(self._settings.data_dir)
+        self._supervisors: dict[str, Supervisor] = {}
+        self._opening = anyio.Lock()
+        self._exits = AsyncExitStack()
+        self._tasks: TaskGroup | None = None
+
+    async def __aenter__(self) -> Self:
+        await self._exits.__aenter__()
+        # First on the stack, so last to leave: the zygotes end first, and with them all that is still torn down.
+        self._tasks = await self._exits.enter_async_context(anyio.create_task_group())
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._exits.__aexit__(*exc_info)  # pyright: ignore[reportArgumentType]  # passed on as it came
+        self._tasks = None
+        self._supervisors.clear()
+
+    async def run(
+        self,
+        code: str,
+        *,
+        files: Mapping[str, InputSource] | None = None,
+        timeout_s: float | None = None,
+        memory: str | int | None = None,
+        environment: str | None = None,
+        limits: Limits | None = None,
+        variables: Mapping[str, str] | None = None,
+        name: str = "main.py",
+    ) -> ExecutionResult:
+        """Run `code` in a fresh sandbox and return all that came out of it.
+
+        Args:
+            code: Python source, up to 4 MiB.
+            files: what `/mnt/data`, the working directory, holds at the start, by name: a path, bytes, or a stream.
+            timeout_s: wall-clock seconds, 300 by default; then the code is killed: status `timeout`.
+            memory: a size such as `"1g"`, or bytes.
+            environment: the package set to run with, `data` by default; built now if it never was.
+            limits: all limits at once; `timeout_s` and `memory` go before it.
+            variables: environment variables for the code.
+            name: what tracebacks call the code.
+
+        Raises:
+            UserInputError: unusable code, files or names.
+            LimitError: above a limit, or a limit above the operator's bound.
+            NotFoundError: no environment of that name.
+            SandboxUnavailableError: this host cannot give a sandbox; the code has not run.
+            EnvironmentBuildError: the environment could not be built.
+            StorageError: the files that came out could not be kept.
+        """
+        events = self.stream(
+            code,
+            files=files,
+            timeout_s=timeout_s,
+            memory=memory,
+            environment=environment,
+            limits=limits,
+            variables=variables,
+            name=name,
+        )
+        async for event in events:
+            if isinstance(event, Completed):
+                return event.result
+        raise AssertionError("a stream ends with Completed")
+
+    async def stream(
+        self,
+        code: str,
+        *,
+        files: Mapping[str, InputSource] | None = None,
+        timeout_s: float | None = None,
+        memory: str | int | None = None,
+        environment: str | None = None,
+        limits: Limits | None = None,
+        variables: Mapping[str, str] | None = None,
+        name: str = "main.py",
+    ) -> AsyncIterator[Event]:
+        """As `run`, with `Stdout` and `Stderr` as they are printed; the last event is `Completed`.
+
+        A caller that stops iterating, or is cancelled, ends the code.
+        """
+        started = time.perf_counter()
+        asked = self._limits(limits, timeout_s, memory)
+        _check_code(code)
+        _check_variables(variables or {})
+        inputs = await anyio.to_thread.run_sync(check_inputs, files or {}, asked)
+        supervisor = await self._supervisor(environment or self._settings.environment)
+        sandbox = await supervisor.open(asked, variables=variables)
+        execution = _Execution(sandbox, code, name, inputs, asked.timeout_s, started)
+        try:
+            async for event in execution.events():
+                yield event
+        finally:
+            self._end_behind(sandbox)
+
+    def _end_behind(self, sandbox: NamespaceSandbox) -> None:
+        """Tear down while the caller already has its answer; leaving the interpreter waits for it."""
+        if self._tasks is None:
+            raise RuntimeError("CodeInterpreter is used outside its `async with`")
+        self._tasks.start_soon(sandbox.close)
+
+    def _limits(self, limits: Limits | None, timeout_s: float | None, memory: str | int | None) -> Limits:
+        asked = limits or self._settings.limits
+        if timeout_s is not None:
+            asked = replace(asked, timeout_s=timeout_s)
+        if memory is not None:
+            asked = replace(asked, memory_bytes=parse_size(memory))
+        return asked.within(self._settings.bounds)
+
+    async def _supervisor(self, name: str) -> Supervisor:
+        if self._tasks is None:
+            raise RuntimeError("CodeInterpreter is used outside its `async with`")
+        async with self._opening:
+            supervisor = self._supervisors.get(name)
+            if supervisor is None:
+                supervisor = await self._exits.enter_async_context(await self._new_supervisor(name))
+                self._supervisors[name] = supervisor
+        return supervisor
+
+    async def _new_supervisor(self, name: str) -> Supervisor:
+        make_data_dir(self._settings.data_dir)
+        launched = None
+        if self._launched is not None and self._launched.environment.name == name:
+            launched, self._launched = self._launched, None
+        environment = launched.environment if launched else await anyio.to_thread.run_sync(self._environment, name)
+        spool_folder = self._settings.data_dir / "spool"
+        spool_folder.mkdir(mode=0o700, exist_ok=True)
+        return Supervisor(
+            environment,
+            spool_folder=spool_folder,
+            preload=None if self._preload else (),
+            launched=launched,
+        )
+
+    def _environment(self, name: str) -> Environment:
+        return self._store.find(name) or self._store.build(name, progress=self._progress)
+
+
+class _Execution:
+    """One execution on its way from an open sandbox to its result."""
+
+    def __init__(
+        self,
+        sandbox: NamespaceSandbox,
+        code: str,
+        name: str,
+        inputs: tuple[InputFile, ...],
+        timeout_s: float,
+        started: float,
+    ) -> None:
+        self._sandbox = sandbox
+        self._code = code
+        self._name = name
+        self._inputs = inputs
+        self._timeout_s = timeout_s
+        self._started = started
+
+    async def events(self) -> AsyncIterator[Event]:
+        sandbox_at = time.perf_counter()
+        await self._sandbox.put(self._inputs)
+        input_at = time.perf_counter()
+        ended: Ended | None = None
+        async for event in self._sandbox.execute(self._code, name=self._name, timeout_s=self._timeout_s):
+            match event:
+                case Stdout() | Stderr():
+                    yield event
+                case Ended():
+                    ended = event
+        if ended is None:
+            raise AssertionError("Sandbox.execute ends with Ended")
+        run_at = time.perf_counter()
+        captured = await self._sandbox.capture()
+        now = time.perf_counter()
+        timings = Timings(
+            sandbox_s=sandbox_at - self._started,
+            input_s=input_at - sandbox_at,
+            run_s=run_at - input_at,
+            capture_s=now - run_at,
+            total_s=now - self._started,
+        )
+        result = ExecutionResult(
+            status=ended.status,
+            stdout=ended.stdout.text,
+            stderr=ended.stderr.text,
+            stdout_omitted_bytes=ended.stdout.omitted_bytes,
+            stderr_omitted_bytes=ended.stderr.omitted_bytes,
+            error=ended.error,
+            artifacts=captured.artifacts,
+            refused=captured.refused,
+            isolation=self._sandbox.isolation,
+            timings=timings,
+        )
+        yield Completed(result)
+
+
+def _check_code(code: str) -> None:
+    if not code.strip():
+        raise UserInputError("there is no code to run", stage="input", remedy="Pass Python source.")
+    size = len(code.encode("utf-8", "surrogatepass"))
+    if size > MAX_CODE_BYTES:
+        raise LimitError(
+            f"the code is {format_size(size)} long, above the limit of {format_size(MAX_CODE_BYTES)}",
+            stage="input",
+            remedy="Pass data as a file, and read it in the code.",
+        )
+
+
+def _check_variables(variables: Mapping[str, str]) -> None:
+    for name, value in variables.items():
+        if not name or "=" in name or "\0" in name + value:
+            raise UserInputError(
+                f"{name!r} cannot be an environment variable's name, or its value holds a NUL",
+                stage="input",
+                remedy="Use a name without '=' and a value without NUL bytes.",
+            )
+
+
+def run(
+    code: str,
+    *,
+    files: Mapping[str, InputSource] | None = None,
+    timeout_s: float | None = None,
+    memory: str | int | None = None,
+    environment: str | None = None,
+    limits: Limits | None = None,
+    variables: Mapping[str, str] | None = None,
+    name: str = "main.py",
+    progress: Progress | None = None,
+) -> ExecutionResult:
+    """As `CodeInterpreter.run`, for scripts: one sandbox, nothing preloaded, everything gone on return."""
+
+    async def once() -> ExecutionResult:
+        async with CodeInterpreter(preload=False, progress=progress) as interpreter:
+            return await interpreter.run(
+                code,
+                files=files,
+                timeout_s=timeout_s,
+                memory=memory,
+                environment=environment,
+                limits=limits,
+                variables=variables,
+                name=name,
+            )
+
+    return anyio.run(once)

@@ -1,0 +1,142 @@
+"""What this host can give: found by making a sandbox on it and having its guest try the walls."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import tempfile
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+from bichat.domain import Limits, Status
+from bichat.errors import BichatError
+from bichat.sandbox.environments.environment import Environment
+from bichat.sandbox.isolation import landlock
+from bichat.sandbox.sandbox import Ended
+from bichat.sandbox.supervisor import Supervisor
+from bichat.sizes import MIB
+
+_SELF_CHECK: Final = Path(__file__).parent / "guest" / "self_check.py"
+#: What each answer of the self-check is about, in the order shown.
+_MEANING: Final = {
+    "private_root": "a root folder of its own",
+    "read_only_root": "that root is read-only",
+    "process_namespace": "no other process in sight",
+    "network": "no network interface but its own loopback",
+    "sockets": "no network socket",
+    "user": "a user of its own",
+    "capabilities": "no capability",
+    "no_new_privileges": "no new privileges",
+    "landlock": "Landlock",
+    "seccomp": "system call filter",
+    "namespaces_inside": "no namespaces made inside",
+    "environment": "empty environment",
+    "descriptors": "no descriptor but its streams and channel",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Check:
+    """One layer, tried."""
+
+    name: str
+    """Stable, for programs."""
+    meaning: str
+    on: bool
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """What this host gives."""
+
+    kernel: str
+    architecture: str
+    python: str
+    uid: int
+    landlock_abi: int
+    level: str | None
+    """`namespaces`; None when no sandbox can be had."""
+    lacks: tuple[str, ...]
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether code can be run here with every layer on."""
+        return self.level is not None and all(check.on for check in self.checks)
+
+
+async def diagnose() -> Diagnosis:
+    """Make one sandbox with nothing but the base Python in it, and ask its guest."""
+    level, lacks, checks = None, (), ()
+    try:
+        with tempfile.TemporaryDirectory(prefix="bichat-doctor-") as folder:
+            os.chmod(folder, 0o755)  # noqa: S103  # as root, the guest is another user; there is nothing in it
+            level, lacks, checks = await _try_walls(Path(folder))
+    except BichatError as error:
+        checks = (Check(name="sandbox", meaning="a sandbox", on=False, detail=error.message, remedy=error.remedy),)
+    return Diagnosis(
+        kernel=platform.release(),
+        architecture=platform.machine(),
+        python=f"{platform.python_version()} ({sys.executable})",
+        uid=os.geteuid(),
+        landlock_abi=landlock.abi_version(),
+        level=level,
+        lacks=lacks,
+        checks=checks,
+    )
+
+
+async def _try_walls(folder: Path) -> tuple[str | None, tuple[str, ...], tuple[Check, ...]]:
+    environment = bare_environment(folder)
+    limits = Limits(timeout_s=30.0, memory_bytes=256 * MIB, disk_bytes=16 * MIB)
+    async with Supervisor(environment, spool_folder=folder) as supervisor:
+        sandbox = await supervisor.open(limits)
+        try:
+            code = _SELF_CHECK.read_text(encoding="utf-8")
+            async for event in sandbox.execute(code, name="self_check.py", timeout_s=limits.timeout_s):
+                if isinstance(event, Ended):
+                    return _judged(event, sandbox.isolation.level, sandbox.isolation.lacks)
+        finally:
+            await sandbox.close()
+    raise AssertionError("Sandbox.execute ends with Ended")
+
+
+def _judged(ended: Ended, level: str, lacks: tuple[str, ...]) -> tuple[str | None, tuple[str, ...], tuple[Check, ...]]:
+    if ended.status is not Status.COMPLETED:
+        detail = ended.error.message if ended.error else ended.status.value
+        return None, (), (Check(name="self_check", meaning="the self-check", on=False, detail=detail),)
+    answers = json.loads(ended.stdout.text)
+    checks = tuple(
+        Check(
+            name=name,
+            meaning=meaning,
+            on=bool(answers[name][0]),
+            detail=str(answers[name][1]),
+            remedy="" if answers[name][0] else "This is a fault of bichat on this host: please report it.",
+        )
+        for name, meaning in _MEANING.items()
+    )
+    return level, lacks, checks
+
+
+def bare_environment(folder: Path) -> Environment:
+    """An environment of the base Python alone, made in the empty `folder`: a link and the file that makes it one."""
+    base = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
+    (folder / "bin").mkdir(mode=0o755)
+    (folder / "bin" / "python").symlink_to(base)
+    (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    return Environment(
+        name="bare",
+        path=folder,
+        base_prefix=Path(sys.base_prefix),
+        base_python=base,
+        python_version=platform.python_version(),
+        lock_hash="",
+        created_at=datetime.now(UTC),
+    )

@@ -1,0 +1,70 @@
+"""Run as guest code by `bichat doctor`: tries to pass each wall and prints, as JSON, what stopped it.
+
+Each answer is a pair: whether the wall held, and what was seen.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import socket
+
+
+def status_field(name: str) -> str:
+    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
+        for line in file:
+            if line.startswith(f"{name}:"):
+                return line.split(":", 1)[1].strip()
+    return ""
+
+
+def refused(attempt) -> tuple[bool, str]:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    try:
+        attempt()
+    except OSError as error:
+        return True, f"refused: {error.strerror}"
+    return False, "got through"
+
+
+def other_processes() -> tuple[bool, str]:
+    seen = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+    return max(seen, default=0) < 100 and os.getpid() < 100, f"sees processes {seen}, is {os.getpid()}"
+
+
+def network() -> tuple[bool, str]:
+    names = [name for _, name in socket.if_nameindex()] if hasattr(socket, "if_nameindex") else []
+    return names in ([], ["lo"]), f"interfaces: {', '.join(names) or 'none'}"
+
+
+def unshare() -> None:
+    if ctypes.CDLL(None, use_errno=True).unshare(0x1000_0000) != 0:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
+
+
+def network_or_refusal() -> tuple[bool, str]:
+    try:
+        return network()
+    except OSError as error:
+        return True, f"refused: {error.strerror}"
+
+
+answers = {
+    "private_root": refused(lambda: os.stat("/home") and os.listdir("/home")),
+    "read_only_root": refused(lambda: os.mkdir("/usr/lib/bichat-was-here")),
+    "landlock": refused(lambda: os.listdir("/")),
+    "process_namespace": other_processes(),
+    "network": network_or_refusal(),
+    "sockets": refused(lambda: socket.socket(socket.AF_INET).close()),
+    "user": (os.getuid() == 1000, f"uid {os.getuid()}"),
+    "capabilities": (int(status_field("CapEff") or "1", 16) == 0, f"CapEff {status_field('CapEff')}"),
+    "no_new_privileges": (status_field("NoNewPrivs") == "1", f"NoNewPrivs {status_field('NoNewPrivs')}"),
+    "seccomp": (status_field("Seccomp") == "2", f"mode {status_field('Seccomp')}"),
+    "namespaces_inside": refused(unshare),
+    "environment": (
+        not any(name.startswith(("BICHAT_", "SSH_")) for name in os.environ),
+        f"{len(os.environ)} variables, all of them bichat's own",
+    ),
+    "descriptors": (len(os.listdir("/proc/self/fd")) <= 5, f"{len(os.listdir('/proc/self/fd')) - 1} open"),
+}
+print(json.dumps(answers))

@@ -1,0 +1,1 @@
+"""The only place where bichat reads its environment variables."""
