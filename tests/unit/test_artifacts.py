@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import os
@@ -10,7 +9,7 @@ import signal
 import socket
 import stat
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -59,7 +58,7 @@ def _reasons(captured: Capture) -> dict[str, str]:
 
 
 @contextmanager
-def _meanwhile(act: Callable[[], object]) -> Iterator[None]:
+def _meanwhile(act: Callable[[], object]) -> Generator[None]:
     """`act` again and again in a thread of its own, for as long as the block runs."""
     stop = threading.Event()
 
@@ -154,14 +153,12 @@ def test_a_strange_name_is_data_like_any_other(guest: GuestFolder, name: bytes, 
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50, deadline=None)
-@given(name=st.binary(min_size=1, max_size=255).filter(lambda name: not set(name) & {0, 47} and name not in (b".", b"..")))
+@given(
+    name=st.binary(min_size=1, max_size=255).filter(lambda name: not set(name) & {0, 47} and name not in (b".", b".."))
+)
 def test_whatever_name_the_kernel_takes_is_captured(guest: GuestFolder, name: bytes):
     path = Path(os.fsdecode(os.fsencode(guest.path) + b"/" + name))
-    try:
-        path.write_text("x")
-    except OSError as exc:
-        assert exc.errno in (errno.EILSEQ, errno.EINVAL)
-        return
+    path.write_text("x")
 
     captured = guest.capture()
     path.unlink()
@@ -240,9 +237,7 @@ def test_a_file_under_a_lease_holds_nobody_up(guest: GuestFolder):
     finally:
         signal.signal(signal.SIGIO, handler)
 
-    assert captured.refused == (
-        RefusedFile(name="leased", reason="cannot be read: Resource temporarily unavailable"),
-    )
+    assert captured.refused == (RefusedFile(name="leased", reason="cannot be read: Resource temporarily unavailable"),)
 
 
 def test_folders_nested_three_hundred_deep_are_read_to_the_limit_and_refused_below_it(guest: GuestFolder):
@@ -424,7 +419,6 @@ def test_a_folder_that_is_gone_is_an_error_in_words(tmp_path: Path):
 
 def test_the_read_position_of_the_shared_descriptor_does_not_matter(guest: GuestFolder):
     (guest.path / "a.txt").write_text("x")
-    os.listdir(guest.dirfd)
     os.lseek(guest.dirfd, 2**40, os.SEEK_SET)
 
     assert _names(guest.capture()) == ["a.txt"]
@@ -434,7 +428,7 @@ def test_no_descriptor_stays_open_whether_capture_works_or_fails(guest: GuestFol
     (guest.path / "a" / "b").mkdir(parents=True)
     (guest.path / "a" / "b" / "c.txt").write_text("x")
     os.mkfifo(guest.path / "a" / "fifo")
-    before = os.listdir("/proc/self/fd")
+    before = set(Path("/proc/self/fd").iterdir())
 
     guest.capture()
     guest.capture(limits=Limits(artifacts=1, inodes=1))
@@ -442,4 +436,4 @@ def test_no_descriptor_stays_open_whether_capture_works_or_fails(guest: GuestFol
     with pytest.raises(StorageError):
         guest.capture()
 
-    assert os.listdir("/proc/self/fd") == before
+    assert set(Path("/proc/self/fd").iterdir()) == before

@@ -124,8 +124,8 @@ def test_a_head_that_ends_inside_a_character_is_still_text():
     assert sniff("a.bin", head, is_complete=True) == "application/octet-stream"
 
 
-@given(st.text(max_size=20), st.binary(max_size=300), st.booleans())
-def test_every_file_has_a_type(name: str, head: bytes, is_complete: bool):
+@given(name=st.text(max_size=20), head=st.binary(max_size=300), is_complete=st.booleans())
+def test_every_file_has_a_type(name: str, head: bytes, *, is_complete: bool):
     kind, _, rest = sniff(name, head, is_complete=is_complete).partition("/")
 
     assert kind in {"application", "audio", "font", "image", "message", "text", "video"}

@@ -73,7 +73,8 @@ def test_head_and_tail_of_text_are_pieces_of_it(text: str, limit_bytes: int):
 
     head, omitted, tail = _CUT.split(captured.text)
     head = head if text.startswith(head) else head.removesuffix("\n")
-    assert text.startswith(head) and text.endswith(tail)
+    assert text.startswith(head)
+    assert text.endswith(tail)
     assert len((head + tail).encode()) + int(omitted.replace(",", "")) == len(text.encode())
     assert len((head + tail).encode()) <= limit_bytes
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import resource
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,11 @@ from bichat.sizes import MIB
 
 
 def _open_files(folder: Path) -> int:
-    targets: list[str] = []
-    for descriptor in os.listdir("/proc/self/fd"):
-        try:
-            targets.append(os.readlink(f"/proc/self/fd/{descriptor}"))
-        except FileNotFoundError:
-            continue
-    return sum(target.startswith(str(folder)) for target in targets)
+    targets: list[Path] = []
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(FileNotFoundError):
+            targets.append(descriptor.readlink())
+    return sum(target.is_relative_to(folder) for target in targets)
 
 
 def test_contents_come_back_as_they_were_and_more_than_once(tmp_path: Path):

@@ -95,7 +95,7 @@ def acting_as(owner: tuple[int, int] | None) -> Generator[None]:
     """Within it this thread, and no other, makes files as `owner` (uid, gid); None changes nothing.
 
     Host uid 0 has no name in the user namespace that the guest's tmpfs belongs to, so that a file made by root there
-    fails with EOVERFLOW.
+    fails with EOVERFLOW.  A thread that is started within it would inherit the owner: start none.
 
     Raises:
         SandboxUnavailableError: the kernel did not let us.
