@@ -7,7 +7,16 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bichat.domain import Artifact, CodeError, ExecutionResult, IsolationReport, Limits, RefusedFile, Status, Timings
+    from bichat.domain import (
+        Artifact,
+        CodeError,
+        ExecutionResult,
+        IsolationReport,
+        Limits,
+        RefusedFile,
+        Status,
+        Timings,
+    )
     from bichat.errors import (
         BichatError,
         EnvironmentBuildError,
@@ -51,7 +60,16 @@ __all__ = [
 
 #: Where each name lives.  They are imported on first use: the command line starts a sandbox before it loads the rest.
 _HOMES = {
-    "bichat.domain": ("Artifact", "CodeError", "ExecutionResult", "IsolationReport", "Limits", "RefusedFile", "Status", "Timings"),
+    "bichat.domain": (
+        "Artifact",
+        "CodeError",
+        "ExecutionResult",
+        "IsolationReport",
+        "Limits",
+        "RefusedFile",
+        "Status",
+        "Timings",
+    ),
     "bichat.errors": (
         "BichatError",
         "EnvironmentBuildError",

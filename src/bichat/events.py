@@ -9,7 +9,7 @@ from bichat.domain import ExecutionResult
 
 @dataclass(frozen=True, slots=True)
 class Stdout:
-    """Text that the code printed, as it came; bytes that are not UTF-8 stand as `\\xNN`."""
+    r"""Text that the code printed, as it came; bytes that are not UTF-8 stand as `\xNN`."""
 
     text: str
 

@@ -5,10 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 import typer
 
 from bichat.cli import terminal
+from bichat.errors import SandboxUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from bichat.sandbox.diagnosis import Diagnosis
+    from bichat.sandbox.environments import Environment
+    from bichat.settings.settings import Settings
 
 
 def command(as_json: bool = typer.Option(False, "--json", help="Print a JSON document.")) -> None:
@@ -17,36 +26,23 @@ def command(as_json: bool = typer.Option(False, "--json", help="Print a JSON doc
     Exit code: 0 every layer is on, 3 code cannot be run here as it should be.
     """
     with terminal.errors_in_words(as_json=as_json):
+        _require_linux()
         import anyio
 
         from bichat.sandbox.diagnosis import diagnose
         from bichat.sandbox.environments import EnvironmentStore
         from bichat.settings.settings import load_settings
 
-        _require_linux()
         settings = load_settings()
+        environments = EnvironmentStore(settings.data_dir).list()
         diagnosis = anyio.run(diagnose)
-        environments = {
-            environment.name: environment.python_version for environment in EnvironmentStore(settings.data_dir).list()
-        }
-        document = asdict(diagnosis) | {
-            "ok": diagnosis.ok,
-            "data_dir": str(settings.data_dir),
-            "limits": asdict(settings.limits),
-            "bounds": asdict(settings.bounds),
-            "environments": environments,
-        }
-        if as_json:
-            sys.stdout.write(json.dumps(document) + "\n")
-        else:
-            _print(document)
+        show = _print_json if as_json else _print_tables
+        show(diagnosis, settings, environments)
         raise typer.Exit(0 if diagnosis.ok else terminal.EXIT_PLATFORM)
 
 
 def _require_linux() -> None:
     if sys.platform != "linux":
-        from bichat.errors import SandboxUnavailableError
-
         raise SandboxUnavailableError(
             f"the sandbox needs the Linux kernel, and this is {sys.platform}",
             stage="platform",
@@ -54,26 +50,43 @@ def _require_linux() -> None:
         )
 
 
-def _print(document: dict[str, object]) -> None:
-    checks = document["checks"]
+def _print_json(diagnosis: Diagnosis, settings: Settings, environments: Sequence[Environment]) -> None:
+    document = asdict(diagnosis) | {
+        "ok": diagnosis.ok,
+        "data_dir": str(settings.data_dir),
+        "limits": asdict(settings.limits),
+        "bounds": asdict(settings.bounds),
+        "environments": [
+            {"name": built.name, "python_version": built.python_version, "packages": dict(built.packages)}
+            for built in environments
+        ],
+    }
+    sys.stdout.write(json.dumps(document) + "\n")
+
+
+def _print_tables(diagnosis: Diagnosis, settings: Settings, environments: Sequence[Environment]) -> None:
     facts = [
-        ("Kernel", f"{document['kernel']} ({document['architecture']})"),
-        ("Python", str(document["python"])),
-        ("User", f"uid {document['uid']}"),
-        ("Landlock", f"ABI {document['landlock_abi']}" if document["landlock_abi"] else "absent"),
-        ("Data directory", str(document["data_dir"])),
-        ("Isolation level", str(document["level"] or "none: code cannot be run here")),
-        *(("Lacks", lack) for lack in document["lacks"]),  # type: ignore[attr-defined]
+        ("Kernel", f"{diagnosis.kernel} ({diagnosis.architecture})"),
+        ("Python", diagnosis.python),
+        ("User", f"uid {diagnosis.uid}"),
+        ("Landlock", f"ABI {diagnosis.landlock_abi}" if diagnosis.landlock_abi else "absent"),
+        ("Data directory", str(settings.data_dir)),
+        ("Isolation level", diagnosis.level or "none: code cannot be run here"),
+        *(("Lacks", lack) for lack in diagnosis.lacks),
     ]
     terminal.table(("Host", ""), facts, stream=sys.stdout)
-    rows = [
-        (check["meaning"], "on" if check["on"] else "OFF", f"{check['detail']}\n{check['remedy']}".strip())
-        for check in checks  # type: ignore[attr-defined]
+    layers = [
+        (check.meaning, "on" if check.on else "OFF", f"{check.detail}\n{check.remedy}".strip())
+        for check in diagnosis.checks
     ]
-    terminal.table(("Layer", "", "What was seen"), rows, stream=sys.stdout)
-    limits, bounds = document["limits"], document["bounds"]
-    rows = [(name, f"{value:,}", f"{bounds[name]:,}") for name, value in limits.items()]  # type: ignore[index,attr-defined]
-    terminal.table(("Limit", "Default", "Bound"), rows, stream=sys.stdout)
-    environments = document["environments"]
-    rows = [(name, f"Python {version}") for name, version in environments.items()]  # type: ignore[attr-defined]
-    terminal.table(("Environment", ""), rows or [("none built yet", "`bichat env build`")], stream=sys.stdout)
+    terminal.table(("Layer", "", "What was seen"), layers, stream=sys.stdout)
+    bounds = asdict(settings.bounds)
+    limits = [(name, f"{value:,}", f"{bounds[name]:,}") for name, value in asdict(settings.limits).items()]
+    terminal.table(("Limit", "Default", "Bound"), limits, stream=sys.stdout)
+    built = [
+        (environment.name, f"Python {environment.python_version}", f"{len(environment.packages)} packages")
+        for environment in environments
+    ]
+    terminal.table(
+        ("Environment", "Python", "Packages"), built or [("none built yet", "", "bichat env build")], stream=sys.stdout
+    )

@@ -7,9 +7,9 @@ that was started for something else is ended unused.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Final
 
 from bichat.errors import BichatError
@@ -52,6 +52,6 @@ def _sources(arguments: Sequence[str]) -> Iterable[str]:
     for at, argument in enumerate(arguments):
         if argument == "-c" and at + 1 < len(arguments):
             yield arguments[at + 1]
-        elif argument.endswith(".py") and os.path.isfile(argument):
-            with open(argument, encoding="utf-8", errors="replace") as file:
+        elif argument.endswith(".py") and (path := Path(argument)).is_file():
+            with path.open(encoding="utf-8", errors="replace") as file:
                 yield file.read(_MAX_READ_CHARACTERS)

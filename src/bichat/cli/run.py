@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _DEFAULT_OUTPUT = Path("bichat-output")
 
 
-def command(  # noqa: PLR0913  # one parameter per option
+def command(  # one parameter per option
     context: typer.Context,
     source: str | None = typer.Argument(None, metavar="[FILE | -]", help="Python file to run; - reads stdin."),
     code: str | None = typer.Option(None, "-c", metavar="CODE", help="Code to run instead of a file."),
@@ -137,7 +137,9 @@ def _print_rest(result: ExecutionResult, saved: tuple[Path, ...], *, timings: bo
     """What was not shown while the code ran: its error, its files, where the time went."""
     for omitted, name in ((result.stdout_omitted_bytes, "stdout"), (result.stderr_omitted_bytes, "stderr")):
         if omitted:
-            sys.stderr.write(f"bichat: {name} above the limit is shown but not kept in the result ({omitted:,} bytes)\n")
+            sys.stderr.write(
+                f"bichat: {name} above the limit is shown but not kept in the result ({omitted:,} bytes)\n"
+            )
     if result.error is not None:
         error = result.error
         terminal.show(error.traceback or f"{error.name}: {error.message}\n", sys.stderr)

@@ -41,7 +41,7 @@ def run(plan: SandboxPlan, base: Base, box: socket.socket, channel: int, output:
     step = "descriptors"
     try:
         _redirect(box.fileno(), channel, output, errors, base.layers)
-        for step, build in (
+        for name, build in (
             ("process group", _leave_process_group),
             ("processors", _bind_processors),
             ("namespaces", _enter_namespaces),
@@ -53,6 +53,7 @@ def run(plan: SandboxPlan, base: Base, box: socket.socket, channel: int, output:
             ("landlock", _restrict_files),
             ("seccomp", _filter_calls),
         ):
+            step = name
             build(plan, base, box)
         step = "guest"
         pid = os.fork()

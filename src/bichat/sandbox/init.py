@@ -23,7 +23,7 @@ def run(box: socket.socket, guest: int) -> NoReturn:
     """Serve `box` until the guest has ended or the supervisor has let go."""
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     wake, waker = socket.socketpair()
-    waker.setblocking(False)  # noqa: FBT003  # positional in the standard library
+    waker.setblocking(False)  # positional in the standard library
     signal.set_wakeup_fd(waker.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):

@@ -7,7 +7,7 @@ import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from bichat.sandbox import wire
 from bichat.sandbox.environments.environment import Environment
@@ -37,25 +37,26 @@ class Launched:
             self.process.wait()
 
 
-def launch(
-    environment: Environment, *, preload: tuple[str, ...], layers: frozenset[Layer] = ALL_LAYERS
-) -> Launched:
+def launch(environment: Environment, *, preload: tuple[str, ...], layers: frozenset[Layer] = ALL_LAYERS) -> Launched:
     """Start a launcher for `environment` whose zygote imports `preload`.
 
     Raises:
         OSError: the process could not be started.
     """
     own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    closed = Layer.CLOSED_DESCRIPTORS in layers
     with theirs:
+        theirs.set_inheritable(not closed)
         try:
-            process = subprocess.Popen(  # noqa: S603  # our own file, under the environment's own Python
+            process = subprocess.Popen(  # our own file, under the environment's own Python
                 [str(environment.python), "-I", "-B", str(_BOOT), str(theirs.fileno())],
                 env=guest_environment(environment, inherit=Layer.EMPTY_ENVIRONMENT not in layers),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
-                **_descriptors(theirs, layers),
+                close_fds=closed,
+                pass_fds=[theirs.fileno()] if closed else [],
                 start_new_session=True,
             )
         except BaseException:
@@ -68,13 +69,6 @@ def launch(
     )
     wire.send_control(own, plan.to_message())
     return Launched(process, own, environment, layers)
-
-
-def _descriptors(control: socket.socket, layers: frozenset[Layer]) -> dict[str, Any]:
-    if Layer.CLOSED_DESCRIPTORS in layers:
-        return {"pass_fds": [control.fileno()]}
-    control.set_inheritable(True)  # noqa: FBT003  # positional in the standard library
-    return {"close_fds": False}
 
 
 def guest_environment(environment: Environment, *, inherit: bool = False) -> dict[str, str]:

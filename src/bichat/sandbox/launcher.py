@@ -56,7 +56,7 @@ class LaunchPlan:
 def main(control_descriptor: int) -> NoReturn:
     """Run in the fresh process: wall it in, fork the zygote, die with it."""
     control = socket.socket(fileno=control_descriptor)
-    control.set_inheritable(False)  # noqa: FBT003  # positional in the standard library
+    control.set_inheritable(False)  # positional in the standard library
     received = wire.receive_control(control)
     if received is None:
         sys.exit(0)

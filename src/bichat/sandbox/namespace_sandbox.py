@@ -81,7 +81,7 @@ class NamespaceSandbox:
         self._frames = wire.FrameReader()
         self._epoll = select.epoll()
         for descriptor in (handles.box.fileno(), handles.channel.fileno(), handles.output, handles.errors):
-            os.set_blocking(descriptor, False)  # noqa: FBT003  # positional in the standard library
+            os.set_blocking(descriptor, False)  # positional in the standard library
             self._epoll.register(descriptor, select.EPOLLIN)
         self._epoll.register(handles.process, select.EPOLLIN)
         self._watch = self._start_watch()
@@ -357,7 +357,9 @@ def _exited(code: int) -> tuple[Status, CodeError | None]:
     if code == 0:
         return Status.COMPLETED, None
     if code > 0:
-        return Status.ERROR, CodeError(name="ProcessExited", message=f"the code ended its process with exit code {code}")
+        return Status.ERROR, CodeError(
+            name="ProcessExited", message=f"the code ended its process with exit code {code}"
+        )
     number = -code
     try:
         signal_name = f"{signal.Signals(number).name} ({signal.strsignal(number)})"

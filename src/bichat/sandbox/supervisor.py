@@ -28,7 +28,9 @@ from bichat.sandbox.zygote import SandboxPlan
 _ZYGOTE_READY_S: Final = 180.0
 _SANDBOX_READY_S: Final = 30.0
 #: What this level does not have, reported with every result.
-_LACKS: Final = ("an exact memory limit: a watchdog looks every 20 ms, so a fast allocation may pass it by some megabytes",)
+_LACKS: Final = (
+    "an exact memory limit: a watchdog looks every 20 ms, so a fast allocation may pass it by some megabytes",
+)
 
 
 class Zygote:
@@ -40,7 +42,7 @@ class Zygote:
 
     @property
     def host_id(self) -> int:
-        """uid and gid on the host of everything in its sandboxes."""
+        """User and group number on the host of everything in its sandboxes."""
         return int(self.facts["host_id"])
 
     @property
@@ -190,16 +192,16 @@ class Supervisor:
         try:
             await zygote.spawn(plan, opening.theirs)
             opening.let_go()
-            with anyio.move_on_after(_SANDBOX_READY_S) as scope:
+            with anyio.fail_after(_SANDBOX_READY_S):
                 handles = await opening.handles()
+        except TimeoutError as error:
+            opening.abandon()
+            raise SandboxUnavailableError(
+                f"no sandbox was ready within {_SANDBOX_READY_S:.0f} s", stage="sandbox"
+            ) from error
         except BaseException:
             opening.abandon()
             raise
-        finally:
-            opening.let_go()
-        if scope.cancelled_caught:
-            opening.abandon()
-            raise SandboxUnavailableError(f"no sandbox was ready within {_SANDBOX_READY_S:.0f} s", stage="sandbox")
         return NamespaceSandbox(
             handles,
             limits=limits,

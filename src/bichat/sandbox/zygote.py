@@ -43,7 +43,8 @@ class SandboxPlan:
     @staticmethod
     def from_message(message: dict[str, Any]) -> SandboxPlan:
         """The plan that `to_message` wrote."""
-        return SandboxPlan(**{**message, "cpus": tuple(message["cpus"])})
+        message["cpus"] = tuple(message["cpus"])
+        return SandboxPlan(**message)
 
 
 def run(
@@ -114,8 +115,8 @@ _wakers: Final[list[socket.socket]] = []
 def _wake_on_child_exit() -> socket.socket:
     """A socket that becomes readable whenever a child has ended."""
     reader, writer = socket.socketpair()
-    reader.setblocking(False)  # noqa: FBT003
-    writer.setblocking(False)  # noqa: FBT003
+    reader.setblocking(False)
+    writer.setblocking(False)
     _wakers.append(writer)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
@@ -153,5 +154,3 @@ def _fork(plan: SandboxPlan, descriptors: list[int], base: enclosure.Base, own_n
         box.close()
         for descriptor in descriptors[1:]:
             os.close(descriptor)
-
-

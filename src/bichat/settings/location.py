@@ -29,7 +29,7 @@ def data_dir() -> Path:
             )
         return path
     base = os.environ.get("XDG_DATA_HOME")
-    return (Path(base) if base and os.path.isabs(base) else Path.home() / ".local" / "share") / "bichat"
+    return (Path(base) if base and Path(base).is_absolute() else Path.home() / ".local" / "share") / "bichat"
 
 
 def default_environment() -> str:

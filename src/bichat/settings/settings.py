@@ -47,7 +47,9 @@ def _limit_settings(prefix: str, defaults: Limits) -> type[BaseSettings]:
         model_config = SettingsConfigDict(env_prefix=prefix)
 
     return create_model(
-        prefix.strip("_"), __base__=Prefixed, **{name: _setting(name, value) for name, value in asdict(defaults).items()}
+        prefix.strip("_"),
+        __base__=Prefixed,
+        **{name: _setting(name, value) for name, value in asdict(defaults).items()},
     )
 
 

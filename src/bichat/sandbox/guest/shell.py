@@ -6,6 +6,7 @@ comes from here except about the guest's own result.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import linecache
 import os
@@ -25,7 +26,7 @@ _MAX_REPORT_CHARACTERS: Final = 64 * 1024
 def run(channel_descriptor: int) -> NoReturn:
     """Serve the channel until the supervisor closes it; then end the process."""
     channel = socket.socket(fileno=channel_descriptor)
-    channel.set_inheritable(False)  # noqa: FBT003  # positional in the standard library
+    channel.set_inheritable(False)  # positional in the standard library
     os.setpgid(0, 0)
     _restore_signals()
     _open_streams()
@@ -113,10 +114,9 @@ def _open_streams() -> None:
 
 def _flush_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        # The guest may have closed or replaced it: its own loss.
+        with contextlib.suppress(Exception):
             stream.flush()
-        except Exception:  # noqa: BLE001, S110  # the guest may have closed or replaced it: its own loss
-            pass
 
 
 def _fresh_main() -> dict[str, Any]:

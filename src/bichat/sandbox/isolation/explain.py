@@ -17,7 +17,7 @@ class Explanation:
     remedy: str
 
 
-def explain(step: str, error_number: int | None, message: str) -> Explanation:
+def explain(step: str, error_number: int | None, message: str) -> Explanation:  # noqa: PLR0911  # a table in words
     """The explanation for `step`, as launcher and zygote name them."""
     if step in ("user namespace", "mount namespace") and error_number in (errno.EPERM, errno.EACCES):
         return Explanation(

@@ -91,7 +91,7 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
-    """mount(2)."""
+    """Mount `source` of file system `kind` at `target` (see mount(2) for flags and data)."""
 
     def encoded(text: str | None) -> bytes | None:
         return None if text is None else os.fsencode(text)
@@ -110,9 +110,7 @@ def bind(source: str, target: str) -> None:
 def set_mount_attributes(path: str, attributes: int, *, clear: int = 0, recursive: bool) -> None:
     """Set and clear MOUNT_ATTR_* flags of the mount at `path`, and of those below it if `recursive`."""
     packed = attributes.to_bytes(8, "little") + clear.to_bytes(8, "little") + bytes(16)
-    syscall(
-        "mount_setattr", _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE if recursive else 0, packed, len(packed)
-    )
+    syscall("mount_setattr", _AT_FDCWD, os.fsencode(path), _AT_RECURSIVE if recursive else 0, packed, len(packed))
 
 
 def detach(path: str) -> None:
@@ -126,11 +124,9 @@ def pivot_root(root: str, old: str) -> None:
 
 
 def prctl(option: int, argument: int = 0) -> int:
-    """prctl(2) with one argument."""
+    """Set an attribute of this process, one of PR_*, with at most one argument."""
     zero = ctypes.c_ulong(0)
-    return _checked(
-        _libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), f"prctl({option})"
-    )
+    return _checked(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), f"prctl({option})")
 
 
 def die_with_parent() -> None:
