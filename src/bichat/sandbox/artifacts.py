@@ -87,7 +87,8 @@ def capture(dirfd: int, before: Snapshot, limits: Limits, spool_folder: Path) ->
             except OSError as exc:
                 refusals.add(entry.path, in_words(exc))
     if walk.stopped_at is not None:
-        refusals.add(walk.stopped_at, f"more than {walk.budget:,} files and folders: the rest was not looked at")
+        reason = f"more than {walk.budget:,} files and folders: the rest was not looked at"
+        refusals.add(walk.stopped_at, reason, always=True)
     artifacts.sort(key=lambda artifact: artifact.name)
     return Capture(artifacts=tuple(artifacts), refused=refusals.listed())
 
@@ -158,8 +159,8 @@ class _Refusals:
         self._listed: list[RefusedFile] = []
         self._more = 0
 
-    def add(self, path: bytes, reason: str) -> None:
-        if len(self._listed) >= MAX_REFUSALS:
+    def add(self, path: bytes, reason: str, *, always: bool = False) -> None:
+        if len(self._listed) >= MAX_REFUSALS and not always:
             self._more += 1
             return
         name = display_name(path)
