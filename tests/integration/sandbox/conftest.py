@@ -1,0 +1,238 @@
+"""Attacks and honest programs, run in real sandboxes of a bare environment (no packages)."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import anyio
+import pytest
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from bichat.domain import Artifact, CodeError, Limits, RefusedFile, Status
+from bichat.sandbox.artifacts import Capture
+from bichat.sandbox.environments.environment import Environment
+from bichat.sandbox.inputs import check_inputs
+from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
+from bichat.sandbox.namespace_sandbox import NamespaceSandbox
+from bichat.sandbox.sandbox import Ended
+from bichat.sandbox.supervisor import Supervisor
+from bichat.sizes import MIB
+
+PROBE = Path(__file__).with_name("probe.py").read_text(encoding="utf-8")
+#: Small, so that a bomb that goes off hurts nobody.
+SMALL = Limits(
+    timeout_s=30,
+    memory_bytes=256 * MIB,
+    disk_bytes=64 * MIB,
+    inodes=1_000,
+    pids=64,
+    output_kill_bytes=8 * MIB,
+)
+#: No run may outlast this, whatever becomes of it.
+_BOUND_S = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """All that came out of one attack."""
+
+    ended: Ended
+    captured: Capture
+
+    @property
+    def status(self) -> Status:
+        return self.ended.status
+
+    @property
+    def stdout(self) -> str:
+        return self.ended.stdout.text
+
+    @property
+    def stderr(self) -> str:
+        return self.ended.stderr.text
+
+    @property
+    def error(self) -> CodeError:
+        assert self.ended.error is not None, f"the code completed: {self.stdout}"
+        return self.ended.error
+
+    @property
+    def answer(self) -> Any:
+        """What the code handed to `answer` last."""
+        for line in reversed(self.stdout.splitlines()):
+            if line.startswith('{"answer":'):
+                return json.loads(line)["answer"]
+        pytest.fail(f"the code gave no answer: {self.ended}")
+
+    @property
+    def files(self) -> dict[str, Artifact]:
+        return {artifact.name: artifact for artifact in self.captured.artifacts}
+
+    @property
+    def refused(self) -> dict[str, RefusedFile]:
+        return {refused.name: refused for refused in self.captured.refused}
+
+
+class RunCode(Protocol):
+    """Run `code` in a fresh sandbox; `given` are constants that it finds by name; `fresh`: from a zygote of its own."""
+
+    def __call__(
+        self,
+        code: str,
+        *,
+        limits: Limits = SMALL,
+        layers: frozenset[Layer] = ALL_LAYERS,
+        given: Mapping[str, object] | None = None,
+        files: Mapping[str, Any] | None = None,
+        environment: Environment | None = None,
+        supervisor: Supervisor | None = None,
+        fresh: bool = False,
+    ) -> Outcome: ...
+
+
+def with_probe(code: str, given: Mapping[str, object] | None = None) -> str:
+    constants = "".join(f"{name} = {value!r}\n" for name, value in (given or {}).items())
+    return PROBE + constants + textwrap.dedent(code)
+
+
+async def attack(
+    supervisor: Supervisor, code: str, *, limits: Limits = SMALL, files: Mapping[str, Any] | None = None
+) -> Outcome:
+    """Run `code` as it is in a fresh sandbox of `supervisor`, and close that."""
+    with anyio.fail_after(_BOUND_S):
+        sandbox = await supervisor.open(limits)
+        try:
+            await sandbox.put(check_inputs(files or {}, limits))
+            async for event in sandbox.execute(code, name="main.py", timeout_s=limits.timeout_s):
+                if isinstance(event, Ended):
+                    return Outcome(event, await sandbox.capture())
+        finally:
+            await sandbox.close()
+    raise AssertionError("an execution ends with Ended")
+
+
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    """An event loop in a thread of its own: supervisors that live longer than one test live there."""
+    with start_blocking_portal() as portal:
+        yield portal
+
+
+@pytest.fixture(scope="session")
+def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+    """The running interpreter's base Python, and no package."""
+    base_python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+    base_prefix = Path(sys.base_prefix)
+    folder = tmp_path_factory.mktemp("environment") / "bare"
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "lib" / f"python{version}" / "site-packages").mkdir(parents=True)
+    (folder / "bin" / "python").symlink_to(base_python)
+    (folder / "pyvenv.cfg").write_text(f"home = {base_python.parent}\n", encoding="utf-8")
+    return Environment(
+        name="bare",
+        path=folder,
+        base_prefix=base_prefix,
+        base_python=base_python,
+        python_version=version,
+        lock_hash="",
+        created_at=datetime.now(UTC),
+    )
+
+
+@pytest.fixture(scope="session")
+def spool_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("spool")
+
+
+@pytest.fixture(scope="session")
+def supervise(portal: BlockingPortal, bare_environment: Environment, spool_folder: Path):
+    """A supervisor for an environment and layers; one each, alive until the session ends."""
+    supervisors: dict[tuple[Path, frozenset[Layer]], Supervisor] = {}
+    with ExitStack() as exits:
+
+        def supervisor(
+            environment: Environment | None = None, layers: frozenset[Layer] = ALL_LAYERS
+        ) -> Supervisor:
+            environment = environment or bare_environment
+            key = (environment.path, layers)
+            if key not in supervisors:
+                fresh = Supervisor(environment, spool_folder=spool_folder, layers=layers)
+                supervisors[key] = exits.enter_context(portal.wrap_async_context_manager(fresh))
+            return supervisors[key]
+
+        yield supervisor
+
+
+@pytest.fixture(scope="session")
+def run_code(portal: BlockingPortal, supervise, bare_environment: Environment, spool_folder: Path) -> RunCode:
+    def run(
+        code: str,
+        *,
+        limits: Limits = SMALL,
+        layers: frozenset[Layer] = ALL_LAYERS,
+        given: Mapping[str, object] | None = None,
+        files: Mapping[str, Any] | None = None,
+        environment: Environment | None = None,
+        supervisor: Supervisor | None = None,
+        fresh: bool = False,
+    ) -> Outcome:
+        with ExitStack() as exits:
+            if fresh:
+                supervisor = Supervisor(environment or bare_environment, spool_folder=spool_folder, layers=layers)
+                exits.enter_context(portal.wrap_async_context_manager(supervisor))
+            chosen = supervisor or supervise(environment, layers)
+            whole = with_probe(code, given)
+            return portal.call(lambda: attack(chosen, whole, limits=limits, files=files))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def open_sandbox(portal: BlockingPortal):
+    """A sandbox of a supervisor as a context manager, for tests that drive it themselves through the portal."""
+
+    @contextmanager
+    def opened(supervisor: Supervisor, limits: Limits = SMALL) -> Iterator[NamespaceSandbox]:
+        sandbox = portal.call(lambda: supervisor.open(limits))
+        try:
+            yield sandbox
+        finally:
+            portal.call(sandbox.close)
+
+    return opened
+
+
+@pytest.fixture(scope="session")
+def family():
+    """The living processes below a pid of ours, itself included."""
+
+    def living(root: int) -> list[int]:
+        found = [root] if os.path.exists(f"/proc/{root}") else []
+        for pid in found:
+            with suppress(OSError):
+                for task in os.listdir(f"/proc/{pid}/task"):
+                    with suppress(OSError):
+                        found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_bytes().split())
+        return found
+
+    return living
+
+
+@pytest.fixture
+def leaky_descriptor(tmp_path: Path) -> Iterator[str]:
+    """A file of the server, open and inheritable as no careful server would have it."""
+    path = tmp_path / "canary"
+    path.write_text("secret", encoding="utf-8")
+    with path.open("rb") as file:
+        os.set_inheritable(file.fileno(), True)
+        yield str(path)
