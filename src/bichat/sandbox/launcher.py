@@ -83,7 +83,8 @@ def _wall_in(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
         kernel.close_all_but({0, 1, 2, control.fileno()})
     is_root = os.geteuid() == 0
     inner = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID
-    inner |= kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET
+    # The cgroup namespace hides the host's cgroup path, which may hold a container's or a user's name.
+    inner |= kernel.CLONE_NEWIPC | kernel.CLONE_NEWUTS | kernel.CLONE_NEWNET | kernel.CLONE_NEWCGROUP
     uid, gid = os.getuid(), os.getgid()
     if is_root:
         step.name = "unused uid"

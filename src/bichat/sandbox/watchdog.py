@@ -1,7 +1,8 @@
 """Memory of whole process trees, looked at every 20 ms: what holds the limit where there is no cgroup.
 
 Per-process limits do not add up: 20 children of 500 MB each pass RLIMIT_DATA.  The look is cheap (resident anonymous
-and shared pages out of `/proc/<pid>/status`, tens of microseconds a process) and only a trigger, for it counts the
+and shared pages and page tables out of `/proc/<pid>/status`, tens of microseconds a process; and the sockets of the
+sandbox's network namespace, each at what its buffer may hold) and only a trigger, for it counts the
 zygote's copy-on-write pages once in every process.  Above the limit `smaps_rollup` tells what the session itself has
 added, and that decides.
 """
@@ -9,6 +10,7 @@ added, and that decides.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
 import time
@@ -42,14 +44,14 @@ class Watch:
     def look(self, now: float) -> bool:
         """Whether the tree is above its limit."""
         processes = tuple(_tree(self.root))
-        trigger = sum(_resident(pid) for pid in processes)
+        trigger = sum(_resident(pid) for pid in processes) + _socket_bytes(self.root)
         self.peak_bytes = max(self.peak_bytes, trigger - self.base_bytes * len(processes))
         if trigger <= self.limit_bytes:
             return False
         could_be = self._confirmed + max(0, trigger - self._trigger_then)
         if self._confirmed_at and could_be <= self.limit_bytes and now - self._confirmed_at < _CONFIRM_EVERY_S:
             return False
-        self._confirmed = added_bytes(processes, self.base_bytes)
+        self._confirmed = added_bytes(processes, self.base_bytes) + _socket_bytes(self.root)
         self._confirmed_at, self._trigger_then = now, trigger
         return self._confirmed > self.limit_bytes
 
@@ -134,7 +136,25 @@ def _fields(path: str) -> dict[bytes, int]:
 
 def _resident(pid: int) -> int:
     status = _fields(f"/proc/{pid}/status")
-    return status.get(b"RssAnon", 0) + status.get(b"RssShmem", 0)
+    return status.get(b"RssAnon", 0) + status.get(b"RssShmem", 0) + status.get(b"VmPTE", 0)
+
+
+def _socket_bytes(root: int) -> int:
+    """What the buffers of a sandbox's sockets may hold: pairs are all that it can make, and no limit counts them.
+
+    256 processes with a thousand of them each would hold gigabytes in the kernel.  A buffer is at most twice
+    `net.core.wmem_max` (socket(7), SO_SNDBUF).
+    """
+    with contextlib.suppress(OSError, ValueError), open(f"/proc/{root}/net/sockstat", "rb") as file:
+        return int(file.readline().split()[2]) * _socket_buffer_bytes()
+    return 0
+
+
+@functools.cache
+def _socket_buffer_bytes() -> int:
+    with contextlib.suppress(OSError, ValueError), open("/proc/sys/net/core/wmem_max", "rb") as file:
+        return 2 * int(file.read())
+    return 2 * 212_992
 
 
 def anonymous_bytes(pid: int) -> int:
@@ -149,7 +169,7 @@ def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
     proportional share of anonymous and shared memory, less all of the base that could be in it.  A process that
     hides its figures from an ordinary user (an undumpable one can) is counted with all that it has resident.
     """
-    private = proportional = hidden = 0
+    private = proportional = hidden = tables = 0
     for pid in processes:
         try:
             rollup = _fields(f"/proc/{pid}/smaps_rollup")
@@ -157,9 +177,10 @@ def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
             if pid != processes[0]:  # init is ours, and undumpable
                 hidden += _resident(pid)
             continue
+        tables += _fields(f"/proc/{pid}/status").get(b"VmPTE", 0)
         private += rollup.get(b"Private_Dirty", 0)
         proportional += rollup.get(b"Pss_Anon", 0) + rollup.get(b"Pss_Shmem", 0)
-    return max(private, proportional - base_bytes) + hidden
+    return max(private, proportional - base_bytes) + hidden + tables
 
 
 def host_pid(process_descriptor: int) -> int:

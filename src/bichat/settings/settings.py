@@ -54,8 +54,11 @@ def _limit_settings(prefix: str, defaults: Limits) -> type[BaseSettings]:
 
 
 def _setting(name: str, default: float) -> Any:
-    kind = Annotated[int, BeforeValidator(_size)] if name.endswith("_bytes") else type(default)
-    return (kind, Field(default=default, gt=0, lt=float("inf")))
+    if name.endswith("_bytes"):
+        return (Annotated[int, BeforeValidator(_size)], Field(default=default, gt=0))
+    if isinstance(default, int):
+        return (int, Field(default=default, gt=0))
+    return (float, Field(default=default, gt=0, allow_inf_nan=False))
 
 
 class Settings(BaseSettings):

@@ -1,0 +1,55 @@
+"""`bichat doctor` and the command's own manners."""
+
+from __future__ import annotations
+
+import json
+
+
+def test_doctor_reports_every_layer_and_limit_as_json(bichat):
+    done = bichat("doctor", "--json")
+
+    report = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert report["level"] == "namespaces"
+    assert {check["name"] for check in report["checks"] if check["on"]} >= {
+        "private_root",
+        "process_namespace",
+        "network",
+        "landlock",
+        "seccomp",
+        "capabilities",
+    }
+    assert report["limits"]["memory_bytes"] == 1 << 30
+    assert report["bounds"]["timeout_s"] == 3600
+    assert "pandas" in {name for built in report["environments"] for name in built["packages"]}
+
+
+def test_doctor_speaks_to_people(bichat):
+    done = bichat("doctor")
+
+    said = done.stdout.decode()
+    assert done.returncode == 0
+    for word in ("namespaces", "Landlock", "on", "memory_bytes", "data"):
+        assert word in said
+
+
+def test_a_bad_setting_is_named_with_its_rule_and_value(bichat):
+    done = bichat("doctor", variables={"BICHAT_MAX_PIDS": "many"})
+
+    assert done.returncode == 2
+    assert b"BICHAT_MAX_PIDS" in done.stderr
+    assert b"'many'" in done.stderr
+
+
+def test_a_relative_data_directory_is_refused(bichat):
+    done = bichat("run", "-c", "1", variables={"BICHAT_DATA_DIR": "here"})
+
+    assert done.returncode == 2
+    assert b"BICHAT_DATA_DIR" in done.stderr
+
+
+def test_the_version_is_printed(bichat):
+    done = bichat("--version")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith(b"bichat 0.")

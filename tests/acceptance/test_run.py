@@ -1,0 +1,235 @@
+"""`bichat run` as a person meets it: output, files, exit codes, errors in words."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+from pathlib import Path
+
+import pytest
+
+
+def test_output_and_files_come_out_and_the_exit_code_is_zero(bichat):
+    done = bichat("run", "-c", "print('hello'); open('a.txt', 'w').write('x' * 10)")
+
+    assert done.returncode == 0
+    assert done.stdout == b"hello\n"
+    assert (bichat.folder / "bichat-output" / "a.txt").read_text() == "x" * 10
+    assert b"a.txt" in done.stderr
+    assert b"10 B" in done.stderr
+
+
+def test_a_chart_comes_out_of_a_file_and_an_input_file(bichat):
+    (bichat.folder / "sales.csv").write_text("region,amount\nN,1\nS,2\n")
+    (bichat.folder / "chart.py").write_text(
+        "import pandas as pd, matplotlib.pyplot as plt\n"
+        "pd.read_csv('sales.csv').plot.bar(x='region')\n"
+        "plt.savefig('chart.png')\n"
+    )
+
+    done = bichat("run", "chart.py", "--file", "sales.csv", "--output-dir", "out", "--json")
+
+    result = json.loads(done.stdout)
+    assert result["status"] == "completed"
+    assert [(file["name"], file["mime_type"], file["path"]) for file in result["artifacts"]] == [
+        ("chart.png", "image/png", "out/chart.png")
+    ]
+    assert (bichat.folder / "out" / "chart.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_code_may_come_from_standard_input(bichat):
+    done = bichat("run", "-", stdin=b"print(1 + 1)")
+
+    assert (done.returncode, done.stdout) == (0, b"2\n")
+
+
+def test_code_that_raises_exits_with_one_and_shows_the_users_lines_only(bichat):
+    (bichat.folder / "broken.py").write_text("def f():\n    return 1 / 0\n\nf()\n")
+
+    done = bichat("run", "broken.py")
+
+    assert done.returncode == 1
+    assert done.stderr.decode().startswith(
+        'Traceback (most recent call last):\n  File "broken.py", line 4, in <module>\n    f()\n'
+    )
+    assert b"ZeroDivisionError: division by zero" in done.stderr
+    assert b"bichat/sandbox" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, exit_code, status",
+    [
+        (("-c", "import sys; sys.exit(0)"), 0, "completed"),
+        (("-c", "import sys; sys.exit(3)"), 1, "error"),
+        (("-c", "while True: pass", "--timeout", "1"), 124, "timeout"),
+        (("-c", "x = bytearray(2 << 30)", "--memory", "256m"), 137, "out_of_memory"),
+        (("-c", "while True: print('y' * 1000)"), 137, "output_limit"),
+        (("-c", "open('f', 'wb').write(bytes(1 << 20))"), 1, "disk_full"),
+        (("-c", "import os; os.abort()"), 1, "killed"),
+    ],
+)
+def test_the_exit_code_says_how_it_ended(bichat, arguments, exit_code, status):
+    done = bichat("run", *arguments, "--json", variables={"BICHAT_DEFAULT_DISK_BYTES": "256k"})
+
+    assert json.loads(done.stdout)["status"] == status
+    assert done.returncode == exit_code
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ((), ("no code to run",)),
+        (("a.py", "-c", "1"), ("both given",)),
+        (("missing.py",), ("missing.py", "No such file")),
+        (("-c", " \n"), ("no code to run",)),
+        (("-c", "1", "--file", "missing.csv"), ("missing.csv",)),
+        (("-c", "1", "--memory", "lots"), ("lots", "512m")),
+        (("-c", "1", "--memory", "900g"), ("memory_bytes", "bound", "BICHAT_MAX_MEMORY_BYTES")),
+        (("-c", "1", "--timeout", "1e9"), ("timeout_s", "BICHAT_MAX_TIMEOUT_S")),
+        (("-c", "1", "--timeout", "-1"), ("timeout_s",)),
+        (("-c", "1", "--environment", "nope"), ("nope", "data")),
+        (("-c", "1", "--file", "/dev/zero"), ("zero",)),
+    ],
+)
+def test_what_cannot_be_done_is_refused_in_words_with_exit_code_two(bichat, arguments, words):
+    done = bichat("run", *arguments)
+
+    said = done.stderr.decode()
+    assert done.returncode == 2
+    assert "Traceback" not in said
+    for word in words:
+        assert word in said
+    assert not (bichat.folder / "bichat-output").exists()
+
+
+def test_a_refusal_is_json_when_json_is_asked_for(bichat):
+    done = bichat("run", "-c", "1", "--environment", "nope", "--json")
+
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == "not_found"
+    assert error["remedy"]
+    assert done.returncode == 2
+
+
+def test_ten_megabytes_of_code_are_refused_before_anything_runs(bichat):
+    (bichat.folder / "huge.py").write_bytes(b"x = 1\n" * 2_000_000)
+
+    done = bichat("run", "huge.py")
+
+    assert done.returncode == 2
+    assert b"4.0 MiB" in done.stderr
+
+
+def test_a_file_of_three_gigabytes_is_refused_before_it_is_copied(bichat):
+    with (bichat.folder / "big.csv").open("wb") as file:
+        file.truncate(3 << 30)
+
+    done = bichat("run", "-c", "1", "--file", "big.csv")
+
+    assert done.returncode == 2
+    assert b"big.csv" in done.stderr
+    assert b"1.0 GiB" in done.stderr
+
+
+def test_code_with_a_nul_or_that_is_not_python_is_the_codes_own_error(bichat):
+    nul = bichat("run", "-", stdin=b"print(1)\0")
+    prose = bichat("run", "-c", "please draw a chart")
+
+    assert (nul.returncode, prose.returncode) == (1, 1)
+    assert b"null bytes" in nul.stderr
+    assert b"SyntaxError" in prose.stderr
+
+
+def test_a_file_that_is_not_text_is_refused(bichat):
+    (bichat.folder / "x.py").write_bytes(b"\xff\xfe\x00")
+
+    done = bichat("run", "x.py")
+
+    assert done.returncode == 2
+    assert b"UTF-8" in done.stderr
+
+
+def test_awkward_output_survives_as_json(bichat):
+    code = r"import os; os.write(1, b'\xff\x00\x1b]0;title\x07 \xe2\x82'); print('\ud800')"
+
+    result = json.loads(bichat("run", "-c", code, "--json").stdout)
+
+    assert result["stdout"] == "\\xff\x00\x1b]0;title\x07 \\xe2\\x82\\ud800\n"
+
+
+def test_a_terminal_is_not_steered_by_what_code_prints(bichat):
+    leader, follower = pty.openpty()
+    command = [*bichat.command, "run", "-c", "print('\\x1b]0;owned\\x07\\x1b[2Jtext')"]
+    done = subprocess.run(
+        command,
+        cwd=bichat.folder,
+        stdout=follower,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+        env=bichat.variables,
+    )
+    os.close(follower)
+    shown = os.read(leader, 4096)
+    os.close(leader)
+
+    assert done.returncode == 0
+    assert b"\x1b]0" not in shown
+    assert b"text" in shown
+
+
+def test_files_are_saved_inside_the_output_folder_whatever_they_are_called(bichat):
+    code = r"""
+import os
+for name in (b'a\nb', b'..\\x', b'\xff.bin', b'CON', b'x' * 255, b'.bashrc'):
+    with open(name, 'wb') as file:
+        file.write(b'1')
+os.symlink('/etc/passwd', 'link')
+os.mkfifo('pipe')
+"""
+    before = sorted(path.name for path in bichat.folder.iterdir())
+
+    done = bichat("run", "-c", code, "--output-dir", "out", "--json")
+
+    result = json.loads(done.stdout)
+    out = bichat.folder / "out"
+    assert sorted(path.name for path in bichat.folder.iterdir()) == sorted([*before, "out"])
+    assert len(result["artifacts"]) == 6
+    for file in result["artifacts"]:
+        assert (bichat.folder / file["path"]).resolve().is_relative_to(out.resolve())
+    assert {refused["name"] for refused in result["refused"]} == {"link", "pipe"}
+
+
+def test_a_link_in_the_output_folder_is_replaced_and_not_followed(bichat):
+    target = bichat.folder / "precious.txt"
+    target.write_text("precious")
+    out = bichat.folder / "out"
+    out.mkdir()
+    (out / "a.txt").symlink_to(target)
+
+    bichat("run", "-c", "open('a.txt', 'w').write('new')", "--output-dir", "out")
+
+    assert target.read_text() == "precious"
+    assert (out / "a.txt").read_text() == "new"
+
+
+def test_timings_tell_each_stage(bichat):
+    done = bichat("run", "-c", "1", "--timings")
+
+    for stage in (b"sandbox ready", b"input files in", b"code run", b"files out", b"total"):
+        assert stage in done.stderr
+
+
+def test_the_servers_environment_does_not_reach_the_code(bichat):
+    done = bichat("run", "-c", "import os; print(dict(os.environ))", variables={"MY_SECRET_TOKEN": "canary-5f2a"})
+
+    assert done.returncode == 0
+    assert b"canary-5f2a" not in done.stdout
+
+
+def test_nothing_is_left_in_the_data_directory(bichat, data_dir: Path):
+    bichat("run", "-c", "open('a.txt', 'w').write('x')")
+
+    assert list((data_dir / "spool").iterdir()) == []

@@ -1,0 +1,100 @@
+"""Settings: read once, strictly, from the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bichat.domain import Limits
+from bichat.errors import LimitError, UserInputError
+from bichat.settings.location import data_dir, make_data_dir
+from bichat.settings.settings import load_settings
+from bichat.sizes import GIB, MIB, parse_size
+
+
+@pytest.fixture(autouse=True)
+def _no_variables(monkeypatch):
+    for name in ("BICHAT_DATA_DIR", "BICHAT_ENVIRONMENT", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_the_defaults_are_those_that_the_documentation_promises():
+    limits = load_settings().limits
+
+    assert limits == Limits(
+        timeout_s=300.0,
+        memory_bytes=GIB,
+        disk_bytes=GIB,
+        inodes=20_000,
+        cpus=2,
+        pids=256,
+        output_bytes=MIB,
+        output_kill_bytes=64 * MIB,
+        artifact_bytes=512 * MIB,
+        artifacts=200,
+        idle_s=1200.0,
+        life_s=86400.0,
+    )
+
+
+def test_sizes_may_be_written_with_units(monkeypatch):
+    monkeypatch.setenv("BICHAT_DEFAULT_MEMORY_BYTES", "2g")
+
+    assert load_settings().limits.memory_bytes == 2 * GIB
+
+
+@pytest.mark.parametrize(
+    "variable, value",
+    [
+        ("BICHAT_MAX_PIDS", "many"),
+        ("BICHAT_MAX_PIDS", "0"),
+        ("BICHAT_DEFAULT_TIMEOUT_S", "inf"),
+        ("BICHAT_DEFAULT_TIMEOUT_S", "nan"),
+        ("BICHAT_DEFAULT_DISK_BYTES", "plenty"),
+    ],
+)
+def test_a_bad_value_names_the_variable_and_the_value(monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+
+    with pytest.raises(UserInputError) as caught:
+        load_settings()
+
+    assert variable in caught.value.message
+    assert value in caught.value.message
+
+
+def test_a_default_above_its_bound_is_refused_at_the_start(monkeypatch):
+    monkeypatch.setenv("BICHAT_MAX_MEMORY_BYTES", "512m")
+
+    with pytest.raises(LimitError):
+        load_settings()
+
+
+def test_the_data_directory_is_the_users_own_unless_one_is_named(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+
+    assert data_dir() == tmp_path / ".local" / "share" / "bichat"
+
+    monkeypatch.setenv("BICHAT_DATA_DIR", "/srv/bichat")
+
+    assert data_dir() == Path("/srv/bichat")
+
+
+def test_the_data_directory_is_closed_to_others(tmp_path):
+    made = make_data_dir(tmp_path / "a" / "b")
+
+    assert made.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize(
+    "text, size", [("1g", GIB), ("512m", 512 * MIB), ("1.5 GiB", 3 * GIB // 2), ("4096", 4096), (7, 7)]
+)
+def test_sizes_are_powers_of_1024(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "g", "-1g", "1 parsec", "0", "1e3", "NaN"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(UserInputError):
+        parse_size(text)
