@@ -15,6 +15,8 @@ import signal
 import socket
 import time
 import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NoReturn
 
@@ -135,22 +137,28 @@ def _reap() -> None:
 
 def _fork(plan: SandboxPlan, descriptors: list[int], base: enclosure.Base, own_namespace: int) -> None:
     """Fork one sandbox.  `descriptors`: init's control socket, the guest's channel, write ends of stdout and stderr."""
-    in_fresh_namespace = Layer.PID_NAMESPACE in base.layers
     box = socket.socket(fileno=descriptors[0])
     try:
-        if in_fresh_namespace:
-            kernel.unshare(kernel.CLONE_NEWPID)
-        with warnings.catch_warnings():
+        with _fresh_pid_namespace(own_namespace, wanted=Layer.PID_NAMESPACE in base.layers), warnings.catch_warnings():
             # CPython 3.12 warns about threads; those that may be alive here were tried when the environment was built.
             warnings.simplefilter("ignore", DeprecationWarning)
-            pid = os.fork()
-        if pid == 0:
-            enclosure.run(plan, base, box, *descriptors[1:])
-        if in_fresh_namespace:
-            kernel.setns(own_namespace, kernel.CLONE_NEWPID)
+            if os.fork() == 0:
+                enclosure.run(plan, base, box, *descriptors[1:])
     except OSError as error:
         wire.send_control(box, {"failed": "fork", "errno": error.errno, "message": str(error)})
     finally:
         box.close()
         for descriptor in descriptors[1:]:
             os.close(descriptor)
+
+
+@contextmanager
+def _fresh_pid_namespace(own_namespace: int, *, wanted: bool) -> Generator[None]:
+    """The next fork is pid 1 of a namespace of its own; those after it are not, also when it fails."""
+    if wanted:
+        kernel.unshare(kernel.CLONE_NEWPID)
+    try:
+        yield
+    finally:
+        if wanted:
+            kernel.setns(own_namespace, kernel.CLONE_NEWPID)
