@@ -11,12 +11,15 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
+
+logger = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 0.02
 #: While the trigger stays above the limit the exact figure is taken at least this often: pages that turn from shared
@@ -34,7 +37,7 @@ class Watch:
     base_bytes: int
     """Anonymous memory that a fork of the zygote shares with it."""
     exceeded: Callable[[], None]
-    """Called once, on the watchdog's thread, when the tree is above its limit."""
+    """Called once, on the watchdog's thread, when the tree is above its limit; not after `Watchdog.remove`."""
     peak_bytes: int = 0
     """Highest figure seen, an upper bound unless the limit was near."""
     _confirmed_at: float = field(default=0.0)
@@ -96,11 +99,25 @@ class Watchdog:
                 watches = tuple(self._watches)
             now = time.monotonic()
             for watch in watches:
-                if watch.look(now):
-                    self.remove(watch)
-                    watch.exceeded()
+                if self._look(watch, now):
+                    self._tell(watch)
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, timeout=_INTERVAL_S)
+
+    def _look(self, watch: Watch, now: float) -> bool:
+        try:
+            return watch.look(now)
+        except OSError:
+            # The server is out of descriptors, say: nobody would look any more if this ended the thread.
+            logger.exception("the memory of the tree of %d could not be read", watch.root)
+            return False
+
+    def _tell(self, watch: Watch) -> None:
+        """Tell `watch`, unless it was removed meanwhile: whoever removed it has let go of what it would act on."""
+        with self._changed:
+            if watch in self._watches:
+                self._watches.discard(watch)
+                watch.exceeded()
 
 
 def _tree(root: int) -> Iterator[int]:
@@ -134,16 +151,43 @@ def _fields(path: str) -> dict[bytes, int]:
     return found
 
 
+#: Of `/proc/<pid>/status`: what a process holds, in memory or (where there is swap) pushed out of it.
+_HELD: Final = (b"RssAnon", b"RssShmem", b"VmPTE", b"VmSwap", b"HugetlbPages")
+
+
 def _resident(pid: int) -> int:
-    status = _fields(f"/proc/{pid}/status")
-    return status.get(b"RssAnon", 0) + status.get(b"RssShmem", 0) + status.get(b"VmPTE", 0)
+    status = _status(pid)
+    return sum(status.get(name, 0) for name in _HELD)
+
+
+def _status(pid: int) -> dict[bytes, int]:
+    return _of_a_living_thread(pid, "status", b"VmPTE")
+
+
+def _of_a_living_thread(pid: int, name: str, proof: bytes) -> dict[bytes, int]:
+    """The fields of a file of /proc/<pid>; of another thread where `proof`, which every living one has, is missing.
+
+    A main thread that has ended while others run on shows nothing of the memory that they share.
+    """
+    found = _fields(f"/proc/{pid}/{name}")
+    if proof in found:
+        return found
+    try:
+        tasks = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return found
+    for task in tasks:
+        found = _fields(f"/proc/{pid}/task/{task}/{name}")
+        if proof in found:
+            break
+    return found
 
 
 def _socket_bytes(root: int) -> int:
     """What the buffers of a sandbox's sockets may hold: pairs are all that it can make, and no limit counts them.
 
-    256 processes with a thousand of them each would hold gigabytes in the kernel.  A buffer is at most twice
-    `net.core.wmem_max` (socket(7), SO_SNDBUF).
+    256 processes with a thousand of them each would hold gigabytes in the kernel.  A buffer holds at most
+    `net.core.wmem_default`: the filter forbids to ask for more (socket(7), SO_SNDBUF).
     """
     with contextlib.suppress(OSError, ValueError), open(f"/proc/{root}/net/sockstat", "rb") as file:
         return int(file.readline().split()[2]) * _socket_buffer_bytes()
@@ -152,14 +196,14 @@ def _socket_bytes(root: int) -> int:
 
 @functools.cache
 def _socket_buffer_bytes() -> int:
-    with contextlib.suppress(OSError, ValueError), open("/proc/sys/net/core/wmem_max", "rb") as file:
-        return 2 * int(file.read())
-    return 2 * 212_992
+    with contextlib.suppress(OSError, ValueError), open("/proc/sys/net/core/wmem_default", "rb") as file:
+        return int(file.read())
+    return 212_992
 
 
 def anonymous_bytes(pid: int) -> int:
     """Resident anonymous memory of one process."""
-    return _fields(f"/proc/{pid}/status").get(b"RssAnon", 0)
+    return _status(pid).get(b"RssAnon", 0)
 
 
 def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
@@ -172,14 +216,15 @@ def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
     private = proportional = hidden = tables = 0
     for pid in processes:
         try:
-            rollup = _fields(f"/proc/{pid}/smaps_rollup")
+            rollup = _of_a_living_thread(pid, "smaps_rollup", b"Rss")
         except PermissionError:
             if pid != processes[0]:  # init is ours, and undumpable
                 hidden += _resident(pid)
             continue
-        tables += _fields(f"/proc/{pid}/status").get(b"VmPTE", 0)
-        private += rollup.get(b"Private_Dirty", 0)
-        proportional += rollup.get(b"Pss_Anon", 0) + rollup.get(b"Pss_Shmem", 0)
+        status = _status(pid)
+        tables += status.get(b"VmPTE", 0) + status.get(b"HugetlbPages", 0)
+        private += rollup.get(b"Private_Dirty", 0) + rollup.get(b"SwapPss", 0)
+        proportional += rollup.get(b"Pss_Anon", 0) + rollup.get(b"Pss_Shmem", 0) + rollup.get(b"SwapPss", 0)
     return max(private, proportional - base_bytes) + hidden + tables
 
 
