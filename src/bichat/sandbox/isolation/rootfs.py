@@ -38,6 +38,9 @@ _SHARED_FILES: Final = (
     "/etc/mime.types",
 )
 _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
+#: `/dev/full` gives zeros too when it is read, and unlike the real `/dev/zero` it cannot be mapped: pages of such a
+#: mapping, shared, are counted by no limit and shown by nothing.
+_STAND_INS: Final = {"/dev/zero": "/dev/full"}
 _LINKS: Final = {
     "/dev/fd": "/proc/self/fd",
     "/dev/stdin": "/proc/self/fd/0",
@@ -109,14 +112,14 @@ def build_root(plan: RootPlan) -> None:
         with open(STAGING + path, "w", encoding="utf-8") as file:
             file.write(text)
     for path in plan.devices:
-        _show(path)
+        _show(path, _STAND_INS.get(path, path))
         attributes = kernel.MOUNT_ATTR_NOSUID | kernel.MOUNT_ATTR_NOEXEC
         kernel.set_mount_attributes(STAGING + path, attributes, recursive=False)
     for path in _FOLDERS:
         os.makedirs(STAGING + path, exist_ok=True)
 
 
-def _show(path: str) -> None:
+def _show(path: str, source: str | None = None) -> None:
     target = STAGING + path
     if os.path.isdir(path):
         os.makedirs(target, exist_ok=True)
@@ -124,7 +127,7 @@ def _show(path: str) -> None:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(target, "w", encoding="utf-8"):
             pass
-    kernel.bind(path, target)
+    kernel.bind(source or path, target)
 
 
 def enter_root() -> None:

@@ -32,6 +32,7 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "pidfd_getfd": (438, 438),
     "kcmp": (312, 272),
     "migrate_pages": (256, 238),
+    "sched_setaffinity": (203, 122),
     "move_pages": (279, 239),
     # mounts, roots and namespaces
     "mount": (165, 40),
@@ -114,9 +115,15 @@ _CLONE3: Final = (435, 435)
 _SOCKET: Final = (41, 198)
 _SOCKETPAIR: Final = (53, 199)
 _IOCTL: Final = (16, 29)
+_MMAP: Final = (9, 222)
+_SETSOCKOPT: Final = (54, 208)
 
 _AF_UNIX: Final = 1
 _ANY_NEW_NAMESPACE: Final = 0x7E02_0000
+_MAP_SHARED: Final = 0x01
+_MAP_ANONYMOUS: Final = 0x20
+_SO_SNDBUF: Final = 7
+_SO_SNDBUFFORCE: Final = 32
 _TIOCSTI: Final = 0x5412
 _TIOCLINUX: Final = 0x541C
 _X32_BIT: Final = 0x4000_0000
@@ -174,6 +181,11 @@ def build_filter(machine: str) -> tuple[Instruction, ...]:
     program += _when(_CLONE[column], _has_bits(0, _ANY_NEW_NAMESPACE, errno.EPERM))
     program += _when(_SOCKETPAIR[column], _differs(0, _AF_UNIX, errno.EACCES))
     program += _when(_IOCTL[column], _is_one_of(1, (_TIOCSTI, _TIOCLINUX), errno.EPERM))
+    # Pages of a shared anonymous mapping stay when nobody has them mapped any more, and then nothing shows them.
+    # `/dev/shm` is what shares memory here: it counts as disk.
+    program += _when(_MMAP[column], _has_all_bits(3, (_MAP_SHARED, _MAP_ANONYMOUS), errno.EPERM))
+    # The watchdog counts a socket at its default buffer.
+    program += _when(_SETSOCKOPT[column], _is_one_of(2, (_SO_SNDBUF, _SO_SNDBUFFORCE), errno.EPERM))
     for numbers in DENIED.values():
         number = numbers[column]
         if number is not None:
@@ -196,6 +208,11 @@ def _deny(number: int, error: int) -> list[Instruction]:
 
 def _has_bits(argument: int, mask: int, error: int) -> _Check:
     return _Check(argument, (Instruction(_JUMP_ANY_BIT, 0, 1, mask),), error)
+
+
+def _has_all_bits(argument: int, bits: Sequence[int], error: int) -> _Check:
+    tests = [Instruction(_JUMP_ANY_BIT, 0, len(bits) - at, bit) for at, bit in enumerate(bits)]
+    return _Check(argument, tuple(tests), error)
 
 
 def _differs(argument: int, only: int, error: int) -> _Check:
