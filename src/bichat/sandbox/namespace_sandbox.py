@@ -74,11 +74,12 @@ class NamespaceSandbox:
         self._watchdog = watchdog
         self._zygote_lives = zygote_lives
         self._killed: Status | None = None
+        self._garbled = False
         self._dead = False
         self._closed = False
         self._exit_code: int | None = None
         self._before = Snapshot({})
-        self._frames = wire.FrameReader()
+        self._frames = wire.FrameReader(wire.MAX_REPLY_BYTES)
         self._epoll = select.epoll()
         for descriptor in (handles.box.fileno(), handles.channel.fileno(), handles.output, handles.errors):
             os.set_blocking(descriptor, False)  # positional in the standard library
@@ -228,11 +229,16 @@ class NamespaceSandbox:
         channel = self._handles.channel
         try:
             chunk = channel.recv(_READ_BYTES)
+            conversation.heard_bytes(len(chunk))
             for frame in self._frames.feed(chunk):
                 conversation.heard(frame)
         except BlockingIOError:
             return
-        except (OSError, wire.FrameError):
+        except wire.FrameError:
+            self._garbled = True
+            self.kill(Status.KILLED)
+            chunk = b""
+        except OSError:
             chunk = b""
         if not chunk:
             self._unregister(channel.fileno())
@@ -271,6 +277,9 @@ class NamespaceSandbox:
         )
 
     def _verdict(self, conversation: _Conversation, timeout_s: float) -> tuple[Status, CodeError | None]:
+        if self._garbled:
+            garbled = "the code wrote into the channel between the sandbox and its supervisor, and was killed"
+            return Status.KILLED, CodeError(name="ProtocolError", message=garbled)
         if self._killed is not None:
             return self._killed, _killed_error(self._killed, self._limits, timeout_s)
         if conversation.outcome is not None:
@@ -311,11 +320,22 @@ class _Conversation:
         self.stderr = CappedText(limits.output_bytes)
         self.printed_bytes = 0
         self.outcome: dict[str, Any] | None = None
+        self._reply_bytes = 0
         self._decoders = (StreamDecoder(), StreamDecoder())
 
     @property
     def done(self) -> bool:
         return self.outcome is not None
+
+    def heard_bytes(self, count: int) -> None:
+        """Count what came over the channel.
+
+        Raises:
+            FrameError: more than any honest guest has to say.
+        """
+        self._reply_bytes += count
+        if self._reply_bytes > wire.MAX_REPLY_BYTES + _READ_BYTES:
+            raise wire.FrameError("more frames than one execution has to say")
 
     def heard(self, frame: dict[str, Any]) -> None:
         outcome = frame.get("done")

@@ -13,15 +13,19 @@ Standard library only: both ends import it.
 from __future__ import annotations
 
 import array
+import errno
 import json
+import os
 import socket
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 MAX_CONTROL_BYTES: Final = 64 * 1024
 MAX_DESCRIPTORS: Final = 8
-#: A frame from the guest above this ends the conversation with it.
-MAX_FRAME_BYTES: Final = 16 * 1024 * 1024
+#: Longest frame to the guest: the longest code, every byte of it written as a six-byte escape.
+MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
+#: What a guest may send for one execution: a report of an error, every character of it written as an escape.
+MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 _HEADER_BYTES: Final = 4
 
 
@@ -37,7 +41,7 @@ def send_control(peer: socket.socket, message: dict[str, Any], descriptors: Sequ
     """
     payload = json.dumps(message).encode()
     if len(payload) > MAX_CONTROL_BYTES:
-        raise OSError(90, f"control message of {len(payload)} bytes is above {MAX_CONTROL_BYTES}")
+        raise OSError(errno.EMSGSIZE, f"control message of {len(payload)} bytes is above {MAX_CONTROL_BYTES}")
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
     peer.sendmsg([payload], rights)
 
@@ -46,14 +50,18 @@ def receive_control(peer: socket.socket) -> tuple[dict[str, Any], list[int]] | N
     """The next control message and the descriptors beside it (close-on-exec, the caller's to close); None at the end.
 
     Raises:
-        OSError: from the socket.
+        OSError: from the socket; EMFILE where this process has no room for the descriptors.
     """
     space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
-    payload, ancillary, _, _ = peer.recvmsg(MAX_CONTROL_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    payload, ancillary, flags, _ = peer.recvmsg(MAX_CONTROL_BYTES, space, socket.MSG_CMSG_CLOEXEC)
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
+    if flags & socket.MSG_CTRUNC:
+        for descriptor in descriptors:
+            os.close(descriptor)
+        raise OSError(errno.EMFILE, "descriptors were lost on their way: this process may not open more")
     if not payload:
         return None
     return json.loads(payload), list(descriptors)
@@ -68,20 +76,21 @@ def encode_frame(message: dict[str, Any]) -> bytes:
 class FrameReader:
     """Takes bytes as they come and gives whole frames; never holds more than one frame's worth of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
+        self._max_bytes = max_bytes
 
     def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
         """The frames that `chunk` completes.
 
         Raises:
-            FrameError: a length above `MAX_FRAME_BYTES`, or a payload that is not a JSON object.
+            FrameError: a length above `max_bytes`, or a payload that is not a JSON object.
         """
         self._buffer += chunk
         while len(self._buffer) >= _HEADER_BYTES:
             size = int.from_bytes(self._buffer[:_HEADER_BYTES], "big")
-            if size > MAX_FRAME_BYTES:
-                raise FrameError(f"a frame of {size} bytes is above {MAX_FRAME_BYTES}")
+            if size > self._max_bytes:
+                raise FrameError(f"a frame of {size} bytes is above {self._max_bytes}")
             end = _HEADER_BYTES + size
             if len(self._buffer) < end:
                 return

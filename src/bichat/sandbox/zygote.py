@@ -16,7 +16,7 @@ import socket
 import time
 import warnings
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Final, NoReturn
 
@@ -145,7 +145,9 @@ def _fork(plan: SandboxPlan, descriptors: list[int], base: enclosure.Base, own_n
             if os.fork() == 0:
                 enclosure.run(plan, base, box, *descriptors[1:])
     except OSError as error:
-        wire.send_control(box, {"failed": "fork", "errno": error.errno, "message": str(error)})
+        # Whoever asked may have been cancelled and gone: that must not end the zygote, and every sandbox with it.
+        with suppress(OSError):
+            wire.send_control(box, {"failed": "fork", "errno": error.errno, "message": str(error)})
     finally:
         box.close()
         for descriptor in descriptors[1:]:

@@ -72,7 +72,7 @@ def _report(error: BaseException, name: str) -> dict[str, Any]:
         text = f"{type(error).__name__}: {message}\n"
     return {
         "status": "error",
-        "name": type(error).__name__,
+        "name": _shortened(type(error).__name__),
         "message": _shortened(message),
         "traceback": _shortened(text),
         "errno": error.errno if isinstance(error, OSError) else None,
