@@ -127,26 +127,45 @@ def portal() -> Iterator[BlockingPortal]:
         yield portal
 
 
+@pytest.fixture(scope="session", name="limits")
+def _limits() -> Limits:
+    return SMALL
+
+
+@pytest.fixture(scope="session", name="with_probe")
+def _with_probe():
+    """`with_probe(code)`: the code with the attacker's helpers before it, for tests that drive a sandbox themselves."""
+    return with_probe
+
+
 @pytest.fixture(scope="session")
-def bare_environment(tmp_path_factory: pytest.TempPathFactory) -> Environment:
+def make_bare_environment():
+    """An environment without packages, made by hand: what `python -m venv --without-pip` makes, where that is missing too."""
+
+    def make(folder: Path, base_python: Path, base_prefix: Path) -> Environment:
+        version = base_python.name.removeprefix("python")
+        (folder / "bin").mkdir(parents=True)
+        (folder / "lib" / f"python{version}" / "site-packages").mkdir(parents=True)
+        (folder / "bin" / "python").symlink_to(base_python)
+        (folder / "pyvenv.cfg").write_text(f"home = {base_python.parent}\n", encoding="utf-8")
+        return Environment(
+            name="bare",
+            path=folder,
+            base_prefix=base_prefix,
+            base_python=base_python,
+            python_version=version,
+            lock_hash="",
+            created_at=datetime.now(UTC),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bare_environment(tmp_path_factory: pytest.TempPathFactory, make_bare_environment) -> Environment:
     """The running interpreter's base Python, and no package."""
     base_python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    base_prefix = Path(sys.base_prefix)
-    folder = tmp_path_factory.mktemp("environment") / "bare"
-    version = f"{sys.version_info.major}.{sys.version_info.minor}"
-    (folder / "bin").mkdir(parents=True)
-    (folder / "lib" / f"python{version}" / "site-packages").mkdir(parents=True)
-    (folder / "bin" / "python").symlink_to(base_python)
-    (folder / "pyvenv.cfg").write_text(f"home = {base_python.parent}\n", encoding="utf-8")
-    return Environment(
-        name="bare",
-        path=folder,
-        base_prefix=base_prefix,
-        base_python=base_python,
-        python_version=version,
-        lock_hash="",
-        created_at=datetime.now(UTC),
-    )
+    return make_bare_environment(tmp_path_factory.mktemp("environment") / "bare", base_python, Path(sys.base_prefix))
 
 
 @pytest.fixture(scope="session")
@@ -160,9 +179,7 @@ def supervise(portal: BlockingPortal, bare_environment: Environment, spool_folde
     supervisors: dict[tuple[Path, frozenset[Layer]], Supervisor] = {}
     with ExitStack() as exits:
 
-        def supervisor(
-            environment: Environment | None = None, layers: frozenset[Layer] = ALL_LAYERS
-        ) -> Supervisor:
+        def supervisor(environment: Environment | None = None, layers: frozenset[Layer] = ALL_LAYERS) -> Supervisor:
             environment = environment or bare_environment
             key = (environment.path, layers)
             if key not in supervisors:

@@ -58,5 +58,3 @@ def descriptors():
 def answer(value):
     """Hand `value` to the test, past whatever has become of sys.stdout."""
     os.write(1, json.dumps({"answer": value}).encode() + b"\n")
-
-

@@ -45,9 +45,7 @@ def test_every_denied_call_fails_with_eperm(run_code):
 
 @pytest.mark.parametrize("flag", [flag for name, flag in NAMESPACES.items() if name != "time"])
 def test_no_namespace_can_be_entered_by_clone(run_code, flag):
-    outcome = run_code(
-        "answer(syscall(number, flag | 17, 0, 0, 0, 0))", given={"number": CLONE, "flag": flag}
-    )
+    outcome = run_code("answer(syscall(number, flag | 17, 0, 0, 0, 0))", given={"number": CLONE, "flag": flag})
 
     assert outcome.answer == "EPERM"
 

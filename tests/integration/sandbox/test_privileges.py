@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import os
 import pwd
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only a server run by root changes its guests' uid")
@@ -154,11 +160,15 @@ def test_without_ipc_namespaces_and_filter_two_sandboxes_would_share_memory_segm
     assert found == [True, False]
 
 
-def test_without_a_private_root_landlock_still_hides_the_hosts_files(run_code, world_readable_canary):
+def test_without_a_private_root_landlock_still_hides_the_hosts_files(
+    run_code, world_readable_canary, readable_environment
+):
     outcome = run_code(
         "answer([attempt(open, path), attempt(os.listdir, '/etc'), attempt(open, '/etc/shadow')])",
         given={"path": str(world_readable_canary)},
         layers=ALL_LAYERS - {Layer.PRIVATE_ROOT},
+        environment=readable_environment,
+        fresh=True,
     )
 
     canary, _, shadow = outcome.answer
@@ -168,23 +178,28 @@ def test_without_a_private_root_landlock_still_hides_the_hosts_files(run_code, w
 
 def test_without_landlock_the_private_root_still_hides_the_hosts_files(run_code, world_readable_canary):
     outcome = run_code(
-        "answer([attempt(open, path), attempt(open, '/etc/shadow'), attempt(open, '/etc/x', 'w'), sorted(os.listdir('/'))])",
+        "answer([attempt(open, path), attempt(open, '/etc/shadow'), attempt(open, '/etc/x', 'w'), sorted(os.listdir('/')), os.listdir('/.old')])",
         given={"path": str(world_readable_canary)},
         layers=ALL_LAYERS - {Layer.LANDLOCK},
     )
 
-    canary, shadow, written, root = outcome.answer
+    canary, shadow, written, root, old = outcome.answer
     assert canary == "ENOENT"
     assert shadow == "ENOENT"
     assert written in {"EROFS", "EACCES"}
-    assert not {"root", "home", "var", "srv"} & set(root)
+    assert not {"boot", "srv", "sys", "run"} & set(root)
+    assert old == []
 
 
-def test_without_private_root_and_landlock_a_file_of_the_host_could_be_read(run_code, world_readable_canary):
+def test_without_private_root_and_landlock_a_file_of_the_host_could_be_read(
+    run_code, world_readable_canary, readable_environment
+):
     outcome = run_code(
         "answer([read(path), attempt(open, '/etc/shadow')])",
         given={"path": str(world_readable_canary)},
         layers=ALL_LAYERS - {Layer.PRIVATE_ROOT, Layer.LANDLOCK},
+        environment=readable_environment,
+        fresh=True,
     )
 
     canary, shadow = outcome.answer
@@ -193,16 +208,28 @@ def test_without_private_root_and_landlock_a_file_of_the_host_could_be_read(run_
 
 
 @pytest.fixture
-def world_readable_canary():
-    """A file of the host that every user may read, outside /tmp, which each sandbox has one of its own."""
-    folder = Path("/var/tmp") / f"bichat-test-{os.getpid()}"
-    folder.mkdir(mode=0o755)
-    canary = folder / "canary"
-    try:
-        canary.write_text("secret", encoding="utf-8")
-        folder.chmod(0o755)
-        canary.chmod(0o644)
-        yield canary
-    finally:
-        canary.unlink(missing_ok=True)
-        folder.rmdir()
+def open_folder() -> Iterator[Path]:
+    """A folder of the host that every user may enter, outside /tmp, of which each sandbox has one of its own."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="bichat-test-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture
+def world_readable_canary(open_folder: Path) -> Path:
+    canary = open_folder / "canary"
+    canary.write_text("secret", encoding="utf-8")
+    canary.chmod(0o644)
+    return canary
+
+
+@pytest.fixture
+def readable_environment(open_folder: Path, make_bare_environment) -> Environment:
+    """A bare environment that every user may read: without a private root nobody binds one that they may not."""
+    for python in (Path(sys.base_prefix) / "bin" / "python3", Path("/usr/bin/python3")):
+        command = [python, "-Ic", "import sys; assert sys.version_info >= (3, 11); print(sys.base_prefix)"]
+        user = 65534 if os.geteuid() == 0 else None
+        with suppress(OSError, subprocess.CalledProcessError):
+            prefix = subprocess.run(command, check=True, capture_output=True, text=True, user=user, cwd="/").stdout
+            return make_bare_environment(open_folder / "environment", python.resolve(), Path(prefix.strip()))
+    pytest.skip("no Python 3.11 or later on this host that every user may run")

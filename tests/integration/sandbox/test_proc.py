@@ -101,15 +101,15 @@ def test_the_guest_holds_its_streams_and_its_channel_and_no_other_descriptor(run
     assert leaky_descriptor not in outcome.answer.values()
 
 
-def test_the_zygote_holds_no_descriptor_of_the_server(
-    portal, bare_environment, spool_folder, leaky_descriptor, family
-):
+def test_the_zygote_holds_no_descriptor_of_the_server(portal, bare_environment, spool_folder, leaky_descriptor, family):
     fresh = Supervisor(bare_environment, spool_folder=spool_folder)
 
     with portal.wrap_async_context_manager(fresh):
         zygote = portal.call(fresh.zygote)
         held = [
-            os.readlink(f"/proc/{pid}/fd/{number}") for pid in family(zygote.pid) for number in os.listdir(f"/proc/{pid}/fd")
+            os.readlink(f"/proc/{pid}/fd/{number}")
+            for pid in family(zygote.pid)
+            for number in os.listdir(f"/proc/{pid}/fd")
         ]
 
     assert held
