@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Generator, Sequence
 from typing import IO, Final
 
@@ -19,6 +20,9 @@ EXIT_PLATFORM: Final = 3
 EXIT_TIMEOUT: Final = 124
 EXIT_LIMIT: Final = 137
 EXIT_INTERRUPTED: Final = 130
+
+#: Between two lines about one stage, where there is no terminal to change a line on.
+_QUIET_S: Final = 2.0
 
 _EXIT_BY_STATUS: Final = {
     Status.COMPLETED: 0,
@@ -79,21 +83,24 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, stream: IO[s
 
 
 class Progress:
-    """Shows on stderr what a long step is doing: one line that changes on a terminal, else a line per stage."""
+    """Shows on stderr what a long step is doing: one line that changes on a terminal, else a line now and then."""
 
     def __init__(self) -> None:
         self._stage = ""
         self._width = 0
+        self._printed_at = 0.0
 
     def __call__(self, stage: str, detail: str) -> None:
         """Told by the step under way, on whatever thread it runs."""
         line = printable(f"{stage}: {detail}" if detail else stage)
+        now = time.monotonic()
         if sys.stderr.isatty():
             shown = line[:100]
             sys.stderr.write(f"\r{shown.ljust(self._width)}")
             self._width = len(shown)
-        elif stage != self._stage:
+        elif stage != self._stage or now - self._printed_at > _QUIET_S:
             sys.stderr.write(f"{line}\n")
+            self._printed_at = now
         self._stage = stage
         sys.stderr.flush()
 

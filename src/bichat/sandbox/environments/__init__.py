@@ -1,0 +1,6 @@
+"""Named, locked sets of packages that guest code sees, built with uv into the data directory."""
+
+from bichat.sandbox.environments.environment import Environment, Preload
+from bichat.sandbox.environments.store import EnvironmentStore
+
+__all__ = ["Environment", "EnvironmentStore", "Preload"]
