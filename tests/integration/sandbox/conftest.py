@@ -138,6 +138,12 @@ def _with_probe():
     return with_probe
 
 
+@pytest.fixture(scope="session", name="attack")
+def _attack():
+    """`await attack(supervisor, code)`: for tests that need an event loop's hand on what they do."""
+    return attack
+
+
 @pytest.fixture(scope="session")
 def make_bare_environment():
     """An environment without packages, made by hand: what `python -m venv --without-pip` makes, where that is missing too."""
