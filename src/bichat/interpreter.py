@@ -10,7 +10,6 @@ from typing import Final, Self
 
 import anyio
 import anyio.to_thread
-from anyio.abc import TaskGroup
 
 from bichat.domain import ExecutionResult, Limits, Timings
 from bichat.errors import LimitError, UserInputError
@@ -63,18 +62,22 @@ class CodeInterpreter:
         self._supervisors: dict[str, Supervisor] = {}
         self._opening = anyio.Lock()
         self._exits = AsyncExitStack()
-        self._tasks: TaskGroup | None = None
+        self._is_open = False
+        #: Killed, and not yet known to be gone: the caller has its answer before the kernel is done.
+        self._ending: list[NamespaceSandbox] = []
 
     async def __aenter__(self) -> Self:
         await self._exits.__aenter__()
-        # First on the stack, so last to leave: the zygotes end first, and with them all that is still torn down.
-        self._tasks = await self._exits.enter_async_context(anyio.create_task_group())
+        self._is_open = True
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._exits.__aexit__(*exc_info)  # pyright: ignore[reportArgumentType]  # passed on as it came
-        self._tasks = None
+        self._is_open = False
+        for sandbox in self._ending:
+            await sandbox.close()
+        self._ending.clear()
         self._supervisors.clear()
+        await self._exits.aclose()
 
     async def run(
         self,
@@ -151,13 +154,15 @@ class CodeInterpreter:
             async for event in execution.events():
                 yield event
         finally:
-            self._end_behind(sandbox)
+            await self._end(sandbox)
 
-    def _end_behind(self, sandbox: NamespaceSandbox) -> None:
-        """Tear down while the caller already has its answer; leaving the interpreter waits for it."""
-        if self._tasks is None:
-            raise RuntimeError("CodeInterpreter is used outside its `async with`")
-        self._tasks.start_soon(sandbox.close)
+    async def _end(self, sandbox: NamespaceSandbox) -> None:
+        """Kill it without waiting for that, and let go of those of which nothing is left by now."""
+        sandbox.end()
+        self._ending.append(sandbox)
+        for gone in [ending for ending in self._ending if ending.gone]:
+            self._ending.remove(gone)
+            await gone.close()
 
     def _limits(self, limits: Limits | None, timeout_s: float | None, memory: str | int | None) -> Limits:
         asked = limits or self._settings.limits
@@ -168,7 +173,7 @@ class CodeInterpreter:
         return asked.within(self._settings.bounds)
 
     async def _supervisor(self, name: str) -> Supervisor:
-        if self._tasks is None:
+        if not self._is_open:
             raise RuntimeError("CodeInterpreter is used outside its `async with`")
         async with self._opening:
             supervisor = self._supervisors.get(name)

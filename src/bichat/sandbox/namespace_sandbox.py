@@ -76,6 +76,7 @@ class NamespaceSandbox:
         self._killed: Status | None = None
         self._garbled = False
         self._dead = False
+        self._let_go = False
         self._closed = False
         self._exit_code: int | None = None
         self._before = Snapshot({})
@@ -149,25 +150,38 @@ class NamespaceSandbox:
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handles.process, signal.SIGKILL)
 
-    async def close(self) -> None:
-        """See `Sandbox.close`."""
-        if self._closed:
+    def end(self) -> None:
+        """Kill the tree and let go of all that leads into it but the handle that tells when it is gone."""
+        if self._let_go:
             return
-        self._closed = True
-        with anyio.CancelScope(shield=True):
-            if self._watch is not None and self._watchdog is not None:
-                self._watchdog.remove(self._watch)
-            self.kill(Status.CANCELLED)
-            with anyio.move_on_after(_DEATH_S):
-                await anyio.wait_readable(self._handles.process)
-        self._release()
-
-    def _release(self) -> None:
+        self._let_go = True
+        if self._watch is not None and self._watchdog is not None:
+            self._watchdog.remove(self._watch)
+        self.kill(Status.CANCELLED)
         self._epoll.close()
         self._handles.box.close()
         self._handles.channel.close()
-        for descriptor in (self._handles.output, self._handles.errors, self._handles.process, self._handles.folder):
+        for descriptor in (self._handles.output, self._handles.errors, self._handles.folder):
             os.close(descriptor)
+
+    @property
+    def gone(self) -> bool:
+        """Whether the kernel has ended the last process of the tree."""
+        if self._closed:
+            return True
+        poll = select.poll()
+        poll.register(self._handles.process, select.POLLIN)
+        return bool(poll.poll(0))
+
+    async def close(self) -> None:
+        """See `Sandbox.close`."""
+        self.end()
+        if self._closed:
+            return
+        self._closed = True
+        with anyio.move_on_after(_DEATH_S, shield=True):
+            await anyio.wait_readable(self._handles.process)
+        os.close(self._handles.process)
 
     async def _send(self, message: dict[str, Any]) -> None:
         rest = memoryview(wire.encode_frame(message))
