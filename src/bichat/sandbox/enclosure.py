@@ -32,8 +32,12 @@ class Base:
 
     prefixes: tuple[str, ...]
     layers: frozenset[Layer]
-    host_id: int
+    readable: tuple[str, ...]
+    """What Landlock lets a guest read and execute."""
+    call_filter: bytes
+    """The packed seccomp program."""
     data_bytes: int
+    """What RLIMIT_DATA counts of the zygote."""
 
 
 def run(plan: SandboxPlan, base: Base, box: socket.socket, channel: int, output: int, errors: int) -> NoReturn:
@@ -139,14 +143,13 @@ def _limit_resources(plan: SandboxPlan, base: Base, _box: socket.socket) -> None
 
 def _restrict_files(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
     if Layer.LANDLOCK in base.layers:
-        root = rootfs.plan_root(base.prefixes)
         writable = (rootfs.DATA_FOLDER, rootfs.TEMPORARY_FOLDER, rootfs.SHARED_MEMORY_FOLDER, "/dev/null")
-        landlock.restrict(root.readable, writable)
+        landlock.restrict(base.readable, writable)
 
 
 def _filter_calls(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
     if Layer.SECCOMP in base.layers:
-        seccomp.install(seccomp.packed_filter())
+        seccomp.install(base.call_filter)
 
 
 def _become_guest(box: socket.socket, channel: int, plan: SandboxPlan) -> NoReturn:

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final, NoReturn
 
 from bichat.sandbox import enclosure, wire
-from bichat.sandbox.isolation import kernel
+from bichat.sandbox.isolation import kernel, rootfs, seccomp
 from bichat.sandbox.isolation.layers import Layer
 
 
@@ -64,7 +64,13 @@ def run(
     gc.collect()
     gc.freeze()
     wake = _wake_on_child_exit()
-    base = enclosure.Base(prefixes=prefixes, layers=layers, host_id=host_id, data_bytes=_own_data_bytes())
+    base = enclosure.Base(
+        prefixes=prefixes,
+        layers=layers,
+        readable=rootfs.plan_root(prefixes).readable,
+        call_filter=seccomp.packed_filter(),
+        data_bytes=_own_data_bytes(),
+    )
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     ready = {"ready": True, "host_id": host_id, "import_s": import_s, "skipped": skipped, "threads": _threads()}
     wire.send_control(control, ready)
