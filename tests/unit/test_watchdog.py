@@ -1,0 +1,177 @@
+"""The watchdog's arithmetic, on real processes that allocate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from bichat.sandbox import watchdog
+from bichat.sandbox.watchdog import Watch, Watchdog, added_bytes, anonymous_bytes, host_pid
+from bichat.sizes import MIB
+
+#: Announces itself, holds what it was asked to hold, and waits for the end of its input.
+CHILD = """
+import os, sys, threading
+{}
+print("ready", flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+
+
+@pytest.fixture
+def child() -> Iterator:
+    """`child(code)`: pid of a process that has run `code` and waits."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def start(code: str) -> int:
+        command = [sys.executable, "-c", CHILD.format(code)]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        return process.pid
+
+    yield start
+    for process in processes:
+        process.communicate()
+
+
+def test_what_a_process_allocates_is_counted_once(child):
+    idle, busy = child(""), child("held = bytearray(os.urandom(1 << 20) * 50)")
+
+    more = added_bytes((busy,), 0) - added_bytes((idle,), 0)
+
+    assert 49 * MIB < more < 54 * MIB
+
+
+def test_pages_shared_with_children_are_counted_once(child):
+    alone = child("held = os.urandom(1 << 20) * 50")
+    shared = child(
+        "held = os.urandom(1 << 20) * 50\nfor _ in range(4):\n    if os.fork() == 0: sys.stdin.read(); os._exit(0)"
+    )
+    tree = tuple(watchdog._tree(shared))
+
+    assert len(tree) == 5
+    assert added_bytes(tree, 0) < added_bytes((alone,), 0) + 20 * MIB
+
+
+def test_the_base_that_a_process_shares_with_its_zygote_is_not_the_sessions(child):
+    base = child(
+        "held = os.urandom(1 << 20) * 50\nif os.fork() == 0: more = os.urandom(1 << 20) * 10; print('ready', flush=True); sys.stdin.read(); os._exit(0)\nsys.stdin.read(0)"
+    )
+    root, leaf = watchdog._tree(base)
+
+    assert added_bytes((leaf,), anonymous_bytes(root)) < 25 * MIB
+
+
+def test_a_process_whose_main_thread_has_ended_is_counted(child):
+    pid = child(
+        "def hold():\n"
+        "    held = bytearray(os.urandom(1 << 20) * 50)\n"
+        "    while open(f'/proc/self/stat').read().rpartition(')')[2].split()[0] != 'Z': os.sched_yield()\n"
+        "    print('ready', flush=True); sys.stdin.read(); os._exit(0)\n"
+        "import ctypes\n"
+        "threading.Thread(target=hold).start()\n"
+        "ctypes.CDLL(None).syscall({'x86_64': 60, 'aarch64': 93}[os.uname().machine], 0)"
+    )
+
+    assert watchdog._resident(pid) > 50 * MIB
+    assert added_bytes((pid,), 0) > 50 * MIB
+    assert anonymous_bytes(pid) > 50 * MIB
+
+
+def test_page_tables_are_counted(child):
+    pid = child(
+        "import mmap\n"
+        "area = mmap.mmap(-1, 16 << 30, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000, prot=mmap.PROT_READ)\n"
+        "area.madvise(15)\n"
+        "for at in range(0, len(area), 2 << 20): area[at]"
+    )
+
+    assert added_bytes((pid,), 0) > 32 * MIB
+
+
+def test_the_tree_reaches_children_of_threads(child):
+    pid = child(
+        "def breed():\n"
+        "    if os.fork() == 0: sys.stdin.read(); os._exit(0)\n"
+        "threads = [threading.Thread(target=breed) for _ in range(3)]\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()"
+    )
+
+    assert len(tuple(watchdog._tree(pid))) == 4
+
+
+def test_a_process_that_is_gone_counts_nothing():
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+
+    assert added_bytes((gone.pid,), 0) == 0
+    assert anonymous_bytes(gone.pid) == 0
+
+
+def test_a_tree_above_its_limit_is_told_once_and_one_below_never(child):
+    pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
+    told, below = threading.Event(), threading.Event()
+    dog = Watchdog()
+
+    dog.add(Watch(pid, 1 << 40, 0, below.set))
+    dog.add(Watch(pid, 20 * MIB, 0, told.set))
+    heard = told.wait(timeout=10)
+    dog.close()
+
+    assert heard
+    assert not below.is_set()
+
+
+def test_a_watch_that_was_removed_is_told_nothing(child):
+    pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
+    dog = Watchdog()
+    heard, removed_told = threading.Event(), []
+    removed = Watch(pid, 20 * MIB, 0, lambda: removed_told.append(1))
+
+    dog._watches.add(removed)
+    dog.remove(removed)
+    dog._tell(removed)
+    dog.add(Watch(pid, 20 * MIB, 0, heard.set))
+    assert heard.wait(timeout=10)
+    dog.close()
+
+    assert removed_told == []
+
+
+def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, monkeypatch, caplog):
+    pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
+    heard = threading.Event()
+    looks = iter([OSError(24, "Too many open files"), OSError(24, "Too many open files")])
+
+    class Failing(Watch):
+        def look(self, now: float) -> bool:
+            for error in looks:
+                raise error
+            return Watch.look(self, now)
+
+    dog = Watchdog()
+    dog.add(Failing(pid, 20 * MIB, 0, heard.set))
+    assert heard.wait(timeout=10)
+    dog.close()
+
+    assert "could not be read" in caplog.text
+
+
+def test_the_pid_behind_a_descriptor_is_known_until_the_process_is_gone():
+    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
+    descriptor = os.pidfd_open(process.pid)
+    try:
+        assert host_pid(descriptor) == process.pid
+        process.communicate()
+        assert host_pid(descriptor) == -1
+    finally:
+        os.close(descriptor)
