@@ -21,7 +21,7 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.platypus import Image, Paragraph, SimpleDocTemplate, Spacer, Table, TableStyle
+from reportlab.platypus import Image, Paragraph, SimpleDocTemplate, Table, TableStyle
 
 ACCENT, MUTED, INK, PAPER = "#1F5FA8", "#A9BDD6", "#1E2A38", "#F3F6FA"
 
@@ -103,8 +103,20 @@ def draw_chart(table: pd.DataFrame, period: str, path: str) -> None:
     ax.bar_label(bars, labels, padding=4, fontsize=10, linespacing=1.35, color=INK)
 
     leader = table.iloc[0]
-    ax.set_title(f"{leader['region']} brings in {leader['share']:.0%} of net sales", loc="left", fontsize=16, pad=30, weight="bold")
-    ax.text(0, 1.035, f"Net sales by region, {period}, thousand euros, returns deducted", transform=ax.transAxes, fontsize=10.5)
+    ax.set_title(
+        f"{leader['region']} brings in {leader['share']:.0%} of net sales",
+        loc="left",
+        fontsize=16,
+        pad=30,
+        weight="bold",
+    )
+    ax.text(
+        0,
+        1.035,
+        f"Net sales by region, {period}, thousand euros, returns deducted",
+        transform=ax.transAxes,
+        fontsize=10.5,
+    )
     ax.set_ylim(0, thousands.max() * 1.14)
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"€{value:,.0f}k"))
     ax.grid(axis="y", color="#DDE3EA", linewidth=0.8)
@@ -121,12 +133,23 @@ def draw_chart(table: pd.DataFrame, period: str, path: str) -> None:
 
 def write_workbook(table: pd.DataFrame, df: pd.DataFrame, path: str) -> None:
     sheets = {
-        "By region": (table, {"net_sales": "money", "returns": "money", "average_order": "money", "share": "percent", "discount": "percent"}),
+        "By region": (
+            table,
+            {
+                "net_sales": "money",
+                "returns": "money",
+                "average_order": "money",
+                "share": "percent",
+                "discount": "percent",
+            },
+        ),
         "Orders": (df, {"order_date": "date", "unit_price": "money", "amount": "money", "discount": "percent"}),
     }
     with pd.ExcelWriter(path, engine="xlsxwriter") as writer:
         book = writer.book
-        head = book.add_format({"bold": True, "font_color": "white", "bg_color": ACCENT, "valign": "vcenter", "border": 0})
+        head = book.add_format(
+            {"bold": True, "font_color": "white", "bg_color": ACCENT, "valign": "vcenter", "border": 0}
+        )
         formats = {
             "money": book.add_format({"num_format": "#,##0.00 [$€-x-euro2];[Red]-#,##0.00 [$€-x-euro2]"}),
             "percent": book.add_format({"num_format": "0.0%"}),
@@ -173,11 +196,31 @@ def write_report(table: pd.DataFrame, df: pd.DataFrame, notes: list[str], period
     )
     regions = [["Region", "Orders", "Units", "Net sales", "Share", "Average order", "Returns"]]
     regions += [
-        [r.region, f"{r.orders:,}", f"{r.units:,}", f"€{r.net_sales:,.0f}", f"{r.share:.1%}", f"€{r.average_order:,.2f}", f"€{r.returns:,.0f}"]
+        [
+            r.region,
+            f"{r.orders:,}",
+            f"{r.units:,}",
+            f"€{r.net_sales:,.0f}",
+            f"{r.share:.1%}",
+            f"€{r.average_order:,.2f}",
+            f"€{r.returns:,.0f}",
+        ]
         for r in table.itertuples()
     ]
-    regions.append(["Total", f"{table['orders'].sum():,}", f"{table['units'].sum():,}", f"€{total:,.0f}", "100.0%", f"€{total / len(df):,.2f}", f"€{returns:,.0f}"])
-    sold = [["Product", "Net sales", "Share"]] + [[name, f"€{value:,.0f}", f"{value / total:.1%}"] for name, value in best.items()]
+    regions.append(
+        [
+            "Total",
+            f"{table['orders'].sum():,}",
+            f"{table['units'].sum():,}",
+            f"€{total:,.0f}",
+            "100.0%",
+            f"€{total / len(df):,.2f}",
+            f"€{returns:,.0f}",
+        ]
+    )
+    sold = [["Product", "Net sales", "Share"]] + [
+        [name, f"€{value:,.0f}", f"{value / total:.1%}"] for name, value in best.items()
+    ]
 
     def footer(canvas, doc) -> None:
         canvas.setFont("Text", 8)
@@ -212,8 +255,13 @@ def styled(rows: list[list[str]], widths_mm: list[int], *, total: bool = False) 
         ("LINEBELOW", (0, -1), (-1, -1), 0.6, colors.HexColor("#8895A5")),
     ]
     if total:
-        style += [("FONT", (0, -1), (-1, -1), "Bold", 8.5), ("LINEABOVE", (0, -1), (-1, -1), 0.6, colors.HexColor("#8895A5"))]
-    return Table(rows, colWidths=[width * mm for width in widths_mm], style=TableStyle(style), hAlign="LEFT", repeatRows=1)
+        style += [
+            ("FONT", (0, -1), (-1, -1), "Bold", 8.5),
+            ("LINEABOVE", (0, -1), (-1, -1), 0.6, colors.HexColor("#8895A5")),
+        ]
+    return Table(
+        rows, colWidths=[width * mm for width in widths_mm], style=TableStyle(style), hAlign="LEFT", repeatRows=1
+    )
 
 
 # --- all of it ------------------------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ compile() {
 compile requirements/dev.txt "$@" --group dev pyproject.toml
 # uv alone, in the same version: what `make setup` fetches with pip before there is anything else.
 sed -n '/^uv==/,/^[a-z].*==.*\|^ *# via/{/^uv==/p;/^ *--hash/p}' requirements/dev.txt >requirements/bootstrap.txt
-# What guest code sees.
+# What guest code sees.  Bare, for it is part of the package and its hash names the environment.
 environments=src/bichat/sandbox/environments
 for wanted in "$environments"/*.in; do
     [ -e "$wanted" ] || continue
-    compile "${wanted%.in}.txt" "$@" "$wanted"
+    compile "${wanted%.in}.txt" "$@" --no-annotate --no-header "$wanted"
 done

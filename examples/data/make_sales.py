@@ -34,7 +34,11 @@ HEADER = [
 # region: weight, its cities, its sales people
 REGIONS = {
     "DACH": (29, ["München", "Berlin", "Zürich", "Wien", "Köln", "Graz"], ["Jürgen Weiß", "Anna Vogel", "Lea Brügger"]),
-    "France": (22, ["Paris", "Lyon", "Grenoble", "Besançon", "Nîmes"], ["Zoé Lefèvre", "François Moreau", "Inès Dubois"]),
+    "France": (
+        22,
+        ["Paris", "Lyon", "Grenoble", "Besançon", "Nîmes"],
+        ["Zoé Lefèvre", "François Moreau", "Inès Dubois"],
+    ),
     "Nordics": (19, ["Stockholm", "Göteborg", "Oslo", "Tromsø", "København"], ["Åsa Lindqvist", "Bjørn Hansen"]),
     "Benelux": (13, ["Amsterdam", "Utrecht", "Antwerpen", "Liège"], ["Daan de Vries", "Noor Janssens"]),
     "Iberia": (10, ["Madrid", "A Coruña", "Málaga", "Lisboa", "Évora"], ["Íñigo Núñez", "Beatriz Conceição"]),
@@ -56,7 +60,7 @@ SEASON = [0.70, 0.72, 0.86, 1.02, 1.22, 1.34, 1.28, 1.12, 0.98, 0.86, 0.98, 1.22
 
 
 def main(folder: Path) -> None:
-    rng = random.Random(20260930)  # noqa: S311 - the same numbers each time is what is wanted
+    rng = random.Random(20260930)  # the same numbers each time
     rows = [order(rng) for _ in range(ORDERS)]
     rows.sort(key=lambda row: row["day"])
     lines = [dirtied(rng, row, 100_000 + 3 * number) for number, row in enumerate(rows)]
@@ -122,7 +126,7 @@ def products(region: str, day: date) -> tuple[list[tuple[str, str, float]], list
     return found, weights
 
 
-def dirtied(rng: random.Random, row: dict, order_id: int) -> list[str]:
+def dirtied(rng: random.Random, row: dict, order_id: int) -> list[str]:  # noqa: C901  # one line per kind of dirt
     """The row as the export wrote it: mostly clean, now and then not."""
 
     def now_and_then(share: float) -> bool:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -25,7 +26,7 @@ os._exit(0)
 
 
 @pytest.fixture
-def child() -> Iterator:
+def child() -> Iterator[Any]:
     """`child(code)`: pid of a process that has run `code` and waits."""
     processes: list[subprocess.Popen[bytes]] = []
 

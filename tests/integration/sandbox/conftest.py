@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -225,7 +225,7 @@ def open_sandbox(portal: BlockingPortal):
     """A sandbox of a supervisor as a context manager, for tests that drive it themselves through the portal."""
 
     @contextmanager
-    def opened(supervisor: Supervisor, limits: Limits = SMALL) -> Iterator[NamespaceSandbox]:
+    def opened(supervisor: Supervisor, limits: Limits = SMALL) -> Generator[NamespaceSandbox]:
         sandbox = portal.call(lambda: supervisor.open(limits))
         try:
             yield sandbox

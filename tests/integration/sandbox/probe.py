@@ -16,8 +16,8 @@ def attempt(call, *args, **kwargs):
     try:
         call(*args, **kwargs)
     except OSError as error:
-        return errno.errorcode.get(error.errno, str(error))
-    except Exception as error:
+        return errno.errorcode.get(error.errno or 0, str(error))
+    except Exception as error:  # noqa: BLE001  # the name of whatever came is the answer
         return type(error).__name__
     return "ok"
 

@@ -12,8 +12,8 @@ from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sandbox.isolation.seccomp import DENIED
 
 MACHINE = platform.machine()
-COLUMN = {"x86_64": 0, "aarch64": 1}.get(MACHINE)
-pytestmark = pytest.mark.skipif(COLUMN is None, reason=f"no system call numbers for {MACHINE} in these tests")
+COLUMN = ("x86_64", "aarch64").index(MACHINE) if MACHINE in ("x86_64", "aarch64") else -1
+pytestmark = pytest.mark.skipif(COLUMN < 0, reason=f"no system call numbers for {MACHINE} in these tests")
 
 CLONE, CLONE3, SOCKETPAIR, IOCTL, GETPID = (
     dict(zip(("x86_64", "aarch64"), numbers, strict=True)).get(MACHINE)

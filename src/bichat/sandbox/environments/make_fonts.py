@@ -181,8 +181,12 @@ def _make_font_list(folder):
             for entry in by_family.get(family, ()) if alias not in by_family else ():
                 manager.ttflist.append(dataclasses.replace(entry, name=alias))
     # Relative to matplotlib's own data, so that the list holds wherever the environment comes to stand.
-    manager.ttflist[:] = [dataclasses.replace(entry, fname=os.path.relpath(entry.fname, data)) for entry in manager.ttflist]
-    manager.afmlist[:] = [dataclasses.replace(entry, fname=os.path.relpath(entry.fname, data)) for entry in manager.afmlist]
+    manager.ttflist[:] = [
+        dataclasses.replace(entry, fname=os.path.relpath(entry.fname, data)) for entry in manager.ttflist
+    ]
+    manager.afmlist[:] = [
+        dataclasses.replace(entry, fname=os.path.relpath(entry.fname, data)) for entry in manager.afmlist
+    ]
     font_manager.json_dump(manager, os.path.join(folder, FONT_LIST_FORMAT.format(manager.__version__)))
 
 

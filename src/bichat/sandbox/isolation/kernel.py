@@ -91,7 +91,7 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
-    """Mount `source` of file system `kind` at `target` (see mount(2) for flags and data)."""
+    """Put a file system of this `kind` at `target`; the other arguments are those that mount(2) describes."""
 
     def encoded(text: str | None) -> bytes | None:
         return None if text is None else os.fsencode(text)

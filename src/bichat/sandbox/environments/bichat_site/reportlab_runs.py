@@ -83,7 +83,7 @@ def _names(text, font, bold):
     for character in text:
         if _has(font, character):
             names.append(font.fontName)
-        elif unicodedata.combining(character) and names or character in "\u200c\u200d\ufe0e\ufe0f":
+        elif (unicodedata.combining(character) and names) or character in "\u200c\u200d\ufe0e\ufe0f":
             # A mark belongs to the letter before it.
             names.append(names[-1] if names else font.fontName)
         else:
@@ -91,7 +91,7 @@ def _names(text, font, bold):
     # A space inside foreign words stays with them: a phrase that is written right to left is ordered as a whole.
     for at in range(1, len(names) - 1):
         if text[at] == " " and names[at - 1] != font.fontName:
-            following = next((name for name, other in zip(names[at:], text[at:]) if other != " "), None)
+            following = next((name for name, other in zip(names[at:], text[at:], strict=True) if other != " "), None)
             if following == names[at - 1]:
                 names[at] = following
     return names
