@@ -16,6 +16,8 @@ from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sandbox.launcher import LaunchPlan
 
 _BOOT: Final = Path(__file__).with_name("boot.py")
+#: Longest wait for the kernel to end a zygote with all its sandboxes.
+_END_S: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +30,11 @@ class Launched:
     layers: frozenset[Layer]
 
     def end(self) -> None:
-        """Have the zygote and every sandbox of it killed by the kernel, and wait for the launcher to go."""
+        """Have the zygote and every sandbox of it killed, and wait until they are gone.  May be called again."""
         self.control.close()
+        self.process.terminate()
         try:
-            self.process.wait(timeout=5)
+            self.process.wait(timeout=_END_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()

@@ -141,7 +141,9 @@ def _become_zygote(plan: LaunchPlan, control: socket.socket, *, host_id: int, le
 
 
 def _die_with(pid: int) -> NoReturn:
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    """Wait for the zygote; SIGTERM ends it first, so that whoever waits for us knows that all of it is gone."""
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: os.kill(pid, signal.SIGKILL))
+    for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.waitpid(pid, 0)
     os._exit(0)

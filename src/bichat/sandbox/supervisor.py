@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import select
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
@@ -59,6 +60,13 @@ class Zygote:
             return True
         except OSError:
             return False
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether `ready` would return, or fail, at once."""
+        poll = select.poll()
+        poll.register(self._launched.control, select.POLLIN)
+        return bool(poll.poll(0))
 
     async def ready(self) -> None:
         """Wait until its libraries are imported.
@@ -120,59 +128,91 @@ class Supervisor:
         layers: frozenset[Layer] = ALL_LAYERS,
         launched: Launched | None = None,
     ) -> None:
-        """`preload`: modules the zygote imports, by default the environment's list; `launched`: a head start."""
+        """Nothing is started yet.
+
+        Args:
+            environment: whose Python and packages its sandboxes see.
+            spool_folder: where captured bytes are kept, in anonymous files.
+            preload: modules imported once and shared by all sandboxes, by default the environment's list.
+            layers: all of them; only tests leave one out.
+            launched: a launcher on its way, to open the first sandboxes from.
+        """
         self._environment = environment
         self._spool_folder = spool_folder
         self._preload = environment.preload if preload is None else preload
         self._layers = layers
-        self._launched = launched
-        self._watchdog = Watchdog() if Layer.WATCHDOG in layers else None
-        self._zygote: Zygote | None = None
+        #: Answers within milliseconds and has nothing imported.
+        self._plain = Zygote(launched) if launched else None
+        self._plain_is_ready = False
+        #: Has `preload` imported; until then it is `_warming`.
+        self._preloaded: Zygote | None = None
+        self._warming: Zygote | None = None
         self._starting = anyio.Lock()
+        self._watchdog = Watchdog() if Layer.WATCHDOG in layers else None
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._zygote is not None:
-            await self._zygote.end()
-        elif self._launched is not None:
-            await Zygote(self._launched).end()
+        for zygote in (self._plain, self._preloaded, self._warming):
+            if zygote is not None:
+                await zygote.end()
         if self._watchdog is not None:
             self._watchdog.close()
 
     async def zygote(self) -> Zygote:
-        """The zygote, ready; a new one where the last has died.
+        """A zygote that is ready: the preloaded one, or a plain one while that is still importing, or again is.
 
         Raises:
             SandboxUnavailableError: this host cannot give one; says what is missing.
         """
         async with self._starting:
-            if self._zygote is not None and not self._zygote.lives:
-                dead, self._zygote = self._zygote, None
-                await dead.end()
-            if self._zygote is None:
-                self._zygote = await self._start()
-            return self._zygote
+            if self._preload:
+                await self._warm()
+            return self._preloaded or await self._ready_plain()
 
-    async def _start(self) -> Zygote:
-        launched, self._launched = self._launched, None
-        if launched is None:
-            try:
-                launched = launch(self._environment, preload=self._preload, layers=self._layers)
-            except OSError as error:
-                raise SandboxUnavailableError(
-                    f"the environment's Python could not be started: {error}",
-                    stage="launch",
-                    remedy="`bichat env build --force` makes the environment anew.",
-                ) from error
-        zygote = Zygote(launched)
+    async def warmed(self) -> None:
+        """Wait until the libraries are imported: the sandboxes opened from then on have them.
+
+        Raises:
+            SandboxUnavailableError: this host cannot give one; says what is missing.
+        """
+        async with self._starting:
+            if self._preload:
+                await self._warm(wait=True)
+
+    async def _warm(self, *, wait: bool = False) -> None:
+        """Have a preloaded zygote on its way, and in its place as soon as it is ready."""
+        if self._preloaded is not None and not self._preloaded.lives:
+            dead, self._preloaded = self._preloaded, None
+            await dead.end()
+        if self._preloaded is None and self._warming is None:
+            self._warming = Zygote(self._launch(self._preload))
+        if self._warming is not None and (wait or self._warming.has_answered):
+            warming, self._warming = self._warming, None
+            self._preloaded = await _ready(warming)
+
+    async def _ready_plain(self) -> Zygote:
+        if self._plain is not None and self._plain_is_ready and not self._plain.lives:
+            dead, self._plain = self._plain, None
+            await dead.end()
+        if self._plain is None:
+            self._plain, self._plain_is_ready = Zygote(self._launch(())), False
+        if not self._plain_is_ready:
+            plain, self._plain = self._plain, None
+            self._plain = await _ready(plain)
+            self._plain_is_ready = True
+        return self._plain
+
+    def _launch(self, preload: tuple[str, ...]) -> Launched:
         try:
-            await zygote.ready()
-        except BaseException:
-            await zygote.end()
-            raise
-        return zygote
+            return launch(self._environment, preload=preload, layers=self._layers)
+        except OSError as error:
+            raise SandboxUnavailableError(
+                f"the environment's Python could not be started: {error}",
+                stage="launch",
+                remedy="`bichat env build --force` makes the environment anew.",
+            ) from error
 
     async def open(self, limits: Limits, *, variables: Mapping[str, str] | None = None) -> NamespaceSandbox:
         """A fresh sandbox, ready for code.  A zygote that dies under our hands is replaced, once.
@@ -211,6 +251,15 @@ class Supervisor:
             watchdog=self._watchdog,
             zygote_lives=lambda: zygote.lives,
         )
+
+
+async def _ready(zygote: Zygote) -> Zygote:
+    try:
+        await zygote.ready()
+    except BaseException:
+        await zygote.end()
+        raise
+    return zygote
 
 
 class _Opening:

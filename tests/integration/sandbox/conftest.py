@@ -246,9 +246,17 @@ def family():
                 for task in os.listdir(f"/proc/{pid}/task"):
                     with suppress(OSError):
                         found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_bytes().split())
-        return found
+        return [pid for pid in found if _is_living(pid)]
 
     return living
+
+
+def _is_living(pid: int) -> bool:
+    """Whether it is there and not a zombie, which its parent may not have looked at yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.fixture
