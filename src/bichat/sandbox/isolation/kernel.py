@@ -91,7 +91,7 @@ def setns(descriptor: int, kind: int) -> None:
 
 
 def mount(source: str | None, target: str, kind: str | None, flags: int = 0, data: str | None = None) -> None:
-    """Put a file system of this `kind` at `target`; the other arguments are those that mount(2) describes."""
+    """Put a file system of this `kind` at `target`; flags and data are those of section 2 of the manual."""
 
     def encoded(text: str | None) -> bytes | None:
         return None if text is None else os.fsencode(text)

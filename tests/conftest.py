@@ -1,0 +1,58 @@
+"""What every test may ask for: the data directory, the environment `data` in it, and what a machine must have.
+
+Three variables are read.  `BICHAT_DATA_DIR` and `BICHAT_TEST_DATA_DIR` (which goes first) say where the environments
+lie, by default where the command line keeps them, so that they are built once.  `BICHAT_REQUIRE=namespaces,network`
+turns the skipping of what this machine lacks into failures.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from bichat.sandbox.environments import Environment
+
+_READ = ("BICHAT_DATA_DIR", "BICHAT_TEST_DATA_DIR", "BICHAT_REQUIRE")
+
+
+def pytest_configure() -> None:
+    """Before any test is collected: the person's own settings must not change what the tests see."""
+    from bichat.settings.location import data_dir
+
+    for name in [name for name in os.environ if name.startswith("BICHAT_") and name not in _READ]:
+        del os.environ[name]
+    os.environ["BICHAT_DATA_DIR"] = os.environ.get("BICHAT_TEST_DATA_DIR") or str(data_dir())
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """Where environments are kept between test runs; `BICHAT_DATA_DIR` says the same to every process."""
+    from bichat.settings.location import data_dir, make_data_dir
+
+    return make_data_dir(data_dir())
+
+
+@pytest.fixture(scope="session")
+def data_environment(data_dir: Path) -> Environment:
+    """The environment `data`, built now if it never was: that takes one to two minutes and a network."""
+    from bichat.sandbox.environments import EnvironmentStore
+
+    store = EnvironmentStore(data_dir)
+    return store.find("data") or store.build("data")
+
+
+@pytest.fixture(scope="session")
+def require() -> Callable[[str, str], None]:
+    """`require("network", "no registry answers")`: skip with the reason, or fail where `BICHAT_REQUIRE` names it."""
+
+    def lacking(what: str, reason: str) -> None:
+        if what in os.environ.get("BICHAT_REQUIRE", "").split(","):
+            pytest.fail(f"{what} is required here: {reason}")
+        pytest.skip(f"{what}: {reason}")
+
+    return lacking
