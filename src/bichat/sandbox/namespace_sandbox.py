@@ -123,7 +123,7 @@ class NamespaceSandbox:
         deadline = anyio.current_time() + timeout_s
         finished = False
         try:
-            await self._send({"code": code, "name": name})
+            await self._send({"code": code, "name": name}, deadline)
             while not conversation.done and not self._dead:
                 for event in self._read(conversation, await self._wait(deadline)):
                     yield event
@@ -183,13 +183,17 @@ class NamespaceSandbox:
             await anyio.wait_readable(self._handles.process)
         os.close(self._handles.process)
 
-    async def _send(self, message: dict[str, Any]) -> None:
+    async def _send(self, message: dict[str, Any], deadline: float) -> None:
+        """Hand `message` over; a guest that does not take it until `deadline` is killed."""
         rest = memoryview(wire.encode_frame(message))
         while rest:
             try:
                 rest = rest[self._handles.channel.send(rest) :]
             except BlockingIOError:
-                await anyio.wait_writable(self._handles.channel)
+                with anyio.CancelScope(deadline=deadline) as scope:
+                    await anyio.wait_writable(self._handles.channel)
+                if scope.cancelled_caught:
+                    return self.kill(Status.TIMEOUT)
             except OSError as error:
                 raise SandboxLostError("the sandbox died before the code was handed over", stage="run") from error
 

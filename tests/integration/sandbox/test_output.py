@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import anyio
 import pytest
 
 from bichat.domain import Status
+from bichat.sandbox.sandbox import Ended
 from bichat.sizes import KIB, MIB
 
 CHANNEL = """
@@ -159,3 +161,28 @@ answer(attempt(taken.recv, 1))
     )
 
     assert outcome.answer == "EAGAIN"
+
+
+def test_a_guest_that_takes_no_more_code_is_timed_out(portal, supervise, open_sandbox, limits, with_probe):
+    stopping = with_probe(
+        CHANNEL
+        + """
+import signal
+os.write(channel, frame(json.dumps({"done": {"status": "completed"}}).encode()))
+os.kill(os.getpid(), signal.SIGSTOP)
+"""
+    )
+
+    async def statuses(sandbox) -> list[Status]:
+        found: list[Status] = []
+        with anyio.fail_after(20):
+            for code in (stopping, "# " + "x" * (1 << 20)):
+                async for event in sandbox.execute(code, name="main.py", timeout_s=1):
+                    if isinstance(event, Ended):
+                        found.append(event.status)
+        return found
+
+    with open_sandbox(supervise()) as sandbox:
+        found = portal.call(statuses, sandbox)
+
+    assert found == [Status.COMPLETED, Status.TIMEOUT]
