@@ -91,6 +91,9 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "open_by_handle_at": (304, 265),
     "fanotify_init": (300, 262),
     "fanotify_mark": (301, 263),
+    # instances are counted per host user, whom sandboxes share; and inodes are shared with other sandboxes
+    "inotify_init": (253, None),
+    "inotify_init1": (294, 26),
     # queues of work in the kernel
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
