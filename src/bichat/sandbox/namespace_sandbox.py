@@ -193,7 +193,8 @@ class NamespaceSandbox:
                 with anyio.CancelScope(deadline=deadline) as scope:
                     await anyio.wait_writable(self._handles.channel)
                 if scope.cancelled_caught:
-                    return self.kill(Status.TIMEOUT)
+                    self.kill(Status.TIMEOUT)
+                    return
             except OSError as error:
                 raise SandboxLostError("the sandbox died before the code was handed over", stage="run") from error
 

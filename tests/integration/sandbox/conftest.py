@@ -18,6 +18,7 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 
 from bichat.domain import Artifact, CodeError, Limits, RefusedFile, Status
+from bichat.errors import SandboxUnavailableError
 from bichat.sandbox.artifacts import Capture
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.inputs import check_inputs
@@ -120,11 +121,31 @@ async def attack(
     raise AssertionError("an execution ends with Ended")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker("namespaces")
+
+
 @pytest.fixture(scope="session")
 def portal() -> Iterator[BlockingPortal]:
     """An event loop in a thread of its own: supervisors that live longer than one test live there."""
     with start_blocking_portal() as portal:
         yield portal
+
+
+@pytest.fixture(scope="session", autouse=True)
+def needs_namespaces(portal: BlockingPortal, bare_environment: Environment, spool_folder: Path, require) -> None:
+    """Everything here runs at the level `namespaces`, which this host may not have."""
+
+    async def try_one() -> None:
+        async with Supervisor(bare_environment, spool_folder=spool_folder) as supervisor:
+            await attack(supervisor, "pass")
+
+    try:
+        portal.call(try_one)
+    except SandboxUnavailableError as error:
+        require("namespaces", f"{error} ({error.remedy})")
 
 
 @pytest.fixture(scope="session", name="limits")

@@ -16,8 +16,7 @@ COLUMN = ("x86_64", "aarch64").index(MACHINE) if MACHINE in ("x86_64", "aarch64"
 pytestmark = pytest.mark.skipif(COLUMN < 0, reason=f"no system call numbers for {MACHINE} in these tests")
 
 CLONE, CLONE3, SOCKETPAIR, IOCTL, GETPID = (
-    dict(zip(("x86_64", "aarch64"), numbers, strict=True)).get(MACHINE)
-    for numbers in ((56, 220), (435, 435), (53, 199), (16, 29), (39, 172))
+    numbers[COLUMN] for numbers in ((56, 220), (435, 435), (53, 199), (16, 29), (39, 172))
 )
 NAMESPACES = {
     "time": 0x80,

@@ -174,13 +174,11 @@ os.kill(os.getpid(), signal.SIGSTOP)
     )
 
     async def statuses(sandbox) -> list[Status]:
-        found: list[Status] = []
         with anyio.fail_after(20):
-            for code in (stopping, "# " + "x" * (1 << 20)):
-                async for event in sandbox.execute(code, name="main.py", timeout_s=1):
-                    if isinstance(event, Ended):
-                        found.append(event.status)
-        return found
+            executions = (
+                sandbox.execute(code, name="main.py", timeout_s=1) for code in (stopping, "# " + "x" * (1 << 20))
+            )
+            return [event.status for events in executions async for event in events if isinstance(event, Ended)]
 
     with open_sandbox(supervise()) as sandbox:
         found = portal.call(statuses, sandbox)
