@@ -20,7 +20,7 @@ from reportlab.lib.styles import ParagraphStyle
 from reportlab.lib.units import mm
 from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
-from reportlab.platypus import Image, PageBreak, Paragraph, SimpleDocTemplate, Table, TableStyle
+from reportlab.platypus import Image, KeepTogether, Paragraph, SimpleDocTemplate, Table, TableStyle
 
 ACCENT, MUTED, INK, PAPER = "#1F5FA8", "#A9BDD6", "#1E2A38", "#F3F6FA"
 
@@ -111,7 +111,7 @@ def draw_chart(table: pd.DataFrame, period: str, path: str) -> None:
     subtitle = f"Net sales by region, {period}. Thousand euros and share of the total, returns deducted."
     ax.set_title(title, loc="left", fontsize=17, pad=34, weight="bold")
     ax.text(0, 1.045, subtitle, transform=ax.transAxes, fontsize=10.5, color="#566273")
-    ax.set_ylim(0, thousands.max() * 1.1)
+    ax.set_ylim(0, thousands.max() * 1.2)
     ax.yaxis.set_visible(False)  # each bar says its value
     ax.spines[["top", "right", "left"]].set_visible(False)
     ax.spines["bottom"].set_color("#8895A5")
@@ -176,7 +176,7 @@ def write_report(table: pd.DataFrame, df: pd.DataFrame, notes: list[str], period
 
     top, last = table.iloc[0], table.iloc[-1]
     total, returns = table["net_sales"].sum(), table["returns"].sum()
-    best = df.groupby("product")["amount"].sum().sort_values(ascending=False).head(10)
+    best = df.groupby("product")["amount"].sum().sort_values(ascending=False).head(7)
     people = (
         df[df["sales_rep"] != "unassigned"].groupby(["sales_rep", "region"])["amount"].agg(sold="sum", orders="count")
     )
@@ -228,14 +228,11 @@ def write_report(table: pd.DataFrame, df: pd.DataFrame, notes: list[str], period
         Paragraph("Sales by region", title),
         Paragraph(period, ParagraphStyle("period", parent=lead, textColor="#6B7889")),
         Paragraph(summary, lead),
-        Image(chart, width=165 * mm, height=165 * mm * 5.6 / 10),
+        Image(chart, width=166 * mm, height=166 * mm * 5.6 / 10),
         Paragraph("The regions in figures", heading),
         styled(regions, [38, 17, 17, 27, 17, 29, 21], total=True),
-        PageBreak(),
-        Paragraph("Best-selling products", heading),
-        styled(sold, [60, 32, 24]),
-        Paragraph("Sales people", heading),
-        styled(sellers, [52, 44, 24, 32], text_columns=2),
+        KeepTogether([Paragraph("Best-selling products", heading), styled(sold, [90, 46, 30])]),
+        KeepTogether([Paragraph("Sales people", heading), styled(sellers, [60, 46, 24, 36], text_columns=2)]),
         Paragraph("How the data was cleaned", heading),
         *[Paragraph(line, item, bulletText="•") for line in notes],
     ]
