@@ -132,18 +132,18 @@ def write_workbook(table: pd.DataFrame, df: pd.DataFrame, path: str) -> None:
                 "returns": "money",
                 "average_order": "money",
                 "share": "percent",
-                "discount": "percent",
+                "average_discount": "percent",
             },
         ),
         "Orders": (df, {"order_date": "date", "unit_price": "money", "amount": "money", "discount": "percent"}),
     }
-    with pd.ExcelWriter(path, engine="xlsxwriter") as writer:
+    with pd.ExcelWriter(path, engine="xlsxwriter", datetime_format="yyyy-mm-dd") as writer:
         book = writer.book
         head = book.add_format(
             {"bold": True, "font_color": "white", "bg_color": ACCENT, "valign": "vcenter", "border": 0}
         )
         formats = {
-            "money": book.add_format({"num_format": "#,##0.00 [$€-x-euro2];[Red]-#,##0.00 [$€-x-euro2]"}),
+            "money": book.add_format({"num_format": "€#,##0.00;[Red]-€#,##0.00"}),
             "percent": book.add_format({"num_format": "0.0%"}),
             "date": book.add_format({"num_format": "yyyy-mm-dd"}),
             "whole": book.add_format({"num_format": "#,##0"}),
