@@ -56,7 +56,10 @@ def explain(step: str, error_number: int | None, message: str) -> Explanation:  
             "The host is out of processes or memory: see ulimit -u, the pids cgroup and free memory.",
         )
     if step == "unused uid":
-        return Explanation(message, "Map more uids into the container, or run bichat as an ordinary user.")
+        return Explanation(
+            "every uid that is mapped here belongs to an account, and root's own must not run guest code",
+            "Map more uids into the container, or run bichat as an ordinary user.",
+        )
     if error_number == errno.EMFILE:
         return Explanation("the server is out of file descriptors", "Raise ulimit -n.")
     return Explanation(f"setting up a sandbox failed at the step {step!r}: {message}", "Run `bichat doctor`.")
