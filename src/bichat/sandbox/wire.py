@@ -42,8 +42,10 @@ def send_control(peer: socket.socket, message: dict[str, Any], descriptors: Sequ
     payload = json.dumps(message).encode()
     if len(payload) > MAX_CONTROL_BYTES:
         raise OSError(errno.EMSGSIZE, f"control message of {len(payload)} bytes is above {MAX_CONTROL_BYTES}")
-    rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-    peer.sendmsg([payload], rights)
+    if descriptors:
+        peer.sendmsg([payload], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+    else:
+        peer.send(payload)  # a sandbox's init stands behind the filter, which forbids sendmsg
 
 
 def receive_control(peer: socket.socket) -> tuple[dict[str, Any], list[int]] | None:

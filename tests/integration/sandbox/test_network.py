@@ -136,3 +136,31 @@ def test_without_a_network_namespace_of_its_own_a_sandbox_has_the_zygotes_which_
     )
 
     assert outcome.answer in {"ENETUNREACH", "ECONNREFUSED"}
+
+
+def test_no_descriptor_can_be_sent_so_none_is_in_flight(run_code):
+    outcome = run_code(
+        """
+        import array, socket
+        left, right = socket.socketpair()
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0]))]
+        answer([attempt(left.sendmsg, [b"x"], rights), attempt(left.sendmsg, [b"x"]), attempt(left.send, b"x")])
+        """
+    )
+
+    assert outcome.answer == ["EPERM", "EPERM", "ok"]
+
+
+def test_without_the_filter_descriptors_in_flight_would_be_shared_by_all_sandboxes_of_a_zygote(run_code):
+    # Each user may have as many on their way as one process may open: what one takes another lacks.
+    outcome = run_code(
+        """
+        import array, socket
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [0] * 250))]
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(8)]
+        answer([attempt(left.sendmsg, [b"x"], rights) for left, _ in pairs])
+        """,
+        layers=ALL_LAYERS - {Layer.SECCOMP},
+    )
+
+    assert outcome.answer == ["ok"] * 5 + ["ETOOMANYREFS"] * 3

@@ -94,6 +94,10 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     # instances are counted per host user, whom sandboxes share; and inodes are shared with other sandboxes
     "inotify_init": (253, None),
     "inotify_init1": (294, 26),
+    # descriptors on their way through sockets: they are counted per host user, so that one sandbox could keep all
+    # others, and the server, from passing any; who sends data only has send and write
+    "sendmsg": (46, 211),
+    "sendmmsg": (307, 269),
     # queues of work in the kernel
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
