@@ -23,6 +23,7 @@ help: ## print this list
 
 .PHONY: setup
 setup: $(READY) ## make .venv with .venv/bin/bichat (PYTHON=python3.12 chooses the Python)
+	@echo "==> ready: .venv/bin/bichat"
 
 $(READY): pyproject.toml requirements/dev.txt requirements/bootstrap.txt scripts/setup.sh
 	@PYTHON='$(PYTHON)' sh scripts/setup.sh

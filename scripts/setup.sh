@@ -71,4 +71,3 @@ say "installing bichat"
 .venv/bin/python -m compileall -q src/bichat >/dev/null 2>&1 || true
 
 printf '%s\n' "$here" >.venv/.ready
-say "ready: .venv/bin/bichat"
