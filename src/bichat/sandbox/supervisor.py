@@ -7,7 +7,7 @@ import random
 import select
 import socket
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -22,8 +22,8 @@ from bichat.sandbox.isolation.explain import explain
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sandbox.launch import Launched, launch
 from bichat.sandbox.namespace_sandbox import Handles, NamespaceSandbox
+from bichat.sandbox.plan import SandboxPlan
 from bichat.sandbox.watchdog import Watchdog
-from bichat.sandbox.zygote import SandboxPlan
 
 #: Longest wait for a zygote to import its libraries, on a cold disk.
 _ZYGOTE_READY_S: Final = 180.0
@@ -227,30 +227,35 @@ class Supervisor:
 
     async def _open(self, limits: Limits, variables: Mapping[str, str]) -> NamespaceSandbox:
         zygote = await self.zygote()
-        plan = _plan(limits, variables)
-        opening = _Opening()
         try:
-            await zygote.spawn(plan, opening.theirs)
-            opening.let_go()
-            with anyio.fail_after(_SANDBOX_READY_S):
-                handles = await opening.handles()
+            return await self._open_from(zygote, limits, variables)
         except TimeoutError as error:
-            opening.abandon()
             raise SandboxUnavailableError(
                 f"no sandbox was ready within {_SANDBOX_READY_S:.0f} s", stage="sandbox"
             ) from error
+        except OSError as error:
+            message = {"failed": "descriptors", "errno": error.errno, "message": str(error)}
+            raise _refusal(message, "sandbox") from error
+
+    async def _open_from(self, zygote: Zygote, limits: Limits, variables: Mapping[str, str]) -> NamespaceSandbox:
+        opening = _Opening()
+        try:
+            await zygote.spawn(_plan(limits, variables), opening.theirs)
+            opening.let_go()
+            with anyio.fail_after(_SANDBOX_READY_S):
+                handles = await opening.handles()
+            return NamespaceSandbox(
+                handles,
+                limits=limits,
+                isolation=IsolationReport(level="namespaces", lacks=_LACKS),
+                owner=(zygote.host_id, zygote.host_id) if os.geteuid() == 0 else None,
+                spool_folder=self._spool_folder,
+                watchdog=self._watchdog,
+                zygote_lives=lambda: zygote.lives,
+            )
         except BaseException:
             opening.abandon()
             raise
-        return NamespaceSandbox(
-            handles,
-            limits=limits,
-            isolation=IsolationReport(level="namespaces", lacks=_LACKS),
-            owner=(zygote.host_id, zygote.host_id) if os.geteuid() == 0 else None,
-            spool_folder=self._spool_folder,
-            watchdog=self._watchdog,
-            zygote_lives=lambda: zygote.lives,
-        )
 
 
 async def _ready(zygote: Zygote) -> Zygote:
@@ -266,10 +271,12 @@ class _Opening:
     """The descriptors of a sandbox that is coming to life: ours, and the other ends until they are sent."""
 
     def __init__(self) -> None:
-        self._box, their_box = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel, their_channel = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._output, their_output = os.pipe()
-        self._errors, their_errors = os.pipe()
+        with ExitStack() as undo:
+            self._box, their_box = map(undo.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+            self._channel, their_channel = map(undo.enter_context, socket.socketpair(socket.AF_UNIX))
+            self._output, their_output = _pipe(undo)
+            self._errors, their_errors = _pipe(undo)
+            undo.pop_all()
         self._received: list[int] = []
         self.theirs = [their_box.detach(), their_channel.detach(), their_output, their_errors]
 
@@ -323,6 +330,13 @@ class _Opening:
         if received is not None and "failed" in received[0]:
             raise _refusal(received[0], "sandbox")
         raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
+
+
+def _pipe(undo: ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        undo.callback(os.close, end)
+    return ends
 
 
 def _refusal(message: dict[str, Any], stage: str) -> SandboxUnavailableError:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import anyio
@@ -46,6 +46,8 @@ def run_and_strike(portal, supervisor, limits, attack):
 
     async def run(choose) -> tuple[Ended, str]:
         with anyio.fail_after(40):
+            await attack(supervisor, "pass", limits=limits)
+            before = open_descriptors()
             sandbox = await supervisor.open(limits)
             ended: Ended | None = None
             try:
@@ -59,10 +61,16 @@ def run_and_strike(portal, supervisor, limits, attack):
                 await sandbox.close()
             assert ended is not None
             assert [artifact.name for artifact in captured.artifacts] == ["begun.txt"]
-            next_one = await attack(supervisor, "print('works')", limits=limits)
-            return ended, next_one.stdout
+            next_output = (await attack(supervisor, "print('works')", limits=limits)).stdout
+            del captured  # which keeps the file that came out
+            assert open_descriptors() == before
+            return ended, next_output
 
     return lambda choose: portal.call(run, choose)
+
+
+def open_descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_killed_guest_is_said_to_be_killed(run_and_strike, family):
@@ -196,6 +204,30 @@ def allow_processes(pid: int, number: str, uid: int) -> None:
     """As the user that runs it: a container's root may not."""
     command = ["prlimit", "--pid", str(pid), f"--nproc={number}:"]
     subprocess.run(command, check=True, user=uid if os.geteuid() == 0 else None)
+
+
+@pytest.mark.parametrize("free", range(8))
+def test_a_server_out_of_descriptors_says_so_and_loses_none(portal, supervisor, limits, attack, free):
+    portal.call(lambda: attack(supervisor, "pass", limits=limits))
+    zygote = portal.call(supervisor.zygote)
+    before = open_descriptors()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with ExitStack() as fillers:
+        used = set(map(int, os.listdir("/proc/self/fd")))
+        lowest = next(number for number in range(soft) if number not in used)
+        while lowest < max(used):
+            lowest = os.open("/dev/null", os.O_RDONLY)
+            fillers.callback(os.close, lowest)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1 + free, hard))
+        try:
+            with pytest.raises(SandboxUnavailableError, match="out of file descriptors"):
+                portal.call(supervisor.open, limits)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert open_descriptors() == before
+    assert portal.call(lambda: attack(supervisor, "print('works')", limits=limits)).stdout == "works\n"
+    assert portal.call(supervisor.zygote) is zygote
 
 
 def test_two_hundred_runs_grow_nothing(portal, supervisor, limits, attack, family, spool_folder):
