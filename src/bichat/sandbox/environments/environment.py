@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,9 @@ from typing import Any, Final
 MANIFEST: Final = "environment.json"
 """Name of the manifest inside an environment's folder: the last file that a build writes."""
 MANIFEST_VERSION: Final = 1
+
+Progress = Callable[[str, str], None]
+"""Told what a build is doing: the stage, and a detail of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,8 +7,10 @@ embed no others and one file then serves every library.  Prints nothing; fails w
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
 import os
+import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
@@ -29,6 +31,7 @@ WEIGHTS = (("Regular", 400), ("Bold", 700))
 FONT_LIST_FORMAT = "fontlist-v{}.json"
 _MAX_ERROR = 1.0  # units of 1000 to the em, when cubic curves become quadratic
 _WORKERS = 4
+_PR_SET_PDEATHSIG = 1
 
 
 def main(folder):
@@ -82,7 +85,7 @@ def _make_truetype(source, index, target):
     size = -(-len(names) // (workers * 4))
     chunks = [(source, index, names[start : start + size]) for start in range(0, len(names), size)]
     glyphs = {}
-    with ProcessPoolExecutor(workers, mp_context=get_context("fork")) as pool:
+    with ProcessPoolExecutor(workers, get_context("fork"), _die_with_parent, (os.getpid(),)) as pool:
         for made in pool.map(_outlines, chunks):
             glyphs.update(made)
 
@@ -107,6 +110,13 @@ def _make_truetype(source, index, target):
     font.sfntVersion = "\000\001\000\000"
     _name(font, "Noto Sans CJK SC", "Regular")
     font.save(target)
+
+
+def _die_with_parent(parent):
+    # A worker waits for work in a pipe whose other end it holds too: nothing else would tell it that nobody comes.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def _outlines(chunk):

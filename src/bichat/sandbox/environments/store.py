@@ -7,19 +7,11 @@ the builder's version: an upgrade builds beside the old one and then finds the n
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Final
 
-from bichat.errors import NotFoundError, StorageError, UserInputError
-from bichat.sandbox.environments.environment import Environment, read_manifest
+from bichat.errors import NotFoundError, UserInputError
+from bichat.sandbox.environments.environment import Environment, Progress, read_manifest
 from bichat.sandbox.environments.recipe import BUILT_IN, built_in_recipe, check_name, folder_key
-
-Progress = Callable[[str, str], None]
-"""Told what a build is doing: the stage, and a detail of it."""
-
-LOCK_FILE: Final = ".lock"
 
 
 class EnvironmentStore:
@@ -126,12 +118,15 @@ class EnvironmentStore:
             return built or builder.build(recipe)
 
     def remove(self, name: str) -> None:
-        """Remove every build of `name`.
+        """Remove every build of `name`, once nobody is building it; sandboxes that use one lose what they have not read.
 
         Raises:
             NotFoundError: there is none.
             StorageError: it cannot be removed.
         """
+        # Imported here: see `build`.
+        from bichat.sandbox.environments.builder import Builder
+
         folder = self._folder / check_name(name)
         if not folder.is_dir():
             raise NotFoundError(
@@ -139,14 +134,8 @@ class EnvironmentStore:
                 stage="environment",
                 remedy="`bichat env list` shows those that there are.",
             )
-        try:
-            shutil.rmtree(folder)
-        except OSError as error:
-            raise StorageError(
-                f"{folder} cannot be removed: {error.strerror}",
-                stage="environment",
-                remedy="See who owns the files below it.",
-            ) from error
+        with Builder(folder, _silent) as builder:
+            builder.remove()
 
     def _built(self, name: str, key: str) -> Environment | None:
         return read_manifest(self._folder / name / key)

@@ -6,11 +6,13 @@ import os
 import unicodedata
 from functools import lru_cache
 
+from bichat_site import bidi
 from bichat_site.fonts import ARABIC, DEVANAGARI, FAMILIES, path_of
 
 _BOLD = "-Bold"
 _SHAPED = (ARABIC, DEVANAGARI)
-_RIGHT_TO_LEFT = ("R", "AL")
+_JOINING = ("\u200c", "\u200d", "\ufe0e", "\ufe0f")
+_PRESENTED = frozenset(map(chr, (*range(0xFB50, 0xFE00), *range(0xFE70, 0xFEFF))))
 
 
 def font_name(family, *, bold):
@@ -33,7 +35,9 @@ def register(family, *, bold):
 
     name = font_name(family, bold=bold)
     font = TTFont(name, path_of(family, bold=bold))
-    pdfmetrics._fonts[name] = font
+    # A document embeds a face once: where code has registered it under another name, that font serves both, as in
+    # reportlab's own `registerFont`, which would also forget which face is the bold one.
+    font = pdfmetrics._fonts[name] = pdfmetrics._dynFaceNames.setdefault(font.face.name, font)
     return font
 
 
@@ -61,92 +65,93 @@ def _width(name, run, size, font, string_width):
 
 
 def split(text, font, size):
-    """(font name, text) for every run, left to right; None when `font` itself draws all of it."""
+    """(font name, text) for every run, left to right; None when `font` itself draws all of it as it stands."""
     # Shaped text has been through here, or through reportlab's own shaper, and has private characters in it.
     if not isinstance(text, str) or text.isascii() or hasattr(text, "__shapeData__"):
         return None
     if not hasattr(font, "_dynamicFont") or not (font._dynamicFont or hasattr(font, "encName")):
         return None
-    bold = "bold" in font.fontName.lower()
-    names = _names(text, font, bold)
-    if all(name == font.fontName for name in names):
+    names = _names(text, font)
+    # Presentation forms are what a reshaping library makes: its text is in the order of the page already.
+    turned = bidi.is_right_to_left(text) and not any(character in _PRESENTED for character in text)
+    if not turned and all(name == font.fontName for name in names):
         return None
+    if not turned:
+        return [_run(text, names, piece, size, backwards=False) for piece in _pieces(names, 0, len(text))]
     runs = []
-    for start, end in _pieces(names):
-        runs.append((names[start], text[start:end]))
-    ordered = _visual_order(runs)
-    return [(name, _shape(run, name, size)) for name, run in ordered]
+    for start, end, backwards in bidi.visual_pieces(text):
+        pieces = list(_pieces(names, start, end))
+        ordered = reversed(pieces) if backwards else pieces
+        runs.extend(_run(text, names, piece, size, backwards=backwards) for piece in ordered)
+    return runs
 
 
-def _names(text, font, bold):
+def _names(text, font):
+    """The name of the font that draws each character."""
+    bold = "bold" in font.fontName.lower()
     names = []
     for character in text:
-        if _has(font, character):
-            names.append(font.fontName)
-        elif (unicodedata.combining(character) and names) or character in "\u200c\u200d\ufe0e\ufe0f":
+        if (unicodedata.combining(character) and names) or character in _JOINING:
             # A mark belongs to the letter before it.
             names.append(names[-1] if names else font.fontName)
+        elif _has(font, character) and not _needs_shaping(character):
+            names.append(font.fontName)
         else:
             names.append(_fallback(character, bold) or font.fontName)
-    # A space inside foreign words stays with them: a phrase that is written right to left is ordered as a whole.
+    # What is shaped is shaped with the spaces and marks around it: a line of it is few runs, not many.
     for at in range(1, len(names) - 1):
-        if text[at] == " " and names[at - 1] != font.fontName:
-            following = next((name for name, other in zip(names[at:], text[at:], strict=True) if other != " "), None)
-            if following == names[at - 1]:
-                names[at] = following
+        if text[at] == " " and names[at - 1] == names[at + 1]:
+            names[at] = names[at - 1]
     return names
 
 
-def _pieces(names):
-    start = 0
-    for at in range(1, len(names) + 1):
-        if at == len(names) or names[at] != names[start]:
+def _pieces(names, start, end):
+    for at in range(start + 1, end + 1):
+        if at == end or names[at] != names[start]:
             yield start, at
             start = at
 
 
-def _visual_order(runs):
-    """The runs with every stretch between two right-to-left ones turned round: Unicode's rule for a left-to-right line."""
-    turned = [_is_right_to_left(text) for _, text in runs]
-    if not any(turned):
-        return runs
-    ordered, at = [], 0
-    while at < len(runs):
-        if not turned[at]:
-            ordered.append(runs[at])
-            at += 1
-            continue
-        end = at
-        for other in range(at + 1, len(runs)):
-            if turned[other]:
-                end = other
-            elif any(unicodedata.bidirectional(character) == "L" for character in runs[other][1]):
-                break
-        ordered.extend(reversed(runs[at : end + 1]))
-        at = end + 1
-    return ordered
-
-
-def _is_right_to_left(text):
-    return any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in text)
+def _run(text, names, piece, size, *, backwards):
+    """One run as it is drawn: shaped, or turned round character by character where it goes backwards."""
+    name, run = names[piece[0]], text[piece[0] : piece[1]]
+    if family_of(name)[0] in _SHAPED and any(_needs_shaping(character) for character in run):
+        return name, _shape(run, name, size)
+    if backwards:
+        run = "".join(bidi.MIRRORED.get(character, character) for character in reversed(run))
+    return name, run
 
 
 def _shape(run, name, size):
-    family, _ = family_of(name)
-    if family not in _SHAPED:
-        return run
+    from reportlab.lib.abag import ABag
     from reportlab.pdfbase import pdfmetrics
-    from reportlab.pdfbase.ttfonts import shapeStr
+    from reportlab.pdfbase.ttfonts import shapeFragWord
 
     pdfmetrics.getFont(name)
-    return shapeStr(run, name, size, force=True)
+    # reportlab's `shapeStr` would measure the text first, with the method that has come here.
+    return shapeFragWord([0, (ABag(fontName=name, fontSize=size), run)], force=True)[1][1]
+
+
+@lru_cache(maxsize=4096)
+def _needs_shaping(character):
+    """Whether its letters take their form from their neighbours: no font that only maps characters draws them right."""
+    return _script_family(character) is not None
+
+
+def _script_family(character):
+    if character in _PRESENTED:
+        return None
+    script = unicodedata.name(character, "").partition(" ")[0]
+    return {"ARABIC": ARABIC, "DEVANAGARI": DEVANAGARI}.get(script)
 
 
 @lru_cache(maxsize=4096)
 def _fallback(character, bold):
     from reportlab.pdfbase import pdfmetrics
 
-    for family in FAMILIES:
+    # The Latin face has Devanagari letters too, but not what joins them.
+    first = _script_family(character)
+    for family in (first, *FAMILIES) if first else FAMILIES:
         name, _ = family_of(font_name(family, bold=bold))
         if name is not None and _has(pdfmetrics.getFont(font_name(family, bold=bold)), character):
             return font_name(family, bold=bold)
