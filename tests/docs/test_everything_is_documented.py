@@ -1,0 +1,86 @@
+"""Each setting, command, option, status and exception stands in its reference page, with its present default."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from bichat import BichatError, ExecutionResult, Limits, Status
+from bichat.cli.app import app
+from bichat.settings.settings import DEFAULT_BOUNDS, Settings
+from bichat.sizes import parse_size
+
+REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
+
+
+def _page(name: str) -> str:
+    return (REFERENCE / name).read_text(encoding="utf-8")
+
+
+def _rows(page: str) -> dict[str, list[str]]:
+    """The tables' rows by their first cell, bare."""
+    cells = [[cell.strip() for cell in row.strip("| \n").split(" | ")] for row in page.splitlines() if row[:1] == "|"]
+    return {row[0].strip("`"): row[1:] for row in cells}
+
+
+def _commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
+    if isinstance(subcommands := getattr(command, "commands", None), dict):
+        for name, sub in subcommands.items():
+            yield from _commands(sub, f"{path} {name}")
+    else:
+        yield path, command
+
+
+@pytest.mark.parametrize("limit", list(asdict(Limits())))
+def test_a_limit_is_documented_with_its_default_and_bound(limit: str):
+    default, bound, meaning = _rows(_page("settings.md"))[limit.upper()]
+
+    assert parse_size(default) == getattr(Limits(), limit)
+    assert parse_size(bound) == getattr(DEFAULT_BOUNDS, limit)
+    assert meaning
+
+
+@pytest.mark.parametrize("setting", [name for name in Settings.model_fields if name not in {"limits", "bounds"}])
+def test_a_setting_is_documented(setting: str):
+    assert f"BICHAT_{setting.upper()}" in _rows(_page("settings.md"))
+
+
+@pytest.mark.parametrize(
+    "path, command", [pytest.param(*pair, id=pair[0]) for pair in _commands(typer.main.get_command(app), "bichat")]
+)
+def test_a_command_is_documented_with_every_option(path: str, command: click.Command):
+    page = _page("commands.md")
+    options = {name for parameter in command.params for name in parameter.opts if name.startswith("-")}
+
+    assert path in page
+    assert [name for name in options if not re.search(rf"(?<![\w-]){name}(?![\w-])", page)] == []
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_a_status_is_documented(status: Status):
+    assert status.value in _rows(_page("results.md"))
+
+
+@pytest.mark.parametrize("field", ExecutionResult.__dataclass_fields__)
+def test_a_field_of_a_result_is_documented(field: str):
+    assert f"`{field}`" in _page("results.md") or f"`result.{field}`" in _page("results.md")
+
+
+def test_every_exception_is_documented_with_its_code():
+    def below(kind: type[BichatError]) -> Iterator[type[BichatError]]:
+        yield kind
+        for sub in kind.__subclasses__():
+            yield from below(sub)
+
+    rows = _rows(_page("results.md"))
+
+    assert {kind.__name__: rows[kind.__name__][0] for kind in below(BichatError) if kind is not BichatError} == {
+        kind.__name__: f"`{kind.code}`" for kind in below(BichatError) if kind is not BichatError
+    }
+    assert BichatError.code in _page("results.md")
