@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from typing import Final, Self
+from typing import Final, Self, TypedDict, Unpack
 
 import anyio
 import anyio.to_thread
@@ -32,6 +32,25 @@ logger = logging.getLogger(__name__)
 
 Progress = Callable[[str, str], None]
 """Told what a long step is doing: the stage, and a detail of it."""
+
+
+class RunOptions(TypedDict, total=False):
+    """What an execution may be given beside its code.  None, like leaving it out, takes the default."""
+
+    files: Mapping[str, InputSource] | None
+    """What `/mnt/data`, the working directory, holds at the start, by name: a path, bytes, or a stream."""
+    timeout_s: float | None
+    """Wall-clock seconds, 300 by default; then the code is killed: status `timeout`."""
+    memory: str | int | None
+    """A size such as `"1g"`, or bytes; 1 GiB by default."""
+    environment: str | None
+    """The package set to run with, `data` by default; built now if it never was."""
+    limits: Limits | None
+    """All limits at once; `timeout_s` and `memory` go before it."""
+    variables: Mapping[str, str] | None
+    """Environment variables for the code, beside those that every sandbox has."""
+    name: str | None
+    """What tracebacks call the code; `main.py` by default."""
 
 
 class CodeInterpreter:
@@ -92,29 +111,12 @@ class CodeInterpreter:
         """
         await (await self._supervisor(environment or self._settings.environment)).warmed()
 
-    async def run(
-        self,
-        code: str,
-        *,
-        files: Mapping[str, InputSource] | None = None,
-        timeout_s: float | None = None,
-        memory: str | int | None = None,
-        environment: str | None = None,
-        limits: Limits | None = None,
-        variables: Mapping[str, str] | None = None,
-        name: str = "main.py",
-    ) -> ExecutionResult:
-        """Run `code` in a fresh sandbox and return all that came out of it.
+    async def run(self, code: str, **options: Unpack[RunOptions]) -> ExecutionResult:
+        """Run `code`, up to 4 MiB of Python, in a fresh sandbox and return all that came out of it.
 
         Args:
-            code: Python source, up to 4 MiB.
-            files: what `/mnt/data`, the working directory, holds at the start, by name: a path, bytes, or a stream.
-            timeout_s: wall-clock seconds, 300 by default; then the code is killed: status `timeout`.
-            memory: a size such as `"1g"`, or bytes.
-            environment: the package set to run with, `data` by default; built now if it never was.
-            limits: all limits at once; `timeout_s` and `memory` go before it.
-            variables: environment variables for the code.
-            name: what tracebacks call the code.
+            code: Python source.
+            **options: see `RunOptions`: `files`, `timeout_s`, `memory`, `environment`, `limits`, `variables`, `name`.
 
         Raises:
             UserInputError: unusable code, files or names.
@@ -124,45 +126,30 @@ class CodeInterpreter:
             EnvironmentBuildError: the environment could not be built.
             StorageError: the files that came out could not be kept.
         """
-        events = self.stream(
-            code,
-            files=files,
-            timeout_s=timeout_s,
-            memory=memory,
-            environment=environment,
-            limits=limits,
-            variables=variables,
-            name=name,
-        )
-        async for event in events:
+        result: ExecutionResult | None = None
+        # To the end, so that the stream's own clean-up is done when we return.
+        async for event in self.stream(code, **options):
             if isinstance(event, Completed):
-                return event.result
-        raise AssertionError("a stream ends with Completed")
+                result = event.result
+        if result is None:
+            raise AssertionError("a stream ends with Completed")
+        return result
 
-    async def stream(
-        self,
-        code: str,
-        *,
-        files: Mapping[str, InputSource] | None = None,
-        timeout_s: float | None = None,
-        memory: str | int | None = None,
-        environment: str | None = None,
-        limits: Limits | None = None,
-        variables: Mapping[str, str] | None = None,
-        name: str = "main.py",
-    ) -> AsyncIterator[Event]:
+    async def stream(self, code: str, **options: Unpack[RunOptions]) -> AsyncIterator[Event]:
         """As `run`, with `Stdout` and `Stderr` as they are printed; the last event is `Completed`.
 
-        A caller that stops iterating, or is cancelled, ends the code.
+        A caller that is cancelled ends the code; one that stops iterating does too, at once if it closes the stream
+        (`contextlib.aclosing`).
         """
         started = time.perf_counter()
-        asked = self._limits(limits, timeout_s, memory)
+        limits = self._limits(options)
+        variables = options.get("variables") or {}
         _check_code(code)
-        _check_variables(variables or {})
-        inputs = await anyio.to_thread.run_sync(check_inputs, files or {}, asked)
-        supervisor = await self._supervisor(environment or self._settings.environment)
-        sandbox = await supervisor.open(asked, variables=variables)
-        execution = _Execution(sandbox, code, name, inputs, asked.timeout_s, started)
+        _check_variables(variables)
+        inputs = await anyio.to_thread.run_sync(check_inputs, options.get("files") or {}, limits)
+        supervisor = await self._supervisor(options.get("environment") or self._settings.environment)
+        sandbox = await supervisor.open(limits, variables=variables)
+        execution = _Execution(sandbox, code, options.get("name") or "main.py", inputs, limits.timeout_s, started)
         try:
             async for event in execution.events():
                 yield event
@@ -177,13 +164,14 @@ class CodeInterpreter:
             self._ending.remove(gone)
             await gone.close()
 
-    def _limits(self, limits: Limits | None, timeout_s: float | None, memory: str | int | None) -> Limits:
-        asked = limits or self._settings.limits
+    def _limits(self, options: RunOptions) -> Limits:
+        limits = options.get("limits") or self._settings.limits
+        timeout_s, memory = options.get("timeout_s"), options.get("memory")
         if timeout_s is not None:
-            asked = replace(asked, timeout_s=timeout_s)
+            limits = replace(limits, timeout_s=timeout_s)
         if memory is not None:
-            asked = replace(asked, memory_bytes=parse_size(memory))
-        return asked.within(self._settings.bounds)
+            limits = replace(limits, memory_bytes=parse_size(memory))
+        return limits.within(self._settings.bounds)
 
     async def _supervisor(self, name: str) -> Supervisor:
         if not self._is_open:
@@ -297,31 +285,11 @@ def _check_variables(variables: Mapping[str, str]) -> None:
             )
 
 
-def run(
-    code: str,
-    *,
-    files: Mapping[str, InputSource] | None = None,
-    timeout_s: float | None = None,
-    memory: str | int | None = None,
-    environment: str | None = None,
-    limits: Limits | None = None,
-    variables: Mapping[str, str] | None = None,
-    name: str = "main.py",
-    progress: Progress | None = None,
-) -> ExecutionResult:
+def run(code: str, *, progress: Progress | None = None, **options: Unpack[RunOptions]) -> ExecutionResult:
     """As `CodeInterpreter.run`, for scripts: one sandbox, nothing preloaded, everything gone on return."""
 
     async def once() -> ExecutionResult:
         async with CodeInterpreter(preload=False, progress=progress) as interpreter:
-            return await interpreter.run(
-                code,
-                files=files,
-                timeout_s=timeout_s,
-                memory=memory,
-                environment=environment,
-                limits=limits,
-                variables=variables,
-                name=name,
-            )
+            return await interpreter.run(code, **options)
 
     return anyio.run(once)

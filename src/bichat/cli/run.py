@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -15,6 +15,7 @@ from bichat.errors import UserInputError
 from bichat.sizes import format_size
 
 if TYPE_CHECKING:
+    from bichat.interpreter import RunOptions
     from bichat.sandbox.launch import Launched
 
 _DEFAULT_OUTPUT = Path("bichat-output")
@@ -43,7 +44,7 @@ def command(  # one parameter per option
     """
     with terminal.errors_in_words(as_json=as_json):
         text, name = _code(source, code)
-        options = {
+        options: RunOptions = {
             "files": _inputs(file),
             "timeout_s": timeout,
             "memory": memory,
@@ -100,7 +101,7 @@ def _inputs(paths: list[Path]) -> dict[str, Path]:
     return inputs
 
 
-def _execute(code: str, options: dict[str, Any], launched: Launched | None, *, quiet: bool) -> ExecutionResult:
+def _execute(code: str, options: RunOptions, launched: Launched | None, *, quiet: bool) -> ExecutionResult:
     import anyio
 
     from bichat.events import Completed, Stderr, Stdout
@@ -109,6 +110,7 @@ def _execute(code: str, options: dict[str, Any], launched: Launched | None, *, q
     progress = terminal.Progress()
 
     async def go() -> ExecutionResult:
+        result: ExecutionResult | None = None
         async with CodeInterpreter(preload=False, progress=progress, launched=launched) as interpreter:
             async for event in interpreter.stream(code, **options):
                 progress.done()
@@ -117,11 +119,13 @@ def _execute(code: str, options: dict[str, Any], launched: Launched | None, *, q
                         terminal.show(text, sys.stdout)
                     case Stderr(text) if not quiet:
                         terminal.show(text, sys.stderr)
-                    case Completed(result):
-                        return result
+                    case Completed(completed):
+                        result = completed
                     case _:
                         pass
-        raise AssertionError("a stream ends with Completed")
+        if result is None:
+            raise AssertionError("a stream ends with Completed")
+        return result
 
     return anyio.run(go)
 

@@ -12,15 +12,13 @@ import random
 import socket
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from bichat.sandbox import init, wire
 from bichat.sandbox.guest import shell
 from bichat.sandbox.isolation import kernel, landlock, namespaces, rlimits, rootfs, seccomp
 from bichat.sandbox.isolation.layers import Layer
-
-if TYPE_CHECKING:
-    from bichat.sandbox.zygote import SandboxPlan
+from bichat.sandbox.plan import SandboxPlan
 
 #: The kernel's out-of-memory killer takes guests first.
 _OOM_SCORE = "1000"

@@ -13,7 +13,7 @@ from bichat.sandbox import wire
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.environments.variables import PRELOAD_VARIABLES
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
-from bichat.sandbox.launcher import LaunchPlan
+from bichat.sandbox.plan import LaunchPlan
 
 _BOOT: Final = Path(__file__).with_name("boot.py")
 #: Longest wait for the kernel to end a zygote with all its sandboxes.

@@ -17,40 +17,16 @@ import os
 import signal
 import socket
 import sys
-from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from bichat.sandbox import wire, zygote
 from bichat.sandbox.isolation import kernel, namespaces, rootfs
 from bichat.sandbox.isolation.layers import Layer
+from bichat.sandbox.plan import LaunchPlan
 
 #: Room for what the zygote itself writes (font caches, joblib's probe of /dev/shm); sandboxes get their own.
 _ZYGOTE_SCRATCH_BYTES = 64 << 20
 _ZYGOTE_INODES = 4096
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LaunchPlan:
-    """What the supervisor asks of a launcher: the first control message on its socket."""
-
-    prefixes: tuple[str, ...]
-    """Folders that hold the environment and its base Python."""
-    preload: tuple[str, ...]
-    """Modules that the zygote imports before its first fork."""
-    layers: tuple[Layer, ...]
-
-    @staticmethod
-    def from_message(message: dict[str, Any]) -> LaunchPlan:
-        """The plan that `to_message` wrote."""
-        return LaunchPlan(
-            prefixes=tuple(message["prefixes"]),
-            preload=tuple(message["preload"]),
-            layers=tuple(Layer(name) for name in message["layers"]),
-        )
-
-    def to_message(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return {"prefixes": self.prefixes, "preload": self.preload, "layers": self.layers}
 
 
 def main(control_descriptor: int) -> NoReturn:

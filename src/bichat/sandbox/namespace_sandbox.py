@@ -6,7 +6,6 @@ takes only what concerns the guest's own result.
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -20,18 +19,16 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from bichat.domain import CodeError, IsolationReport, Limits, Status
+from bichat.domain import IsolationReport, Limits, Status
 from bichat.errors import SandboxLostError, SandboxUnavailableError
 from bichat.events import Stderr, Stdout
-from bichat.sandbox import wire
+from bichat.sandbox import verdict, wire
 from bichat.sandbox.artifacts import Capture, Snapshot, capture, snapshot
 from bichat.sandbox.inputs import InputFile, write_input
-from bichat.sandbox.output import CappedText, StreamDecoder
 from bichat.sandbox.sandbox import Ended
+from bichat.sandbox.transcript import READ_BYTES, Transcript
 from bichat.sandbox.watchdog import Watch, Watchdog, anonymous_bytes, host_pid
-from bichat.sizes import format_size
 
-_READ_BYTES: Final = 64 * 1024
 #: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
 _DEATH_S: Final = 30.0
 
@@ -80,7 +77,6 @@ class NamespaceSandbox:
         self._closed = False
         self._exit_code: int | None = None
         self._before = Snapshot({})
-        self._frames = wire.FrameReader(wire.MAX_REPLY_BYTES)
         self._epoll = select.epoll()
         for descriptor in (handles.box.fileno(), handles.channel.fileno(), handles.output, handles.errors):
             os.set_blocking(descriptor, False)  # positional in the standard library
@@ -119,19 +115,19 @@ class NamespaceSandbox:
     async def execute(self, code: str, *, name: str, timeout_s: float) -> AsyncIterator[Stdout | Stderr | Ended]:
         """See `Sandbox.execute`."""
         self._before = await anyio.to_thread.run_sync(snapshot, self._handles.folder, self._limits)
-        conversation = _Conversation(self._limits)
+        transcript = Transcript(self._limits)
         deadline = anyio.current_time() + timeout_s
         finished = False
         try:
             await self._send({"code": code, "name": name}, deadline)
-            while not conversation.done and not self._dead:
-                for event in self._read(conversation, await self._wait(deadline)):
+            while transcript.outcome is None and not self._dead:
+                for event in self._read(transcript, await self._wait(deadline)):
                     yield event
-            for event in self._drain(conversation):
+            for event in self._drain(transcript):
                 yield event
-            for event in conversation.last_words():
+            for event in transcript.last_words():
                 yield event
-            yield self._ended(conversation, timeout_s)
+            yield self._ended(transcript, timeout_s)
             finished = True
         finally:
             if not finished:
@@ -215,42 +211,40 @@ class NamespaceSandbox:
             return []
         return [descriptor for descriptor, _ in self._epoll.poll(0)]
 
-    def _read(self, conversation: _Conversation, ready: list[int]) -> Iterator[Stdout | Stderr]:
+    def _read(self, transcript: Transcript, ready: list[int]) -> Iterator[Stdout | Stderr]:
         handles = self._handles
         for descriptor in ready:
             if descriptor in (handles.output, handles.errors):
-                yield from self._read_output(conversation, descriptor, once=True)
+                yield from self._read_output(transcript, descriptor, once=True)
             elif descriptor == handles.channel.fileno():
-                self._read_channel(conversation)
+                self._read_channel(transcript)
             elif descriptor == handles.box.fileno():
                 self._read_box()
             elif descriptor == handles.process:
                 self._dead = True
 
-    def _read_output(self, conversation: _Conversation, descriptor: int, *, once: bool) -> Iterator[Stdout | Stderr]:
-        while conversation.printed_bytes <= self._limits.output_kill_bytes:
+    def _read_output(self, transcript: Transcript, descriptor: int, *, once: bool) -> Iterator[Stdout | Stderr]:
+        while transcript.printed_bytes <= self._limits.output_kill_bytes:
             try:
-                chunk = os.read(descriptor, _READ_BYTES)
+                chunk = os.read(descriptor, READ_BYTES)
             except BlockingIOError:
                 return
             if not chunk:
                 self._unregister(descriptor)
                 return
-            event = conversation.printed(chunk, is_error=descriptor == self._handles.errors)
+            event = transcript.printed(chunk, is_error=descriptor == self._handles.errors)
             if event is not None:
                 yield event
-            if once and conversation.printed_bytes <= self._limits.output_kill_bytes:
+            if once and transcript.printed_bytes <= self._limits.output_kill_bytes:
                 return
         self.kill(Status.OUTPUT_LIMIT)
         self._unregister(descriptor)
 
-    def _read_channel(self, conversation: _Conversation) -> None:
+    def _read_channel(self, transcript: Transcript) -> None:
         channel = self._handles.channel
         try:
-            chunk = channel.recv(_READ_BYTES)
-            conversation.heard_bytes(len(chunk))
-            for frame in self._frames.feed(chunk):
-                conversation.heard(frame)
+            chunk = channel.recv(READ_BYTES)
+            transcript.hear(chunk)
         except BlockingIOError:
             return
         except wire.FrameError:
@@ -278,130 +272,34 @@ class NamespaceSandbox:
         with suppress(FileNotFoundError):
             self._epoll.unregister(descriptor)
 
-    def _drain(self, conversation: _Conversation) -> Iterator[Stdout | Stderr]:
+    def _drain(self, transcript: Transcript) -> Iterator[Stdout | Stderr]:
         """What was printed before the end and has not been read: it is all in the pipes by now."""
         if self._dead:
             self._read_box()
         for descriptor in (self._handles.output, self._handles.errors):
-            yield from self._read_output(conversation, descriptor, once=False)
+            yield from self._read_output(transcript, descriptor, once=False)
 
-    def _ended(self, conversation: _Conversation, timeout_s: float) -> Ended:
-        status, error = self._verdict(conversation, timeout_s)
+    def _ended(self, transcript: Transcript, timeout_s: float) -> Ended:
+        status, error = self._verdict(transcript, timeout_s)
         return Ended(
             status=status,
-            stdout=conversation.stdout.captured(),
-            stderr=conversation.stderr.captured(),
+            stdout=transcript.stdout.captured(),
+            stderr=transcript.stderr.captured(),
             error=error,
             alive=not self._dead and self._killed is None,
         )
 
-    def _verdict(self, conversation: _Conversation, timeout_s: float) -> tuple[Status, CodeError | None]:
+    def _verdict(self, transcript: Transcript, timeout_s: float) -> verdict.Verdict:
         if self._garbled:
-            garbled = "the code wrote into the channel between the sandbox and its supervisor, and was killed"
-            return Status.KILLED, CodeError(name="ProtocolError", message=garbled)
+            return verdict.GARBLED
         if self._killed is not None:
-            return self._killed, _killed_error(self._killed, self._limits, timeout_s)
-        if conversation.outcome is not None:
-            return self._reported(conversation.outcome)
+            return verdict.killed(self._killed, self._limits, timeout_s)
+        if transcript.outcome is not None:
+            return verdict.reported(transcript.outcome, disk_is_full=self._disk_is_full())
         if self._exit_code is not None:
-            return _exited(self._exit_code)
-        if not self._zygote_lives():
-            lost = "the sandbox's parent process died while the code ran"
-            return Status.SESSION_LOST, CodeError(name="SessionLost", message=lost)
-        killed = "the whole sandbox was killed from outside (the host's out-of-memory killer, or somebody)"
-        return Status.KILLED, CodeError(name="ProcessKilled", message=killed)
-
-    def _reported(self, outcome: dict[str, Any]) -> tuple[Status, CodeError | None]:
-        """What the guest says of itself, with the kernel asked where it can know better."""
-        if outcome.get("status") == "completed":
-            return Status.COMPLETED, None
-        error = CodeError(
-            name=str(outcome.get("name", "Error")),
-            message=str(outcome.get("message", "")),
-            traceback=str(outcome.get("traceback", "")),
-        )
-        if outcome.get("memory") is True:
-            return Status.OUT_OF_MEMORY, error
-        if outcome.get("errno") in (errno.ENOSPC, errno.EDQUOT) or self._disk_is_full():
-            return Status.DISK_FULL, error
-        return Status.ERROR, error
+            return verdict.exited(self._exit_code)
+        return verdict.KILLED_FROM_OUTSIDE if self._zygote_lives() else verdict.ZYGOTE_DIED
 
     def _disk_is_full(self) -> bool:
         state = os.fstatvfs(self._handles.folder)
         return state.f_bavail == 0 or state.f_ffree == 0
-
-
-class _Conversation:
-    """What has been heard of one execution so far."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.stdout = CappedText(limits.output_bytes)
-        self.stderr = CappedText(limits.output_bytes)
-        self.printed_bytes = 0
-        self.outcome: dict[str, Any] | None = None
-        self._reply_bytes = 0
-        self._decoders = (StreamDecoder(), StreamDecoder())
-
-    @property
-    def done(self) -> bool:
-        return self.outcome is not None
-
-    def heard_bytes(self, count: int) -> None:
-        """Count what came over the channel.
-
-        Raises:
-            FrameError: more than any honest guest has to say.
-        """
-        self._reply_bytes += count
-        if self._reply_bytes > wire.MAX_REPLY_BYTES + _READ_BYTES:
-            raise wire.FrameError("more frames than one execution has to say")
-
-    def heard(self, frame: dict[str, Any]) -> None:
-        outcome = frame.get("done")
-        if self.outcome is None and isinstance(outcome, dict):
-            self.outcome = outcome  # pyright: ignore[reportUnknownMemberType]  # keys of a JSON object are strings
-
-    def printed(self, chunk: bytes, *, is_error: bool) -> Stdout | Stderr | None:
-        self.printed_bytes += len(chunk)
-        (self.stderr if is_error else self.stdout).feed(chunk)
-        text = self._decoders[is_error].feed(chunk)
-        if not text:
-            return None
-        return Stderr(text) if is_error else Stdout(text)
-
-    def last_words(self) -> Iterator[Stdout | Stderr]:
-        for is_error, decoder in enumerate(self._decoders):
-            text = decoder.finish()
-            if text:
-                yield Stderr(text) if is_error else Stdout(text)
-
-
-def _killed_error(status: Status, limits: Limits, timeout_s: float) -> CodeError:
-    name, message = {
-        Status.TIMEOUT: ("Timeout", f"the code ran longer than {timeout_s:g} s and was killed"),
-        Status.OUT_OF_MEMORY: (
-            "MemoryLimit",
-            f"the code's processes together used more than {format_size(limits.memory_bytes)} of memory and were killed",
-        ),
-        Status.OUTPUT_LIMIT: (
-            "OutputLimit",
-            f"the code printed more than {format_size(limits.output_kill_bytes)} and was killed",
-        ),
-    }.get(status, ("Cancelled", "the code was stopped by the caller"))
-    return CodeError(name=name, message=message)
-
-
-def _exited(code: int) -> tuple[Status, CodeError | None]:
-    """The guest's process ended without saying so: `os._exit`, exec of another program, or a signal."""
-    if code == 0:
-        return Status.COMPLETED, None
-    if code > 0:
-        return Status.ERROR, CodeError(
-            name="ProcessExited", message=f"the code ended its process with exit code {code}"
-        )
-    number = -code
-    try:
-        signal_name = f"{signal.Signals(number).name} ({signal.strsignal(number)})"
-    except ValueError:
-        signal_name = f"signal {number}"
-    return Status.KILLED, CodeError(name="ProcessKilled", message=f"the code's process was killed by {signal_name}")

@@ -17,36 +17,12 @@ import time
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
-from typing import Any, Final, NoReturn
+from typing import Final, NoReturn
 
 from bichat.sandbox import enclosure, wire
 from bichat.sandbox.isolation import kernel, rootfs, seccomp
 from bichat.sandbox.isolation.layers import Layer
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SandboxPlan:
-    """What the supervisor asks of the zygote for one sandbox; its descriptors travel beside it, see `zygote._fork`."""
-
-    memory_bytes: int
-    disk_bytes: int
-    inodes: int
-    pids: int
-    cpus: tuple[int, ...]
-    """Numbers of the processors that the sandbox is bound to."""
-    variables: dict[str, str]
-    """Environment variables beside the environment's own."""
-
-    def to_message(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return asdict(self)
-
-    @staticmethod
-    def from_message(message: dict[str, Any]) -> SandboxPlan:
-        """The plan that `to_message` wrote."""
-        message["cpus"] = tuple(message["cpus"])
-        return SandboxPlan(**message)
+from bichat.sandbox.plan import SandboxPlan
 
 
 def run(

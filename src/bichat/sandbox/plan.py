@@ -1,0 +1,59 @@
+"""What the supervisor asks of a launcher and of a zygote: values that travel as control messages.
+
+Standard library only: both ends import it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bichat.sandbox.isolation.layers import Layer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LaunchPlan:
+    """What the supervisor asks of a launcher: the first control message on its socket."""
+
+    prefixes: tuple[str, ...]
+    """Folders that hold the environment and its base Python."""
+    preload: tuple[str, ...]
+    """Modules that the zygote imports before its first fork."""
+    layers: tuple[Layer, ...]
+
+    @staticmethod
+    def from_message(message: dict[str, Any]) -> LaunchPlan:
+        """The plan that `to_message` wrote."""
+        return LaunchPlan(
+            prefixes=tuple(message["prefixes"]),
+            preload=tuple(message["preload"]),
+            layers=tuple(Layer(name) for name in message["layers"]),
+        )
+
+    def to_message(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return {"prefixes": self.prefixes, "preload": self.preload, "layers": self.layers}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SandboxPlan:
+    """What the supervisor asks of the zygote for one sandbox; its descriptors travel beside it: init's socket, the guest's channel, stdout, stderr."""
+
+    memory_bytes: int
+    disk_bytes: int
+    inodes: int
+    pids: int
+    cpus: tuple[int, ...]
+    """Numbers of the processors that the sandbox is bound to."""
+    variables: dict[str, str]
+    """Environment variables beside the environment's own."""
+
+    def to_message(self) -> dict[str, Any]:
+        """JSON-ready form."""
+        return asdict(self)
+
+    @staticmethod
+    def from_message(message: dict[str, Any]) -> SandboxPlan:
+        """The plan that `to_message` wrote."""
+        message["cpus"] = tuple(message["cpus"])
+        return SandboxPlan(**message)

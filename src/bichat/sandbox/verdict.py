@@ -1,0 +1,80 @@
+"""From how an execution ended to its status and an error in words: pure functions over what is known."""
+
+from __future__ import annotations
+
+import errno
+import signal
+from typing import Any, Final
+
+from bichat.domain import CodeError, Limits, Status
+from bichat.sizes import format_size
+
+Verdict = tuple[Status, CodeError | None]
+
+GARBLED: Final[Verdict] = (
+    Status.KILLED,
+    CodeError(
+        name="ProtocolError",
+        message="the code wrote into the channel between the sandbox and its supervisor, and was killed",
+    ),
+)
+ZYGOTE_DIED: Final[Verdict] = (
+    Status.SESSION_LOST,
+    CodeError(name="SessionLost", message="the sandbox's parent process died while the code ran"),
+)
+KILLED_FROM_OUTSIDE: Final[Verdict] = (
+    Status.KILLED,
+    CodeError(
+        name="ProcessKilled",
+        message="the whole sandbox was killed from outside (the host's out-of-memory killer, or somebody)",
+    ),
+)
+
+
+def killed(reason: Status, limits: Limits, timeout_s: float) -> Verdict:
+    """The supervisor killed it, for `reason`."""
+    name, message = {
+        Status.TIMEOUT: ("Timeout", f"the code ran longer than {timeout_s:g} s and was killed"),
+        Status.OUT_OF_MEMORY: (
+            "MemoryLimit",
+            f"the code's processes together used more than {format_size(limits.memory_bytes)} of memory and were killed",
+        ),
+        Status.OUTPUT_LIMIT: (
+            "OutputLimit",
+            f"the code printed more than {format_size(limits.output_kill_bytes)} and was killed",
+        ),
+    }.get(reason, ("Cancelled", "the code was stopped by the caller"))
+    return reason, CodeError(name=name, message=message)
+
+
+def exited(code: int) -> Verdict:
+    """The guest's process ended without saying so: `os._exit`, exec of another program, or a signal (negative)."""
+    if code == 0:
+        return Status.COMPLETED, None
+    if code > 0:
+        message = f"the code ended its process with exit code {code}"
+        return Status.ERROR, CodeError(name="ProcessExited", message=message)
+    try:
+        name = f"{signal.Signals(-code).name} ({signal.strsignal(-code)})"
+    except ValueError:
+        name = f"signal {-code}"
+    return Status.KILLED, CodeError(name="ProcessKilled", message=f"the code's process was killed by {name}")
+
+
+def reported(outcome: dict[str, Any], *, disk_is_full: bool) -> Verdict:
+    """What the guest says of itself, with what the kernel knows better: whether its disk is full."""
+    if outcome.get("status") == "completed":
+        return Status.COMPLETED, None
+    error = CodeError(
+        name=_text(outcome, "name") or "Error", message=_text(outcome, "message"), traceback=_text(outcome, "traceback")
+    )
+    if outcome.get("memory") is True:
+        return Status.OUT_OF_MEMORY, error
+    if disk_is_full or outcome.get("errno") in (errno.ENOSPC, errno.EDQUOT):
+        return Status.DISK_FULL, error
+    return Status.ERROR, error
+
+
+def _text(outcome: dict[str, Any], name: str) -> str:
+    """A field as valid Unicode: JSON may carry halves of surrogate pairs."""
+    return str(outcome.get(name, "")).encode("utf-8", "backslashreplace").decode()
