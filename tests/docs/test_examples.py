@@ -9,7 +9,9 @@ import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -17,34 +19,41 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 Run = Callable[..., str]
 
 
+def _ran(folder: Path, *command: str | Path) -> str:
+    """What the command printed, run in `folder`; it must succeed."""
+    done = subprocess.run(
+        list(map(str, command)), cwd=folder, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.fixture(name="run")
 def _run(tmp_path: Path, data_environment) -> Run:
-    """Runs a command in an empty folder and returns what it printed; it must succeed."""
-
-    def run(*command: str | Path) -> str:
-        done = subprocess.run(
-            list(map(str, command)), cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    return run
+    """Runs a command in an empty folder."""
+    return partial(_ran, tmp_path)
 
 
-@pytest.fixture(name="report")
-def _report(run: Run, tmp_path: Path) -> dict:
-    """What `bichat run --json` says of the demo."""
+class Demo(NamedTuple):
+    """What `bichat run --json` said of the demo, and what it saved."""
+
+    result: dict
+    folder: Path
+
+
+@pytest.fixture(name="demo", scope="module")
+def _demo(tmp_path_factory: pytest.TempPathFactory, data_environment) -> Demo:
+    folder = tmp_path_factory.mktemp("demo")
     bichat = Path(sys.executable).with_name("bichat")
     sales = EXAMPLES / "data" / "sales.csv"
-    return json.loads(
-        run(bichat, "run", EXAMPLES / "sales_report.py", "--file", sales, "--output-dir", tmp_path / "out", "--json")
-    )
+    said = _ran(folder, bichat, "run", EXAMPLES / "sales_report.py", "--file", sales, "--output-dir", ".", "--json")
+    return Demo(json.loads(said), folder)
 
 
-def test_the_demo_makes_a_chart_a_table_a_workbook_and_a_report(report, tmp_path: Path):
-    out = tmp_path / "out"
+def test_the_demo_makes_a_chart_a_table_a_workbook_and_a_report(demo: Demo):
+    out = demo.folder
 
-    assert {artifact["name"]: artifact["mime_type"] for artifact in report["artifacts"]} == {
+    assert {artifact["name"]: artifact["mime_type"] for artifact in demo.result["artifacts"]} == {
         "sales.xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
         "sales_by_region.csv": "text/csv",
         "sales_by_region.png": "image/png",
@@ -56,12 +65,12 @@ def test_the_demo_makes_a_chart_a_table_a_workbook_and_a_report(report, tmp_path
         assert sum(name.startswith("xl/worksheets/sheet") for name in workbook.namelist()) == 2
 
 
-def test_the_demo_cleans_the_data_and_answers(report, tmp_path: Path):
-    header, *rows = (tmp_path / "out" / "sales_by_region.csv").read_text(encoding="utf-8").splitlines()
+def test_the_demo_cleans_the_data_and_answers(demo: Demo):
+    header, *rows = (demo.folder / "sales_by_region.csv").read_text(encoding="utf-8").splitlines()
 
-    assert report["stderr"] == ""
-    assert "64 duplicate rows dropped" in report["stdout"]
-    assert "DACH sells most" in report["stdout"]
+    assert demo.result["stderr"] == ""
+    assert "64 duplicate rows dropped" in demo.result["stdout"]
+    assert "DACH sells most" in demo.result["stdout"]
     assert header.startswith("region,orders,units,net_sales")
     assert [row.split(",")[0] for row in rows] == ["DACH", "France", "Nordics", "Benelux", "Iberia", "Poland & Baltics"]
     assert sum(int(row.split(",")[1]) for row in rows) == 6400
