@@ -8,11 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import click
 import pytest
 import typer
+from _pytest.mark.structures import ParameterSet
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
@@ -27,26 +27,25 @@ class Block(NamedTuple):
     place: str
 
 
-def _blocks(language: str) -> list[pytest.param]:
+def _examples(language: str) -> list[Block]:
     found: list[Block] = []
     for page in PAGES:
         content = page.read_text(encoding="utf-8")
         for match in _FENCE.finditer(content):
             line = content.count("\n", 0, match.start()) + 1
             found.append(Block(match[1], match[2], f"{page.relative_to(ROOT)}:{line}"))
-    return [pytest.param(block, id=block.place) for block in found if block.language == language]
+    return [block for block in found if block.language == language]
 
 
-def _lines(language: str, first_word: str) -> list[pytest.param]:
+def _lines(language: str, first_word: str) -> list[ParameterSet]:
+    """The lines of the examples in `language` that start with `first_word`, without comments."""
     lines = [
-        (line.split("  #")[0].strip(), block.values[0].place)
-        for block in _blocks(language)
-        for line in block.values[0].text.splitlines()
+        (line.split("  #")[0].strip(), block.place) for block in _examples(language) for line in block.text.splitlines()
     ]
     return [pytest.param(line, id=f"{place} {line}") for line, place in lines if line.startswith(first_word)]
 
 
-@pytest.mark.parametrize("block", _blocks("python"))
+@pytest.mark.parametrize("block", [pytest.param(block, id=block.place) for block in _examples("python")])
 def test_a_program_in_a_document_runs(block: Block, tmp_path: Path, data_environment):
     shutil.copy(ROOT / "examples" / "data" / "sales.csv", tmp_path)
     program = tmp_path / "example.py"
@@ -68,7 +67,7 @@ def test_a_program_in_a_document_runs(block: Block, tmp_path: Path, data_environ
 def test_a_command_in_a_document_exists_with_its_options(line: str):
     from bichat.cli.app import app
 
-    command: click.Command = typer.main.get_command(app)
+    command: Any = typer.main.get_command(app)
     words = re.findall(r'"[^"]*"|\S+', line)[1:]
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]

@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -37,7 +37,7 @@ def _run(tmp_path: Path, data_environment) -> Run:
 class Demo(NamedTuple):
     """What `bichat run --json` said of the demo, and what it saved."""
 
-    result: dict
+    result: dict[str, Any]
     folder: Path
 
 
