@@ -191,12 +191,10 @@ class CodeInterpreter:
         environment = launched.environment if launched else await anyio.to_thread.run_sync(self._environment, name)
         spool_folder = self._settings.data_dir / "spool"
         spool_folder.mkdir(mode=0o700, exist_ok=True)
-        return Supervisor(
-            environment,
-            spool_folder=spool_folder,
-            preload=None if self._preload else (),
-            launched=launched,
-        )
+        if self._preload:
+            return Supervisor(environment, spool_folder=spool_folder, launched=launched)
+        # One execution, and somebody waits for it: nothing preloaded, no standing back.
+        return Supervisor(environment, spool_folder=spool_folder, launched=launched, preload=(), niceness=0)
 
     def _environment(self, name: str) -> Environment:
         found = self._store.find(name)

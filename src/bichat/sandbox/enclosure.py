@@ -20,8 +20,6 @@ from bichat.sandbox.isolation import kernel, landlock, namespaces, rlimits, root
 from bichat.sandbox.isolation.layers import Layer
 from bichat.sandbox.plan import SandboxPlan
 
-#: Busy guests leave the processors to the server whenever it wants them.
-_NICE = 10
 #: The kernel's out-of-memory killer takes guests first.
 _OOM_SCORE = "1000"
 
@@ -86,7 +84,7 @@ def _leave_process_group(_plan: SandboxPlan, base: Base, _box: socket.socket) ->
 
 def _bind_processors(plan: SandboxPlan, _base: Base, _box: socket.socket) -> None:
     os.sched_setaffinity(0, plan.cpus)
-    os.nice(_NICE)
+    os.nice(plan.niceness)
 
 
 def _enter_namespaces(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:

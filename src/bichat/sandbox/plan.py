@@ -45,6 +45,8 @@ class SandboxPlan:
     pids: int
     cpus: tuple[int, ...]
     """Numbers of the processors that the sandbox is bound to."""
+    niceness: int
+    """Added to the priority number: above zero, a busy guest gives way to the server."""
     variables: dict[str, str]
     """Environment variables beside the environment's own."""
 

@@ -31,7 +31,10 @@ _SANDBOX_READY_S: Final = 30.0
 #: What this level does not have, reported with every result.
 _LACKS: Final = (
     "an exact memory limit: a watchdog looks every 20 ms, so a fast allocation may pass it by some megabytes",
+    "a limit on the kernel's own memory (descriptions of file locks, mappings and pipes)",
 )
+#: How far guests stand back behind a server (nice): busy ones leave the processors to it whenever it wants them.
+_SERVER_NICENESS: Final = 10
 
 
 class Zygote:
@@ -127,6 +130,7 @@ class Supervisor:
         preload: tuple[str, ...] | None = None,
         layers: frozenset[Layer] = ALL_LAYERS,
         launched: Launched | None = None,
+        niceness: int = _SERVER_NICENESS,
     ) -> None:
         """Nothing is started yet.
 
@@ -136,11 +140,13 @@ class Supervisor:
             preload: modules imported once and shared by all sandboxes, by default the environment's list.
             layers: all of them; only tests leave one out.
             launched: a launcher on its way, to open the first sandboxes from.
+            niceness: by how much guests stand back; 0 where somebody waits for the one that there is.
         """
         self._environment = environment
         self._spool_folder = spool_folder
         self._preload = environment.preload if preload is None else preload
         self._layers = layers
+        self._niceness = niceness
         #: Answers within milliseconds and has nothing imported.
         self._plain = Zygote(launched) if launched else None
         self._plain_is_ready = False
@@ -240,7 +246,7 @@ class Supervisor:
     async def _open_from(self, zygote: Zygote, limits: Limits, variables: Mapping[str, str]) -> NamespaceSandbox:
         opening = _Opening()
         try:
-            await zygote.spawn(_plan(limits, variables), opening.theirs)
+            await zygote.spawn(_plan(limits, variables, self._niceness), opening.theirs)
             opening.let_go()
             with anyio.fail_after(_SANDBOX_READY_S):
                 handles = await opening.handles()
@@ -344,7 +350,7 @@ def _refusal(message: dict[str, Any], stage: str) -> SandboxUnavailableError:
     return SandboxUnavailableError(explanation.reason, stage=f"{stage}: {message['failed']}", remedy=explanation.remedy)
 
 
-def _plan(limits: Limits, variables: Mapping[str, str]) -> SandboxPlan:
+def _plan(limits: Limits, variables: Mapping[str, str], niceness: int) -> SandboxPlan:
     allowed = sorted(os.sched_getaffinity(0))
     return SandboxPlan(
         memory_bytes=limits.memory_bytes,
@@ -352,5 +358,6 @@ def _plan(limits: Limits, variables: Mapping[str, str]) -> SandboxPlan:
         inodes=limits.inodes,
         pids=limits.pids,
         cpus=tuple(random.sample(allowed, min(limits.cpus, len(allowed)))),
+        niceness=niceness,
         variables=dict(variables),
     )
