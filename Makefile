@@ -54,5 +54,5 @@ lock: $(READY) ## compile requirements/*.txt and the environments' lock files ag
 
 .PHONY: clean
 clean: ## remove .venv and everything built in the checkout
-	rm -rf .venv build dist .pytest_cache .ruff_cache .import_linter_cache .coverage
+	rm -rf .venv build dist .hypothesis .pytest_cache .ruff_cache .import_linter_cache .coverage
 	find src tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
