@@ -181,6 +181,8 @@ class Builder:
         self._uv(
             "installing",
             *("pip", "install", "--require-hashes", "--compile-bytecode", "--no-deps", "--link-mode", "copy"),
+            # What we ship is never built from source: nobody's build script runs, and a platform without wheels is named.
+            *(("--only-binary", ":all:") if recipe.name in BUILT_IN else ()),
             *("--python", scratch / "bin" / "python", "-r", scratch / REQUIREMENTS),
             detail=f"{len(pinned_versions(recipe.lock))} packages for {recipe.name}",
         )
@@ -263,6 +265,7 @@ def _let_all_read(folder: Path) -> None:
 
 def _write_durably(path: Path, text: str) -> None:
     with path.open("w", encoding="utf-8") as file:
+        os.fchmod(file.fileno(), 0o644)
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
