@@ -78,7 +78,9 @@ def _make_truetype(source, index, target):
     from fontTools.ttLib import TTFont, newTable
 
     font = TTFont(source, fontNumber=index, lazy=True)
-    cmap = font.getBestCmap()
+    # Without combining marks: a shaper would take a letter that is not here apart into one that is and its accent, and
+    # put that where it does not belong, instead of asking the next font for the letter.
+    cmap = {code: name for code, name in font.getBestCmap().items() if not 0x0300 <= code < 0x0370}
     # Only what a character names is kept; alternative forms for vertical text and other regions are not.
     names = [".notdef", *dict.fromkeys(name for name in cmap.values() if name != ".notdef")]
     workers = max(1, min(_WORKERS, len(os.sched_getaffinity(0))))
