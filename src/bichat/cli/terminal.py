@@ -79,7 +79,7 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, stream: IO[s
     drawn = Table(*headers, title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         drawn.add_row(*(Text(printable(cell, keep="\n"), overflow="fold") for cell in row))
-    Console(file=stream, highlight=False, width=None if stream.isatty() else 120).print(drawn)
+    Console(file=stream, highlight=False, width=None if stream.isatty() else 160).print(drawn)
 
 
 class Progress:

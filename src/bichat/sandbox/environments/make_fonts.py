@@ -12,6 +12,7 @@ import dataclasses
 import os
 import signal
 import sys
+import tempfile
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, distribution
@@ -48,7 +49,10 @@ def main(folder):
     target = os.path.join(folder, CJK_FACE)
     if source and not os.path.exists(target):
         _make_truetype(source, index, target)
-    _make_font_list(folder)
+    with tempfile.TemporaryDirectory() as nowhere:
+        # matplotlib makes its configuration folder where this says, and in the caller's home otherwise.
+        os.environ["MPLCONFIGDIR"] = nowhere
+        _make_font_list(folder)
 
 
 def _installed(package, file_name):
