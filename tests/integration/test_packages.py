@@ -10,7 +10,7 @@ import json
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -243,7 +243,7 @@ def _execute_cold(data_dir: Path, data_environment: Environment) -> Iterator[Exe
 
 
 @contextmanager
-def _interpreter(data_dir: Path, *, preload: bool) -> Iterator[Execute]:
+def _interpreter(data_dir: Path, *, preload: bool) -> Generator[Execute]:
     interpreter = CodeInterpreter(settings=Settings(data_dir=data_dir), preload=preload)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(interpreter):
 
