@@ -43,6 +43,10 @@ check: $(READY) ## format, lint, types and layers; changes nothing
 	.venv/bin/basedpyright
 	.venv/bin/lint-imports --no-cache
 
+.PHONY: bench
+bench: $(READY) ## what the sandbox costs: the demo bare, by bichat run, and warm; ten rounds
+	@.venv/bin/python scripts/bench.py
+
 .PHONY: format
 format: $(READY) ## put the code into its form, and mend what ruff can mend
 	.venv/bin/ruff format .
