@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 from typing import Final, Self, TypedDict, Unpack
 
@@ -23,10 +25,12 @@ from bichat.sandbox.sandbox import Ended
 from bichat.sandbox.supervisor import Supervisor
 from bichat.settings.location import make_data_dir
 from bichat.settings.settings import Settings, load_settings
-from bichat.sizes import MIB, format_size, parse_size
+from bichat.sizes import KIB, MIB, format_size, parse_size
 
 #: Longest source text of one execution.
 MAX_CODE_BYTES: Final = 4 * MIB
+#: Longest names and values of an execution's environment variables together.
+MAX_VARIABLES_BYTES: Final = 8 * KIB
 
 logger = logging.getLogger(__name__)
 
@@ -95,9 +99,8 @@ class CodeInterpreter:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._is_open = False
-        for sandbox in self._ending:
-            await sandbox.close()
-        self._ending.clear()
+        while self._ending:
+            await self._ending.pop().close()
         self._supervisors.clear()
         await self._exits.aclose()
 
@@ -127,21 +130,22 @@ class CodeInterpreter:
             StorageError: the files that came out could not be kept.
         """
         result: ExecutionResult | None = None
-        # To the end, so that the stream's own clean-up is done when we return.
-        async for event in self.stream(code, **options):
-            if isinstance(event, Completed):
-                result = event.result
+        async with aclosing(self.stream(code, **options)) as events:
+            async for event in events:
+                if isinstance(event, Completed):
+                    result = event.result
         if result is None:
             raise AssertionError("a stream ends with Completed")
         return result
 
-    async def stream(self, code: str, **options: Unpack[RunOptions]) -> AsyncIterator[Event]:
+    async def stream(self, code: str, **options: Unpack[RunOptions]) -> AsyncGenerator[Event]:
         """As `run`, with `Stdout` and `Stderr` as they are printed; the last event is `Completed`.
 
         A caller that is cancelled ends the code; one that stops iterating does too, at once if it closes the stream
         (`contextlib.aclosing`).
         """
         started = time.perf_counter()
+        _check_options(options)
         limits = self._limits(options)
         variables = options.get("variables") or {}
         _check_code(code)
@@ -151,8 +155,9 @@ class CodeInterpreter:
         sandbox = await supervisor.open(limits, variables=variables)
         execution = _Execution(sandbox, code, options.get("name") or "main.py", inputs, limits.timeout_s, started)
         try:
-            async for event in execution.events():
-                yield event
+            async with aclosing(execution.events()) as events:
+                async for event in events:
+                    yield event
         finally:
             await self._end(sandbox)
 
@@ -160,9 +165,11 @@ class CodeInterpreter:
         """Kill it without waiting for that, and let go of those of which nothing is left by now."""
         sandbox.end()
         self._ending.append(sandbox)
-        for gone in [ending for ending in self._ending if ending.gone]:
-            self._ending.remove(gone)
-            await gone.close()
+        gone = [ending for ending in self._ending if ending.gone]
+        # Taken off the list before the first await: others end theirs meanwhile.
+        self._ending = [ending for ending in self._ending if ending not in gone]
+        for ending in gone:
+            await ending.close()
 
     def _limits(self, options: RunOptions) -> Limits:
         limits = options.get("limits") or self._settings.limits
@@ -175,7 +182,9 @@ class CodeInterpreter:
 
     async def _supervisor(self, name: str) -> Supervisor:
         if not self._is_open:
-            raise RuntimeError("CodeInterpreter is used outside its `async with`")
+            raise RuntimeError(
+                "use it inside `async with CodeInterpreter() as interpreter:`, which ends what it starts"
+            )
         async with self._opening:
             supervisor = self._supervisors.get(name)
             if supervisor is None:
@@ -189,8 +198,7 @@ class CodeInterpreter:
         if self._launched is not None and self._launched.environment.name == name:
             launched, self._launched = self._launched, None
         environment = launched.environment if launched else await anyio.to_thread.run_sync(self._environment, name)
-        spool_folder = self._settings.data_dir / "spool"
-        spool_folder.mkdir(mode=0o700, exist_ok=True)
+        spool_folder = make_data_dir(self._settings.data_dir / "spool")
         if self._preload:
             return Supervisor(environment, spool_folder=spool_folder, launched=launched)
         # One execution, and somebody waits for it: nothing preloaded, no standing back.
@@ -223,17 +231,19 @@ class _Execution:
         self._timeout_s = timeout_s
         self._started = started
 
-    async def events(self) -> AsyncIterator[Event]:
+    async def events(self) -> AsyncGenerator[Event]:
         sandbox_at = time.perf_counter()
         await self._sandbox.put(self._inputs)
         input_at = time.perf_counter()
         ended: Ended | None = None
-        async for event in self._sandbox.execute(self._code, name=self._name, timeout_s=self._timeout_s):
-            match event:
-                case Stdout() | Stderr():
-                    yield event
-                case Ended():
-                    ended = event
+        run = self._sandbox.execute(self._code, name=self._name, timeout_s=self._timeout_s, final=True)
+        async with aclosing(run) as events:
+            async for event in events:
+                match event:
+                    case Stdout() | Stderr():
+                        yield event
+                    case Ended():
+                        ended = event
         if ended is None:
             raise AssertionError("Sandbox.execute ends with Ended")
         run_at = time.perf_counter()
@@ -261,7 +271,19 @@ class _Execution:
         yield Completed(result)
 
 
+def _check_options(options: RunOptions) -> None:
+    """A misspelt option would otherwise be a limit that silently does not hold."""
+    unknown = options.keys() - RunOptions.__annotations__.keys()
+    if unknown:
+        known = ", ".join(RunOptions.__annotations__)
+        raise TypeError(f"there is no option {min(unknown)!r}; there are: {known}")
+
+
 def _check_code(code: str) -> None:
+    if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        raise UserInputError(
+            f"the code must be text, not {type(code).__name__}", stage="input", remedy="Pass a str of Python source."
+        )
     if not code.strip():
         raise UserInputError("there is no code to run", stage="input", remedy="Pass Python source.")
     size = len(code.encode("utf-8", "surrogatepass"))
@@ -275,12 +297,30 @@ def _check_code(code: str) -> None:
 
 def _check_variables(variables: Mapping[str, str]) -> None:
     for name, value in variables.items():
-        if not name or "=" in name or "\0" in name + value:
+        if not _is_variable(name, value):
             raise UserInputError(
-                f"{name!r} cannot be an environment variable's name, or its value holds a NUL",
+                f"{name!r} and its value cannot be an environment variable",
                 stage="input",
-                remedy="Use a name without '=' and a value without NUL bytes.",
+                remedy="Both must be text without NUL; the name must not be empty and not hold '='.",
             )
+    size = sum(len(name) + len(value) for name, value in variables.items())
+    if size > MAX_VARIABLES_BYTES:
+        raise LimitError(
+            f"the environment variables are {format_size(size)} long, above the limit of "
+            f"{format_size(MAX_VARIABLES_BYTES)}",
+            stage="input",
+            remedy="Pass data as a file, and read it in the code.",
+        )
+
+
+def _is_variable(name: object, value: object) -> bool:
+    if not isinstance(name, str) or not isinstance(value, str):
+        return False
+    try:
+        (name + value).encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(name) and "=" not in name and "\0" not in name + value
 
 
 def run(code: str, *, progress: Progress | None = None, **options: Unpack[RunOptions]) -> ExecutionResult:
@@ -290,4 +330,10 @@ def run(code: str, *, progress: Progress | None = None, **options: Unpack[RunOpt
         async with CodeInterpreter(preload=False, progress=progress) as interpreter:
             return await interpreter.run(code, **options)
 
-    return anyio.run(once)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return anyio.run(once)
+    # A notebook's cell, say: its loop is taken, so this gets a thread and a loop of its own.
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        return thread.submit(anyio.run, once).result()

@@ -400,7 +400,7 @@ def test_a_folder_without_content_opens_no_spool(guest: GuestFolder):
 
 def test_a_spool_that_cannot_be_written_is_an_error_and_not_a_missing_file(guest: GuestFolder):
     guest.spool.rmdir()
-    (guest.path / "a.txt").write_text("x")
+    (guest.path / "a.txt").write_bytes(bytes(2 << 20))
 
     with pytest.raises(StorageError) as caught:
         guest.capture()
@@ -427,7 +427,7 @@ def test_the_read_position_of_the_shared_descriptor_does_not_matter(guest: Guest
 
 def test_no_descriptor_stays_open_whether_capture_works_or_fails(guest: GuestFolder):
     (guest.path / "a" / "b").mkdir(parents=True)
-    (guest.path / "a" / "b" / "c.txt").write_text("x")
+    (guest.path / "a" / "b" / "c.txt").write_bytes(bytes(2 << 20))
     os.mkfifo(guest.path / "a" / "fifo")
     before = set(Path("/proc/self/fd").iterdir())
 

@@ -64,11 +64,31 @@ def test_a_bad_value_names_the_variable_and_the_value(monkeypatch, variable, val
     assert value in caught.value.message
 
 
-def test_a_default_above_its_bound_is_refused_at_the_start(monkeypatch):
+def test_a_bound_below_a_default_that_nobody_set_lowers_it(monkeypatch):
     monkeypatch.setenv("BICHAT_MAX_MEMORY_BYTES", "512m")
 
-    with pytest.raises(LimitError):
+    assert load_settings().limits.memory_bytes == 512 * MIB
+
+
+def test_a_default_that_was_set_above_its_bound_is_refused_at_the_start(monkeypatch):
+    monkeypatch.setenv("BICHAT_MAX_MEMORY_BYTES", "512m")
+    monkeypatch.setenv("BICHAT_DEFAULT_MEMORY_BYTES", "1g")
+
+    with pytest.raises(LimitError) as caught:
         load_settings()
+
+    assert "BICHAT_DEFAULT_MEMORY_BYTES" in caught.value.message
+    assert "BICHAT_MAX_MEMORY_BYTES" in caught.value.message
+
+
+@pytest.mark.parametrize("variable", ["BICHAT_MAX_MEMROY_BYTES", "BICHAT_DEFAULT_TIMEOUT"])
+def test_a_limit_that_does_not_exist_is_refused_by_name(monkeypatch, variable):
+    monkeypatch.setenv(variable, "1")
+
+    with pytest.raises(UserInputError) as caught:
+        load_settings()
+
+    assert variable in caught.value.message
 
 
 def test_the_data_directory_is_the_users_own_unless_one_is_named(monkeypatch, tmp_path):

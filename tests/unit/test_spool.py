@@ -24,7 +24,7 @@ def _open_files(folder: Path) -> int:
 
 
 def test_contents_come_back_as_they_were_and_more_than_once(tmp_path: Path):
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, memory_bytes=0)
     big = os.urandom(2 * MIB + 5)
     spool.append(b"small")
     spool.append(big)
@@ -37,7 +37,7 @@ def test_contents_come_back_as_they_were_and_more_than_once(tmp_path: Path):
 
 
 def test_two_readers_do_not_disturb_each_other(tmp_path: Path):
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, memory_bytes=0)
     content = os.urandom(3 * MIB)
     spool.append(content)
 
@@ -53,7 +53,7 @@ def test_an_empty_file_needs_no_disk(tmp_path: Path):
 
 
 def test_nothing_has_a_name_on_the_disk_even_while_it_is_held(tmp_path: Path):
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, memory_bytes=0)
     spool.append(b"x")
 
     assert list(tmp_path.iterdir()) == []
@@ -61,7 +61,7 @@ def test_nothing_has_a_name_on_the_disk_even_while_it_is_held(tmp_path: Path):
 
 
 def test_the_disk_space_is_given_back_with_the_last_content(tmp_path: Path):
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, memory_bytes=0)
     spool.append(b"ab")
     first, second = spool.content(0, 1), spool.content(1, 1)
 
@@ -75,7 +75,7 @@ def test_the_disk_space_is_given_back_with_the_last_content(tmp_path: Path):
 
 
 def test_what_is_cut_off_is_overwritten(tmp_path: Path):
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, memory_bytes=0)
     spool.append(b"keep")
     spool.append(b"half of a file that")
     spool.cut(4)
@@ -86,14 +86,14 @@ def test_what_is_cut_off_is_overwritten(tmp_path: Path):
 
 def test_a_missing_folder_is_an_error_in_words(tmp_path: Path):
     with pytest.raises(StorageError) as caught:
-        Spool(tmp_path / "missing").append(b"x")
+        Spool(tmp_path / "missing", memory_bytes=0).append(b"x")
 
     assert caught.value.stage == "capture"
     assert "No such file or directory" in caught.value.message
 
 
 def test_a_full_disk_is_an_error_in_words_and_leaves_nothing(tmp_path: Path):
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, memory_bytes=0)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
     try:
@@ -107,7 +107,7 @@ def test_a_full_disk_is_an_error_in_words_and_leaves_nothing(tmp_path: Path):
 
 
 def test_bytes_that_the_disk_lost_are_an_error_and_never_a_shorter_file(tmp_path: Path):
-    spool = Spool(tmp_path)
+    spool = Spool(tmp_path, memory_bytes=0)
     spool.append(b"abc")
     content = spool.content(0, 10)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +45,7 @@ def command(  # one parameter per option
     """
     with terminal.errors_in_words(as_json=as_json):
         text, name = _code(source, code)
+        _check_output(output_dir)
         options: RunOptions = {
             "files": _inputs(file),
             "timeout_s": timeout,
@@ -79,6 +81,17 @@ def _code(source: str | None, code: str | None) -> tuple[str, str]:
         raise UserInputError(
             f"{path} cannot be read: {error.strerror}", stage="usage", remedy="Name a Python file that exists."
         ) from error
+
+
+def _check_output(folder: Path) -> None:
+    """Before anything runs: a result that cannot be saved an hour later is lost."""
+    nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserInputError(
+            f"files cannot be saved in {folder}: {nearest} is no folder that can be written to",
+            stage="usage",
+            remedy="Name another folder with --output-dir.",
+        )
 
 
 def _decoded(content: bytes, origin: str) -> str:

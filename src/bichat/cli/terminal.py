@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import time
 from collections.abc import Generator, Sequence
-from typing import IO, Final
+from typing import Final, TextIO
 
 import typer
 
@@ -20,6 +21,7 @@ EXIT_PLATFORM: Final = 3
 EXIT_TIMEOUT: Final = 124
 EXIT_LIMIT: Final = 137
 EXIT_INTERRUPTED: Final = 130
+EXIT_BROKEN_PIPE: Final = 141
 
 #: Between two lines about one stage, where there is no terminal to change a line on.
 _QUIET_S: Final = 2.0
@@ -61,15 +63,26 @@ def errors_in_words(*, as_json: bool = False) -> Generator[None]:
         raise typer.Exit(EXIT_USAGE if usage else EXIT_PLATFORM) from None
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None
+    except BrokenPipeError:
+        # Whoever read our output has gone, `head` for one; nothing can be said there any more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise typer.Exit(EXIT_BROKEN_PIPE) from None
 
 
-def show(text: str, stream: IO[str]) -> None:
-    """Write guest text as it came to a file or pipe; to a terminal with everything escaped that could steer it."""
-    stream.write(printable(text, keep="\n\t") if stream.isatty() else text.encode("utf-8", "replace").decode())
+def show(text: str, stream: TextIO | None) -> None:
+    """Write guest text as it came to a file or pipe; to a terminal with everything escaped that could steer it.
+
+    What the stream's encoding lacks is escaped; a stream that is closed takes nothing.
+    """
+    if stream is None:
+        return
+    shown = printable(text, keep="\n\t") if stream.isatty() else text
+    encoding = stream.encoding or "utf-8"
+    stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, stream: IO[str], title: str = "") -> None:
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, stream: TextIO, title: str = "") -> None:
     """Print a table; cells are plain text, escaped for a terminal."""
     from rich import box
     from rich.console import Console

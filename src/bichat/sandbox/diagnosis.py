@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,6 +23,7 @@ from bichat.sandbox.sandbox import Ended
 from bichat.sandbox.supervisor import Supervisor
 from bichat.sizes import MIB
 
+_FOLDER: Final = "doctor-"
 _SELF_CHECK: Final = Path(__file__).parent / "guest" / "self_check.py"
 #: What each answer of the self-check is about, in the order shown.
 _MEANING: Final = {
@@ -71,13 +75,22 @@ class Diagnosis:
         return self.level is not None and all(check.on for check in self.checks)
 
 
-async def diagnose() -> Diagnosis:
+@contextmanager
+def _bare_folder(data_dir: Path) -> Generator[Path]:
+    """A folder for one diagnosis; those of doctors that were killed are removed on the way."""
+    for left in data_dir.glob(f"{_FOLDER}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix=_FOLDER, dir=data_dir) as folder:
+        os.chmod(folder, 0o755)  # noqa: S103  # as root, the guest is another user; there is nothing in it
+        yield Path(folder)
+
+
+async def diagnose(data_dir: Path) -> Diagnosis:
     """Make one sandbox with nothing but the base Python in it, and ask its guest."""
     level, lacks, checks = None, (), ()
     try:
-        with tempfile.TemporaryDirectory(prefix="bichat-doctor-") as folder:
-            os.chmod(folder, 0o755)  # noqa: S103  # as root, the guest is another user; there is nothing in it
-            level, lacks, checks = await _try_walls(Path(folder))
+        with _bare_folder(data_dir) as folder:
+            level, lacks, checks = await _try_walls(folder)
     except BichatError as error:
         checks = (Check(name="sandbox", meaning="a sandbox", on=False, detail=error.message, remedy=error.remedy),)
     return Diagnosis(

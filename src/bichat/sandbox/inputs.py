@@ -210,13 +210,16 @@ def _opened(name: str, path: Path) -> Generator[tuple[int, os.stat_result]]:
 
 @contextmanager
 def _source(file: InputFile) -> Generator[BinaryIO]:
-    """A stream at the first byte of the file."""
+    """A stream at the first byte of the file; one of the caller's stands there again afterwards, for the next run."""
     if isinstance(file.source, Path):
         with _opened(file.name, file.source) as (descriptor, _), open(descriptor, "rb", 0, closefd=False) as stream:
             yield stream
     else:
         file.source.seek(file.start)
-        yield file.source
+        try:
+            yield file.source
+        finally:
+            file.source.seek(file.start)
 
 
 def _create(dirfd: int, name: str) -> int:

@@ -10,7 +10,7 @@ import os
 import select
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,14 +112,16 @@ class NamespaceSandbox:
         if files:
             await anyio.to_thread.run_sync(write)
 
-    async def execute(self, code: str, *, name: str, timeout_s: float) -> AsyncIterator[Stdout | Stderr | Ended]:
+    async def execute(
+        self, code: str, *, name: str, timeout_s: float, final: bool = False
+    ) -> AsyncGenerator[Stdout | Stderr | Ended]:
         """See `Sandbox.execute`."""
         self._before = await anyio.to_thread.run_sync(snapshot, self._handles.folder, self._limits)
         transcript = Transcript(self._limits)
         deadline = anyio.current_time() + timeout_s
         finished = False
         try:
-            await self._send({"code": code, "name": name}, deadline)
+            await self._send({"code": code, "name": name, "final": final}, deadline)
             while transcript.outcome is None and not self._dead:
                 for event in self._read(transcript, await self._wait(deadline)):
                     yield event
@@ -141,6 +143,8 @@ class NamespaceSandbox:
 
     def kill(self, reason: Status) -> None:
         """Have the kernel kill the whole tree now; the first reason given is the one that counts."""
+        if self._closed:
+            return  # its descriptor may be another sandbox's by now
         if self._killed is None and not self._dead:
             self._killed = reason
         with suppress(ProcessLookupError):

@@ -6,7 +6,7 @@ decides when to open and end one; below it the kernel.  Implemented by `namespac
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -46,8 +46,13 @@ class Sandbox(Protocol):
         """
         ...
 
-    def execute(self, code: str, *, name: str, timeout_s: float) -> AsyncIterator[Stdout | Stderr | Ended]:
+    def execute(
+        self, code: str, *, name: str, timeout_s: float, final: bool = False
+    ) -> AsyncGenerator[Stdout | Stderr | Ended]:
         """Run `code`, called `name` in tracebacks; output as it comes, then `Ended`.
+
+        `final` code is the last of its sandbox, and ends as a program does: its threads are waited for, its `atexit`
+        functions called.
 
         At `timeout_s`, at a limit, or when the caller stops iterating (cancellation too) the whole tree is killed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import weakref
@@ -15,18 +16,23 @@ from bichat.errors import StorageError
 from bichat.sizes import MIB
 
 _CHUNK_BYTES = MIB
+_MEMORY_BYTES = MIB
 
 
 class Spool:
     """The bytes of one capture's files, one file behind the other, in an anonymous file below `folder`.
 
-    Made at the first byte: a capture without files opens nothing.  The file has no name, so a crash leaves nothing
+    Up to `memory_bytes` lie in memory, so that a program may keep thousands of results with a chart each and not run
+    out of descriptors; what is larger opens the file.  The file has no name, so a crash leaves nothing
     behind; it is closed, and its room given back, when the spool and the last `SpooledContent` of it are dropped.
     Written by one thread; read by any number.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, memory_bytes: int = _MEMORY_BYTES) -> None:
+        """Nothing is opened yet; `memory_bytes` of 0 keeps everything in the file."""
         self._folder = folder
+        self._memory_bytes = memory_bytes
+        self._memory = bytearray()
         self._file: IO[bytes] | None = None
         self.size_bytes = 0
         """Bytes kept so far, which is where the next append goes."""
@@ -37,19 +43,31 @@ class Spool:
         Raises:
             StorageError: the folder is missing, read-only or full.
         """
+        if self._file is None and self.size_bytes + len(chunk) <= self._memory_bytes:
+            self._memory += chunk
+            self.size_bytes += len(chunk)
+            return
         with _in_words(self._folder):
-            descriptor = self._descriptor()
-            view = memoryview(chunk)
-            while view:
-                written = os.pwrite(descriptor, view, self.size_bytes)
-                self.size_bytes += written
-                view = view[written:]
+            if self._file is None:
+                # All of it moves over, so that reading never has to look in two places.
+                kept, self._memory, self.size_bytes = bytes(self._memory), bytearray(), 0
+                self._write(kept)
+            self._write(chunk)
+
+    def _write(self, chunk: bytes) -> None:
+        descriptor = self._descriptor()
+        view = memoryview(chunk)
+        while view:
+            written = os.pwrite(descriptor, view, self.size_bytes)
+            self.size_bytes += written
+            view = view[written:]
 
     def cut(self, size_bytes: int) -> None:
         """Forget everything behind the first `size_bytes`."""
         if self._file is not None and size_bytes < self.size_bytes:
             with _in_words(self._folder):
                 os.ftruncate(self._file.fileno(), size_bytes)
+        del self._memory[size_bytes:]
         self.size_bytes = size_bytes
 
     def content(self, offset: int, size_bytes: int) -> SpooledContent:
@@ -62,6 +80,8 @@ class Spool:
         Raises:
             StorageError: the disk does not give them back.
         """
+        if self._file is None:
+            return bytes(self._memory[offset : offset + size_bytes])
         with _in_words(self._folder):
             chunk = os.pread(self._descriptor(), size_bytes, offset)
         if not chunk:
@@ -101,8 +121,12 @@ def _in_words(folder: Path) -> Generator[None]:
     try:
         yield
     except OSError as exc:
+        out_of_descriptors = exc.errno in (errno.EMFILE, errno.ENFILE)
         raise StorageError(
             f"cannot keep captured files in {folder}: {os.strerror(exc.errno or 0)}",
             stage="capture",
-            remedy="Make room there or make it writable; BICHAT_DATA_DIR chooses another place.",
+            remedy="Drop results that are no longer needed, or raise ulimit -n: each that holds more than 1 MiB keeps a "
+            "file open."
+            if out_of_descriptors
+            else "Make room there or make it writable; BICHAT_DATA_DIR chooses another place.",
         ) from exc

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import errno
+import re
 import signal
 from typing import Any, Final
 
 from bichat.domain import CodeError, Limits, Status
 from bichat.sizes import format_size
+
+#: EFBIG: one file would have been larger than the whole disk, which RLIMIT_FSIZE holds.
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+#: How libraries that have no errno to show say it.
+_NO_SPACE: Final = re.compile(r"no space|disk (?:is )?full", re.IGNORECASE)
 
 Verdict = tuple[Status, CodeError | None]
 
@@ -70,7 +76,7 @@ def reported(outcome: dict[str, Any], *, disk_is_full: bool) -> Verdict:
     )
     if outcome.get("memory") is True:
         return Status.OUT_OF_MEMORY, error
-    if disk_is_full or outcome.get("errno") in (errno.ENOSPC, errno.EDQUOT):
+    if outcome.get("errno") in _FULL or (disk_is_full and _NO_SPACE.search(error.message)):
         return Status.DISK_FULL, error
     return Status.ERROR, error
 

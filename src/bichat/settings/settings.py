@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import os
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,12 @@ from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bichat.domain import Limits
-from bichat.errors import BichatError, UserInputError
+from bichat.errors import BichatError, LimitError, UserInputError
 from bichat.settings.location import data_dir, default_environment
 from bichat.sizes import GIB, MIB, parse_size
+
+_MAX = "BICHAT_MAX_"
+_DEFAULT = "BICHAT_DEFAULT_"
 
 #: What a caller may ask for at most, unless the operator says otherwise (`BICHAT_MAX_*`).
 DEFAULT_BOUNDS = Limits(
@@ -61,42 +65,61 @@ def _setting(name: str, default: float) -> Any:
     return (float, Field(default=default, gt=0, allow_inf_nan=False))
 
 
-class Settings(BaseSettings):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
     """What the operator has chosen.  Every variable is in `docs/reference/settings.md`."""
 
-    model_config = SettingsConfigDict(env_prefix="BICHAT_", frozen=True)
-
-    data_dir: Path = Field(default_factory=data_dir)
+    data_dir: Path = field(default_factory=data_dir)
     """`BICHAT_DATA_DIR`: where environments and files live; made with mode 0700."""
-    environment: str = Field(default_factory=default_environment)
+    environment: str = field(default_factory=default_environment)
     """`BICHAT_ENVIRONMENT`: the package set that code sees when it does not name one."""
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     """`BICHAT_DEFAULT_*`: what a session gets that asks for nothing."""
     bounds: Limits = DEFAULT_BOUNDS
     """`BICHAT_MAX_*`: what a session may ask for."""
 
 
 def load_settings() -> Settings:
-    """The settings as the environment gives them now.
+    """The settings as the environment gives them now.  A default that nobody set gives way to a bound below it.
 
     Raises:
-        UserInputError: a variable has a bad value; names it, the rule and the value.
+        UserInputError: a variable has a bad value, or a limit's name is unknown; names it, the rule and the value.
+        LimitError: a default that was set is above its bound.
     """
-    bounds = _read(_limit_settings("BICHAT_MAX_", DEFAULT_BOUNDS), "BICHAT_MAX_")
-    limits = _read(_limit_settings("BICHAT_DEFAULT_", Limits()), "BICHAT_DEFAULT_")
-    try:
-        settings = Settings(data_dir=data_dir(), bounds=bounds, limits=limits)
-    except ValidationError as error:
-        raise _bad_value(error, "BICHAT_") from error
-    settings.limits.within(settings.bounds)
-    return settings
+    _check_names()
+    bounds = _read(_MAX, DEFAULT_BOUNDS)[0]
+    wanted, chosen = _read(_DEFAULT, Limits())
+    for name in chosen:
+        if getattr(wanted, name) > getattr(bounds, name):
+            raise LimitError(
+                f"{_DEFAULT}{name.upper()} is above {_MAX}{name.upper()}: "
+                f"{getattr(wanted, name):,} against {getattr(bounds, name):,}",
+                stage="settings",
+                remedy="Lower the default or raise the bound.",
+            )
+    limits = {name: min(value, getattr(bounds, name)) for name, value in asdict(wanted).items()}
+    return Settings(bounds=bounds, limits=Limits(**limits))
 
 
-def _read(kind: type[BaseSettings], prefix: str) -> Limits:
+def _check_names() -> None:
+    known = {name.upper() for name in Limits.__dataclass_fields__}
+    for variable in os.environ:
+        for prefix in (_MAX, _DEFAULT):
+            if variable.startswith(prefix) and variable.removeprefix(prefix) not in known:
+                raise UserInputError(
+                    f"{variable} sets no limit that there is",
+                    stage="settings",
+                    remedy=f"After {prefix} comes one of: {', '.join(sorted(known))}.",
+                )
+
+
+def _read(prefix: str, defaults: Limits) -> tuple[Limits, set[str]]:
+    """The limits that variables with `prefix` give, and the names of those that were set."""
     try:
-        return Limits(**kind().model_dump())
+        found = _limit_settings(prefix, defaults)()
     except ValidationError as error:
         raise _bad_value(error, prefix) from error
+    return Limits(**found.model_dump()), found.model_fields_set
 
 
 def _bad_value(error: ValidationError, prefix: str) -> UserInputError:
@@ -107,8 +130,3 @@ def _bad_value(error: ValidationError, prefix: str) -> UserInputError:
         stage="settings",
         remedy="Correct the variable or unset it; docs/reference/settings.md lists them all.",
     )
-
-
-def describe(limits: Limits) -> dict[str, float | int]:
-    """The limits by name, as `bichat doctor` shows them."""
-    return asdict(limits)

@@ -60,7 +60,7 @@ class EnvironmentStore:
         """Every environment that can be used now, one a name, in the order of their names."""
         try:
             names = sorted(entry.name for entry in os.scandir(self._folder) if entry.is_dir(follow_symlinks=False))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
         found = (
             self._built(name, built_in_recipe(name).key) if name in BUILT_IN else self._newest(name) for name in names

@@ -6,6 +6,7 @@ comes from here except about the guest's own result.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import io
 import linecache
@@ -13,6 +14,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import traceback
 import types
 from typing import Any, Final, NoReturn
@@ -39,6 +41,8 @@ def run(channel_descriptor: int) -> NoReturn:
             os._exit(0)
         for request in reader.feed(chunk):
             outcome = execute(request["code"], request["name"], namespace)
+            if request["final"]:
+                _finish()
             _flush_streams()
             channel.sendall(wire.encode_frame({"done": outcome}))
 
@@ -60,24 +64,45 @@ def execute(code: str, name: str, namespace: dict[str, Any]) -> dict[str, Any]:
     return {"status": "completed"}
 
 
+def _finish() -> None:
+    """What an interpreter does at its end: wait for the threads that are not daemons, call what `atexit` was given."""
+    for step in (getattr(threading, "_shutdown"), atexit._run_exitfuncs):  # noqa: B009, SLF001  # as CPython itself does
+        try:
+            step()
+        except BaseException:  # noqa: BLE001  # the guest's, and no reason to lose its result
+            traceback.print_exc()
+
+
 def _report(error: BaseException, name: str) -> dict[str, Any]:
     _drop_own_frames(error, name)
     try:
         message = str(error)
-    except Exception:  # noqa: BLE001  # a guest's __str__
+    except BaseException:  # noqa: BLE001  # a guest's __str__
         message = "<no message: str() of the exception failed>"
     try:
         text = "".join(traceback.format_exception(error))
-    except Exception:  # noqa: BLE001  # the formatting calls code of the guest's exception too
+    except BaseException:  # noqa: BLE001  # the formatting calls code of the guest's exception too
         text = f"{type(error).__name__}: {message}\n"
     return {
         "status": "error",
         "name": _shortened(type(error).__name__),
         "message": _shortened(message),
         "traceback": _shortened(text),
-        "errno": error.errno if isinstance(error, OSError) else None,
+        "errno": _disk_error(error),
         "memory": isinstance(error, MemoryError),
     }
+
+
+def _disk_error(error: BaseException) -> int | None:
+    """The errno of an OSError among what led to `error`: libraries wrap "no space left" in errors of their own."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, OSError) and isinstance(cause.errno, int):
+            return cause.errno
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
 
 
 def _drop_own_frames(error: BaseException, name: str) -> None:

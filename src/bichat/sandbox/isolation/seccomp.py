@@ -99,6 +99,7 @@ DENIED: Final[dict[str, tuple[int | None, int | None]]] = {
     "sendmsg": (46, 211),
     "sendmmsg": (307, 269),
     # queues of work in the kernel
+    "io_setup": (206, 0),  # counted for the whole host, fs.aio-max-nr
     "io_uring_setup": (425, 425),
     "io_uring_enter": (426, 426),
     "io_uring_register": (427, 427),
