@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from bichat.errors import EnvironmentBuildError, NotFoundError, StorageError, UserInputError
-from bichat.sandbox.environments import Environment, EnvironmentStore
+from bichat.sandbox.environments import Environment, EnvironmentStore, recipe
 
 #: Builds what the arguments say and prints each stage, then the folder, each on a line of its own.
 BUILD = textwrap.dedent("""
@@ -215,6 +215,123 @@ def test_other_requirements_are_built_beside_and_then_used(index: Index, build: 
     assert EnvironmentStore(data_folder).get("mine") == new
     assert old.path.exists()
     assert new.packages == {"greeting": "2.0"}
+
+
+def test_requirements_that_were_built_before_are_used_again_without_a_build(
+    index: Index, build: Build, data_folder: Path
+):
+    index.add("greeting")
+    index.add("parting")
+    first = build("greeting")
+    build("parting")
+
+    again = build("greeting", progress=_never_installing)
+
+    assert again.path == first.path
+    assert EnvironmentStore(data_folder).get("mine") == again
+
+
+def _never_installing(stage: str, detail: str) -> None:
+    assert stage not in ("installing", "built"), detail
+
+
+def test_what_another_builder_made_is_built_again_from_its_own_lock(
+    index: Index, build: Build, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    index.add("greeting", code="text = 'hello'")
+    old = build("greeting")
+    index.add("greeting", "2.0", code="text = 'hi'")
+    monkeypatch.setattr(recipe, "BUILDER_VERSION", recipe.BUILDER_VERSION + 1)
+    store = EnvironmentStore(data_folder)
+
+    assert store.find("mine") is None
+    assert store.buildable() == ("data", "mine")
+    renewed = store.build("mine")
+    assert renewed.path != old.path
+    assert old.path.exists()
+    assert (renewed.packages, renewed.preload) == ({"greeting": "1.0"}, ("greeting",))
+    assert store.find("mine") == renewed
+
+
+def test_old_builds_can_be_removed_without_the_one_in_use(index: Index, build: Build, data_folder: Path):
+    index.add("greeting")
+    index.add("parting")
+    old = build("greeting")
+    kept = build("parting")
+    store = EnvironmentStore(data_folder)
+
+    assert store.remove("mine", old_only=True) == 1
+    assert not old.path.exists()
+    assert store.get("mine") == kept
+
+
+@pytest.mark.parametrize("requirement", ["{}", "-e {}"])
+def test_a_folder_of_sources_has_no_hash_and_is_refused(
+    index: Index, data_folder: Path, tmp_path: Path, requirement: str
+):
+    project = tmp_path / "package" / "pyproject.toml"
+    project.parent.mkdir()
+    project.write_text('[project]\nname = "package"\nversion = "1"\n', encoding="utf-8")
+
+    with pytest.raises(UserInputError, match=r"no hash to check it by: .*package"):
+        EnvironmentStore(data_folder).build("mine", requirements=_wanted(tmp_path, requirement.format(project.parent)))
+
+    assert _left(data_folder) == set()
+
+
+def test_a_wheel_may_be_named_by_its_file(index: Index, build: Build, tmp_path: Path):
+    index.add("greeting")
+
+    environment = build(f"{tmp_path}/wheels/greeting-1.0-py3-none-any.whl")
+
+    assert environment.packages == {"greeting": "1.0"}
+
+
+def test_requirements_may_be_split_over_files(index: Index, build: Build, tmp_path: Path):
+    index.add("greeting")
+    index.add("greeting", "2.0")
+    (tmp_path / "more.txt").write_text("greeting  # said first\n", encoding="utf-8")
+    (tmp_path / "limits.txt").write_text("greeting<2\n", encoding="utf-8")
+
+    environment = build("# ours", "-r more.txt", "-c limits.txt")
+
+    assert environment.packages == {"greeting": "1.0"}
+
+
+def test_modules_that_are_harmless_only_alone_are_left_out_by_name(index: Index, build: Build):
+    index.add("first", code="taken = True")
+    index.add("second", code="import sys\nif 'first' in sys.modules: raise ImportError('first was here')")
+
+    environment = build("first", "second")
+
+    assert environment.preload == ("first",)
+    assert [(left.module, left.refused) for left in environment.refused] == [
+        ("second", "together with the modules before it: ImportError: first was here")
+    ]
+
+
+def test_faces_are_made_once_for_all_environments_of_the_same_font_packages(index: Index, build: Build):
+    index.add("greeting")
+    index.add("parting")
+    _plant_face(build("greeting"))
+
+    assert _has_face(build("parting", name="other"))
+
+
+def test_a_build_by_force_takes_nothing_from_what_may_be_damaged(index: Index, build: Build):
+    index.add("greeting")
+    _plant_face(build("greeting"))
+
+    assert not _has_face(build("greeting", force=True))
+
+
+def _plant_face(environment: Environment) -> None:
+    fonts = next(environment.path.glob("lib/python3*/site-packages/bichat_site/fonts"))
+    (fonts / "Face.ttf").write_bytes(b"a face")
+
+
+def _has_face(environment: Environment) -> bool:
+    return any(environment.path.rglob("bichat_site/fonts/Face.ttf"))
 
 
 def test_what_sandboxes_are_using_stays_when_it_is_built_anew(index: Index, build: Build):
@@ -448,3 +565,57 @@ def test_a_fresh_interpreter_of_an_environment_imports_nothing_heavy_for_the_hoo
     without = set(json.loads(_ask(environment, listing)))
 
     assert with_hooks - without == {"__future__", "bichat_site", "bichat_site.hooks"}
+
+
+def _command(data_folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "bichat", "env", *arguments],
+        env={**os.environ, "BICHAT_DATA_DIR": str(data_folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_the_command_builds_shows_lists_and_removes(index: Index, data_folder: Path, tmp_path: Path):
+    index.add("greeting")
+
+    built = _command(data_folder, "build", "mine", "-r", _wanted(tmp_path, "greeting"))
+    shown = _command(data_folder, "show", "mine")
+    listed = _command(data_folder, "list")
+    removed = _command(data_folder, "remove", "mine")
+
+    assert [done.returncode for done in (built, shown, listed, removed)] == [0, 0, 0, 0]
+    assert "mine: 1 packages" in built.stdout
+    assert "resolving" in built.stderr
+    assert "preloaded: greeting\n" in shown.stdout
+    assert [line.split()[0] for line in listed.stdout.splitlines() if line.strip().startswith(("data", "mine"))] == [
+        "mine",
+        "data",
+    ]
+    assert removed.stdout == "mine is removed.\n"
+    assert _command(data_folder, "show", "mine").returncode == 2
+
+
+def test_the_command_answers_in_json(index: Index, data_folder: Path, tmp_path: Path):
+    index.add("greeting")
+
+    built = json.loads(_command(data_folder, "build", "mine", "-r", _wanted(tmp_path, "greeting"), "--json").stdout)
+    shown = json.loads(_command(data_folder, "show", "mine", "--json").stdout)
+    listed = json.loads(_command(data_folder, "list", "--json").stdout)
+    removed = json.loads(_command(data_folder, "remove", "mine", "--json").stdout)
+
+    assert listed == [built]
+    assert (built["name"], built["packages"]) == ("mine", 1)
+    assert shown["packages"] == {"greeting": "1.0"}
+    assert shown["path"] == built["path"]
+    assert removed == {"name": "mine", "builds_removed": 1}
+
+
+def test_the_command_tells_a_mistake_from_a_failure(index: Index, data_folder: Path, tmp_path: Path):
+    mistaken = _command(data_folder, "build", "Not A Name", "-r", _wanted(tmp_path, "greeting"))
+    failed = _command(data_folder, "build", "mine", "-r", _wanted(tmp_path, "greeting"), "--json")
+
+    assert (mistaken.returncode, failed.returncode) == (2, 3)
+    assert "Traceback" not in mistaken.stderr + failed.stderr
+    assert "greeting" in json.loads(failed.stdout)["error"]["message"]

@@ -35,8 +35,7 @@ def list_(as_json: bool = typer.Option(False, "--json", help="Print a JSON docum
             )
             for environment in built
         ]
-        names = {environment.name for environment in built}
-        rows += [(name, "not built yet", "", "", "") for name in store.built_in_names() if name not in names]
+        rows += [(name, "built when needed", "", "", "") for name in store.buildable()]
         terminal.table(("Environment", "Python", "Packages", "Size", "Built (UTC)"), rows, stream=sys.stdout)
 
 
@@ -48,15 +47,19 @@ def build(
     ),
     base: str | None = typer.Option(None, "--base", metavar="NAME", help="Environment whose packages it has too."),
     force: bool = typer.Option(False, "--force", help="Build it anew even if it is there."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON document; what is being done goes to stderr."),
 ) -> None:
     """Build an environment: `bichat env build finance -r finance.txt --base data`."""
-    with terminal.errors_in_words():
+    with terminal.errors_in_words(as_json=as_json):
         progress = terminal.Progress()
         try:
             store = EnvironmentStore(make_data_dir(data_dir()))
             environment = store.build(name, requirements=requirements, base=base, force=force, progress=progress)
         finally:
             progress.done()
+        if as_json:
+            sys.stdout.write(json.dumps(_summary(environment)) + "\n")
+            return
         typer.echo(
             f"{environment.name}: {len(environment.packages)} packages, {format_size(environment.size_bytes)}, "
             f"in {environment.path}"
@@ -76,17 +79,25 @@ def show(
             return
         typer.echo(f"{environment.name}  Python {environment.python_version}  {environment.path}")
         typer.echo(f"preloaded: {', '.join(environment.preload) or 'nothing'}")
+        typer.echo(f"preloaded for code that names them: {', '.join(environment.on_demand) or 'nothing'}")
         for candidate in environment.refused:
             typer.echo(f"not preloaded: {candidate.module} ({candidate.refused})")
         terminal.table(("Package", "Version"), sorted(environment.packages.items()), stream=sys.stdout)
 
 
 @app.command()
-def remove(name: str = typer.Argument(..., help="Name of the environment.")) -> None:
+def remove(
+    name: str = typer.Argument(..., help="Name of the environment."),
+    old: bool = typer.Option(False, "--old", help="Keep the build in use, remove the ones before it."),
+    as_json: bool = typer.Option(False, "--json", help="Print a JSON document."),
+) -> None:
     """Remove an environment; a built-in one is built again when it is next needed."""
-    with terminal.errors_in_words():
-        EnvironmentStore(data_dir()).remove(name)
-        typer.echo(f"{name} is removed.")
+    with terminal.errors_in_words(as_json=as_json):
+        count = EnvironmentStore(data_dir()).remove(name, old_only=old)
+        if as_json:
+            sys.stdout.write(json.dumps({"name": name, "builds_removed": count}) + "\n")
+        else:
+            typer.echo(f"{name}: {count} old builds are removed." if old else f"{name} is removed.")
 
 
 def _summary(environment: Environment) -> dict[str, object]:

@@ -43,9 +43,11 @@ def _environment_name(arguments: Sequence[str]) -> str:
 
 
 def _imported(arguments: Sequence[str], environment: Environment) -> tuple[str, ...]:
-    """Those modules of the environment's preload list whose package the code imports."""
+    """Those modules of the environment's lists whose package the code imports."""
     packages = {match for text in _sources(arguments) for match in _IMPORT.findall(text)}
-    return tuple(module for module in environment.preload if module.partition(".")[0] in packages)
+    return tuple(
+        module for module in (*environment.preload, *environment.on_demand) if module.partition(".")[0] in packages
+    )
 
 
 def _sources(arguments: Sequence[str]) -> Iterable[str]:

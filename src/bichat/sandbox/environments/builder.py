@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -23,17 +24,17 @@ from pathlib import Path
 from typing import Final, Self
 
 from bichat.errors import NotFoundError, StorageError, UserInputError
-from bichat.sandbox.environments.environment import MANIFEST, Environment, Progress, read_manifest
+from bichat.sandbox.environments.environment import MANIFEST, Environment, Progress
 from bichat.sandbox.environments.programs import base_python, failure, leashed, run, uv_program, variables
 from bichat.sandbox.environments.recipe import (
     BUILT_IN,
     Recipe,
     built_in_recipe,
-    folder_key,
     pinned_versions,
     required_names,
+    unhashed_requirements,
 )
-from bichat.sandbox.environments.trials import import_together, try_modules
+from bichat.sandbox.environments.trials import import_together, on_demand, try_modules
 from bichat.sandbox.environments.variables import GUEST_VARIABLES
 
 _HERE: Final = Path(__file__).parent
@@ -45,12 +46,15 @@ REQUIREMENTS: Final = "requirements.lock"
 
 #: What the faces are made from: the same versions make the same files.
 _FONT_PACKAGES: Final = (
+    "fonttools",
     "fontpkg-noto-sans",
     "fontpkg-noto-sans-arabic",
     "fontpkg-noto-sans-devanagari",
     "noto-cjk-sans-otc",
 )
 _FONTS: Final = "lib/python3*/site-packages/bichat_site/fonts"
+#: In the font folder: hash of what its faces were made from.
+_MADE_FROM: Final = "made-from"
 
 
 class Builder:
@@ -102,11 +106,44 @@ class Builder:
         with _storage_in_words(self._folder):
             shutil.rmtree(self._folder)
 
+    def remove_others(self, kept: Environment | None) -> int:
+        """Remove every build but `kept`; returns how many that were.
+
+        Raises:
+            StorageError: a file cannot be removed.
+        """
+        with _storage_in_words(self._folder):
+            builds = [entry for entry in os.scandir(self._folder) if entry.is_dir(follow_symlinks=False)]
+            others = [entry.path for entry in builds if kept is None or entry.name != kept.path.name]
+            for path in others:
+                shutil.rmtree(path)
+        return len(others)
+
+    def choose(self, built: Environment) -> Environment:
+        """`built` as the one of its name that was built last."""
+        with _storage_in_words(self._folder):
+            chosen = replace(built, created_at=datetime.now(UTC))
+            fresh = built.path / f".{MANIFEST}"
+            _write_durably(fresh, json.dumps(chosen.to_dict(), indent=1))
+            fresh.replace(built.path / MANIFEST)
+        return chosen
+
+    @staticmethod
+    def recipe_of(built: Environment) -> Recipe:
+        """What an environment of an operator's own was made from, to make it again.
+
+        Raises:
+            StorageError: its requirements cannot be read.
+        """
+        with _storage_in_words(built.path):
+            lock = (built.path / REQUIREMENTS).read_text(encoding="utf-8")
+        return Recipe(name=built.name, lock=lock, base=built.base, requested=built.requested)
+
     def resolve(self, name: str, requirements: Path, base: str) -> Recipe:
         """Exact versions and hashes for `requirements`, together with all that `base` holds in its own versions.
 
         Raises:
-            UserInputError: the file cannot be read.
+            UserInputError: the file cannot be read, or asks for a folder or a repository.
             NotFoundError: `base` is not one that ships with bichat.
             EnvironmentBuildError: the requirements contradict each other or the base, or cannot be fetched.
         """
@@ -136,14 +173,22 @@ class Builder:
             self._uv(
                 "resolving",
                 *("pip", "compile", "--generate-hashes", "--no-emit-index-url", "--no-emit-find-links", "--no-header"),
-                *("--no-annotate", "--python", base_python(), "--constraint", scratch / "limits.txt"),
+                *("--no-annotate", "--python", base_python()),
+                *(("--constraint", scratch / "limits.txt") if limits else ()),
                 *("--output-file", scratch / "lock.txt", scratch / "wanted.in"),
             )
             lock = (scratch / "lock.txt").read_text(encoding="utf-8")
+        unhashed = unhashed_requirements(lock)
+        if unhashed:
+            raise UserInputError(
+                f"{requirements} asks for what has no hash to check it by: {', '.join(unhashed)}",
+                stage="environment",
+                remedy="Folders and repositories change: build a wheel, and name its file or put it into UV_FIND_LINKS.",
+            )
         return Recipe(name=name, lock=lock, base=base, requested=required_names(wanted))
 
-    def build(self, recipe: Recipe) -> Environment:
-        """Build `recipe` in place of any earlier build of it.
+    def build(self, recipe: Recipe, *, reuse: bool = True) -> Environment:
+        """Build `recipe` in place of any earlier build of it; `reuse`: fonts may come from another environment.
 
         Raises:
             EnvironmentBuildError: a package could not be fetched or installed.
@@ -152,7 +197,7 @@ class Builder:
         started = time.monotonic()
         with _storage_in_words(self._folder), self._scratch() as scratch:
             self._install(recipe, scratch)
-            self._furnish(recipe, scratch)
+            self._furnish(recipe, scratch, reuse=reuse)
             environment = self._described(recipe, scratch)
             _let_all_read(scratch)
             _write_durably(scratch / MANIFEST, json.dumps(environment.to_dict(), indent=1))
@@ -187,7 +232,7 @@ class Builder:
             detail=f"{len(pinned_versions(recipe.lock))} packages for {recipe.name}",
         )
 
-    def _furnish(self, recipe: Recipe, scratch: Path) -> None:
+    def _furnish(self, recipe: Recipe, scratch: Path, *, reuse: bool) -> None:
         """Add the fonts and the hooks that go with them."""
         site_packages = next(scratch.glob("lib/python3*/site-packages"))
         shutil.copytree(
@@ -195,30 +240,29 @@ class Builder:
         )
         shutil.copy(_HERE / "bichat_site.pth", site_packages)
         fonts = site_packages / "bichat_site" / "fonts"
-        ready = self._ready_fonts(recipe)
-        if ready is not None:
-            # Half a minute's work: done once for all environments that have the same font packages.
-            shutil.copytree(ready, fonts, ignore=shutil.ignore_patterns("*.json"))
+        made_from = _made_from(recipe)
+        if reuse:
+            self._copy_fonts(made_from, fonts)
         self._python("making fonts", scratch, _HERE / "make_fonts.py", fonts)
+        (fonts / _MADE_FROM).write_text(made_from, encoding="ascii")
         self._python("compiling", scratch, "-m", "compileall", "-q", site_packages / "bichat_site")
 
-    def _ready_fonts(self, recipe: Recipe) -> Path | None:
-        """The font folder of another environment that was made by this builder from the same font packages."""
-        pins = pinned_versions(recipe.lock)
-        wanted = {package: pins.get(package) for package in _FONT_PACKAGES}
+    def _copy_fonts(self, made_from: str, fonts: Path) -> None:
+        """Take the faces of another finished environment that were made from the same: half a minute's work is spared."""
         for manifest in self._folder.parent.glob(f"*/*/{MANIFEST}"):
-            built = read_manifest(manifest.parent)
-            if (
-                built is not None
-                and built.path.name == folder_key(built.lock_hash)
-                and wanted == {package: built.packages.get(package) for package in _FONT_PACKAGES}
-            ):
-                return next(built.path.glob(_FONTS), None)
-        return None
+            mark = next(manifest.parent.glob(f"{_FONTS}/{_MADE_FROM}"), None)
+            if manifest.parent.name.startswith(".") or mark is None or mark.read_text(encoding="ascii") != made_from:
+                continue
+            try:
+                shutil.copytree(mark.parent, fonts, ignore=shutil.ignore_patterns("*.json", _MADE_FROM))
+            except OSError:
+                # Removed while it was read, perhaps: these are made again.
+                shutil.rmtree(fonts, ignore_errors=True)
+            return
 
     def _described(self, recipe: Recipe, scratch: Path) -> Environment:
         tried = try_modules(scratch, recipe, self._progress)
-        preload, rss_bytes = import_together(scratch, tried, self._progress)
+        tried, preload, rss_bytes = import_together(scratch, tried, self._progress)
         return Environment(
             name=recipe.name,
             path=scratch,
@@ -227,9 +271,11 @@ class Builder:
             python_version=platform.python_version(),
             lock_hash=recipe.lock_hash,
             base=recipe.base,
+            requested=recipe.requested,
             packages=_installed(scratch / "bin" / "python"),
             preload=preload,
             preload_rss_bytes=rss_bytes,
+            on_demand=on_demand(scratch, recipe, self._progress),
             tried=tried,
             variables=GUEST_VARIABLES,
             size_bytes=sum(file.lstat().st_size for file in scratch.rglob("*") if not file.is_dir()),
@@ -241,6 +287,14 @@ class Builder:
 
     def _uv(self, stage: str, *arguments: str | Path, detail: str = "") -> None:
         run(stage, [uv_program(), *arguments], self._progress, detail=detail)
+
+
+def _made_from(recipe: Recipe) -> str:
+    """Hash of all that decides what the faces look like: the font packages, and what makes faces of them."""
+    pins = pinned_versions(recipe.lock)
+    packages = [f"{package}=={pins.get(package)}" for package in _FONT_PACKAGES]
+    program = (_HERE / "make_fonts.py").read_bytes()
+    return hashlib.sha256(program + "\n".join(packages).encode()).hexdigest()
 
 
 def _installed(python: Path) -> dict[str, str]:

@@ -46,6 +46,8 @@ class Environment:
     python_version: str
     lock_hash: str
     """SHA-256 of the requirements that were installed, as text with hashes."""
+    requested: tuple[str, ...] = ()
+    """Distributions that the operator's file asked for by name, normalised; empty for a built-in one."""
     base: str = ""
     """The built-in environment whose lock this one was resolved upon; empty for a built-in one, or for none."""
     packages: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -54,6 +56,8 @@ class Environment:
     """Modules for the zygote to import, in this order; importing all of them leaves one thread."""
     preload_rss_bytes: int = 0
     """Resident memory of an interpreter that has imported all of them."""
+    on_demand: tuple[str, ...] = ()
+    """Modules that a zygote may import as well, for code that is known to use them: harmless, but not worth everybody's memory."""
     tried: tuple[Preload, ...] = ()
     """Every candidate with what was measured, refused ones included."""
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -61,6 +65,7 @@ class Environment:
     size_bytes: int = 0
     """Disk that the folder takes (files that are linked from uv's cache count in full)."""
     created_at: datetime
+    """When it was built, or chosen again by a later build of the same requirements: of two, the later one is used."""
 
     @property
     def python(self) -> Path:
@@ -82,11 +87,13 @@ class Environment:
             "python_version": self.python_version,
             "lock_hash": self.lock_hash,
             "base": self.base,
+            "requested": list(self.requested),
             "created_at": self.created_at.isoformat(),
             "size_bytes": self.size_bytes,
             "variables": dict(self.variables),
             "preload": list(self.preload),
             "preload_rss_bytes": self.preload_rss_bytes,
+            "on_demand": list(self.on_demand),
             "tried": [
                 {
                     "module": candidate.module,
@@ -118,11 +125,14 @@ def read_manifest(folder: Path) -> Environment | None:
             python_version=values["python_version"],
             lock_hash=values["lock_hash"],
             base=values["base"],
+            requested=tuple(values.get("requested", ())),
             created_at=datetime.fromisoformat(values["created_at"]).astimezone(UTC),
             size_bytes=values["size_bytes"],
             variables=values["variables"],
             preload=tuple(values["preload"]),
             preload_rss_bytes=values["preload_rss_bytes"],
+            # Manifests of earlier builders lack the two that may be missing; such a build is still one to build again.
+            on_demand=tuple(values.get("on_demand", ())),
             tried=tuple(
                 Preload(**(candidate | {"threads": tuple(candidate["threads"])})) for candidate in values["tried"]
             ),

@@ -11,7 +11,7 @@ from typing import Final
 
 from bichat.errors import UserInputError
 
-BUILDER_VERSION: Final = 3
+BUILDER_VERSION: Final = 4
 """Raised when a build puts something else into the folder: every environment is then built again when next needed."""
 
 BUILT_IN: Final = ("data",)
@@ -78,6 +78,14 @@ def required_names(requirements: str) -> tuple[str, ...]:
     """The distributions that a hand-written requirements text asks for, normalised, in its order."""
     lines = (line.split("#")[0] for line in requirements.splitlines() if not line.lstrip().startswith(("-", ".", "/")))
     return tuple(dict.fromkeys(normalise(match[1]) for line in lines if (match := _REQUIRED.match(line))))
+
+
+def unhashed_requirements(lock: str) -> tuple[str, ...]:
+    """The requirements of a compiled text that stand there without a hash: folders, editable ones, repositories."""
+    lines = lock.replace("\\\n", " ").splitlines()
+    return tuple(
+        line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#") and "--hash=" not in line
+    )
 
 
 def normalise(name: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +39,28 @@ CANDIDATES: Final = (
     "polars",
     "statsmodels.api",
 )
+#: What only some code uses: never for everybody, but a zygote for one known program imports what that names.
+ON_DEMAND: Final = (
+    "sympy",
+    "altair",
+    "plotly.express",
+    "reportlab.platypus",
+    "networkx",
+    "pptx",
+    "pypdf",
+    "bs4",
+    "docx",
+    "xlsxwriter",
+    "lxml.etree",
+)
+_DISTRIBUTIONS: Final = {
+    "PIL": "pillow",
+    "sklearn": "scikit-learn",
+    "IPython": "ipython",
+    "pptx": "python-pptx",
+    "bs4": "beautifulsoup4",
+    "docx": "python-docx",
+}
 _TRIAL_S: Final = 120
 _SCRIPT: Final = Path(__file__).with_name("preload.py")
 
@@ -57,32 +80,58 @@ def try_modules(folder: Path, recipe: Recipe, progress: Progress) -> tuple[Prelo
     return tuple(_judge(folder, module, progress) for module in candidates)
 
 
-def import_together(folder: Path, tried: tuple[Preload, ...], progress: Progress) -> tuple[tuple[str, ...], int]:
-    """The modules that may all be imported in one interpreter, and its memory then; the last ones go if they may not."""
-    modules = [candidate.module for candidate in tried if not candidate.refused]
-    while modules:
+def import_together(
+    folder: Path, tried: tuple[Preload, ...], progress: Progress
+) -> tuple[tuple[Preload, ...], tuple[str, ...], int]:
+    """`tried` with more of them refused, the modules that may all be imported in one interpreter, its memory then.
+
+    Where the harmless ones are not so together, the last goes, and the next to last, until they are.
+    """
+    harmless = [candidate for candidate in tried if not candidate.refused]
+    refused: dict[str, Preload] = {}
+    while harmless:
         progress("trying imports", "all together")
-        report = _report(folder, *modules)
-        if not report.get("error") and not report.get("threads"):
-            return tuple(modules), report["rss_bytes"]
-        modules.pop()
-    return (), 0
+        report = _report(folder, *(candidate.module for candidate in harmless))
+        reason = _reason(report)
+        if not reason:
+            break
+        last = harmless.pop()
+        refused[last.module] = replace(last, refused=f"together with the modules before it: {reason}")
+    else:
+        report = {}
+    judged = tuple(refused.get(candidate.module, candidate) for candidate in tried)
+    return judged, tuple(candidate.module for candidate in harmless), report.get("rss_bytes", 0)
+
+
+def on_demand(folder: Path, recipe: Recipe, progress: Progress) -> tuple[str, ...]:
+    """Those modules of `ON_DEMAND` that the environment in `folder` holds and that are harmless."""
+    packages = pinned_versions(recipe.lock)
+    modules = [module for module in ON_DEMAND if _distribution_of(module) in packages]
+    if not modules:
+        return ()
+    progress("trying imports", "what only some code uses")
+    if not _reason(_report(folder, *modules)):
+        return tuple(modules)
+    return tuple(module for module in modules if not _judge(folder, module, progress).refused)
 
 
 def _judge(folder: Path, module: str, progress: Progress) -> Preload:
     progress("trying imports", module)
     report = _report(folder, module)
-    threads = tuple(report.get("threads", ()))
-    refused = report.get("error", "")
-    if threads:
-        refused = f"leaves threads behind that a fork would lose: {', '.join(threads)}"
     return Preload(
         module=module,
         seconds=report.get("seconds", 0.0),
         rss_bytes=report.get("rss_bytes", 0),
-        threads=threads,
-        refused=refused,
+        threads=tuple(report.get("threads", ())),
+        refused=_reason(report),
     )
+
+
+def _reason(report: dict[str, Any]) -> str:
+    """Why the zygote must not import what `report` is about; empty when it may."""
+    if report.get("threads"):
+        return f"leaves threads behind that a fork would lose: {', '.join(report['threads'])}"
+    return report.get("error", "")
 
 
 def _report(folder: Path, *arguments: str) -> dict[str, Any]:
@@ -111,4 +160,4 @@ def _report(folder: Path, *arguments: str) -> dict[str, Any]:
 def _distribution_of(module: str) -> str:
     """The distribution that one of our candidates comes with."""
     top = module.partition(".")[0]
-    return {"PIL": "pillow", "sklearn": "scikit-learn", "IPython": "ipython"}.get(top, top.replace("_", "-").lower())
+    return _DISTRIBUTIONS.get(top, top.replace("_", "-").lower())
