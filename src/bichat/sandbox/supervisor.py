@@ -28,6 +28,8 @@ from bichat.sandbox.watchdog import Watchdog
 #: Longest wait for a zygote to import its libraries, on a cold disk.
 _ZYGOTE_READY_S: Final = 180.0
 _SANDBOX_READY_S: Final = 30.0
+#: A killed zygote's sockets close one after the other; this is ample for the last.
+_DYING_S: Final = 0.5
 #: What this level does not have, reported with every result.
 _LACKS: Final = (
     "an exact memory limit: a watchdog looks every 20 ms, so a fast allocation may pass it by some megabytes",
@@ -63,6 +65,11 @@ class Zygote:
             return True
         except OSError:
             return False
+
+    async def settled(self) -> None:
+        """Wait a moment for the end of one that seems to be dying, so that `lives` tells the truth."""
+        with anyio.move_on_after(_DYING_S):
+            await anyio.wait_readable(self._launched.control)
 
     @property
     def has_answered(self) -> bool:
@@ -226,13 +233,14 @@ class Supervisor:
         Raises:
             SandboxUnavailableError: this host, or this moment, cannot give one.
         """
-        try:
-            return await self._open(limits, variables or {})
-        except SandboxLostError:
-            return await self._open(limits, variables or {})
-
-    async def _open(self, limits: Limits, variables: Mapping[str, str]) -> NamespaceSandbox:
         zygote = await self.zygote()
+        try:
+            return await self._open(zygote, limits, variables or {})
+        except SandboxLostError:
+            await zygote.settled()
+            return await self._open(await self.zygote(), limits, variables or {})
+
+    async def _open(self, zygote: Zygote, limits: Limits, variables: Mapping[str, str]) -> NamespaceSandbox:
         try:
             return await self._open_from(zygote, limits, variables)
         except TimeoutError as error:
