@@ -213,9 +213,10 @@ def test_a_server_out_of_descriptors_says_so_and_loses_none(portal, supervisor, 
     before = open_descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as fillers:
-        used = set(map(int, os.listdir("/proc/self/fd")))
-        lowest = next(number for number in range(soft) if number not in used)
-        while lowest < max(used):
+        # Every number up to the highest in use is taken, so that the limit leaves exactly `free` of them.
+        highest = max(map(int, os.listdir("/proc/self/fd")))
+        lowest = -1
+        while lowest < highest:
             lowest = os.open("/dev/null", os.O_RDONLY)
             fillers.callback(os.close, lowest)
         resource.setrlimit(resource.RLIMIT_NOFILE, (lowest + 1 + free, hard))
