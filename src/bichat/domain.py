@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from bichat.errors import LimitError, UserInputError
 from bichat.files import save_files
 from bichat.sizes import GIB, MIB, format_size
+
+
+TABLE_TYPE: Final = "application/vnd.dataresource+json"
+CHART_TYPE: Final = "application/vnd.bichat.chart+json"
 
 
 class Status(StrEnum):
@@ -20,7 +24,7 @@ class Status(StrEnum):
     COMPLETED = "completed"
     #: The code raised, or ended its own process with a non-zero exit code.
     ERROR = "error"
-    #: The code ran longer than its wall-clock limit and was killed.
+    #: The code ran longer than its wall-clock limit and was interrupted, or killed when it did not heed that.
     TIMEOUT = "timeout"
     #: An uncaught MemoryError, or the whole session's memory passed the limit and it was killed.
     OUT_OF_MEMORY = "out_of_memory"
@@ -41,7 +45,7 @@ class Limits:
     """What one session may use.  Each field also serves as an operator's bound (see `Limits.within`)."""
 
     timeout_s: float = 300.0
-    """Wall-clock seconds of one execution; at it the code is killed: status `timeout`."""
+    """Wall-clock seconds of one execution; at it the code is interrupted, and killed after `grace_s`: status `timeout`."""
     memory_bytes: int = GIB
     """What all processes of the session together may add to the shared base, anonymous and shared memory.
 
@@ -63,6 +67,8 @@ class Limits:
     """Size of one captured file; a larger one is refused by name."""
     artifacts: int = 200
     """Number of captured files; those above it are refused by name."""
+    grace_s: float = 2.0
+    """Seconds that code has to end once it was interrupted, at its timeout or by its caller; then it is killed."""
     idle_s: float = 20 * 60.0
     """Seconds without an execution after which a session ends."""
     life_s: float = 24 * 3600.0
@@ -113,7 +119,7 @@ class Artifact:
     size_bytes: int
     sha256: str
     source: str = "file"
-    """`file`, or `display` for an image that the code displayed."""
+    """`file`; `display` for an image that the code displayed; `output` for the whole of a stream that was cut."""
     content: Content = field(repr=False, compare=False)
 
     def read_bytes(self) -> bytes:
@@ -128,6 +134,41 @@ class Artifact:
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
             "source": self.source,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """A value that the code displayed, in all the forms that it has: a bundle of MIME types."""
+
+    data: Mapping[str, Any]
+    """By MIME type: text and `image/svg+xml` as str, other images as bytes, JSON types as the value."""
+    metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    """What the code said about it, by MIME type, as IPython has it."""
+    artifact: str = ""
+    """Name of the artifact that holds its image; empty when it has none, and before the execution has ended."""
+
+    @property
+    def text(self) -> str:
+        """Its plain text; empty when it has none."""
+        return str(self.data.get("text/plain", ""))
+
+    @property
+    def table(self) -> Mapping[str, Any] | None:
+        """The first rows of a data frame or series with its schema and true row count: `TABLE_TYPE`."""
+        return self.data.get(TABLE_TYPE)
+
+    @property
+    def chart(self) -> Mapping[str, Any] | None:
+        """The numbers behind a chart: `CHART_TYPE`."""
+        return self.data.get(CHART_TYPE)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready, without the bytes of images: `artifact` names where they are."""
+        return {
+            "data": {kind: value for kind, value in self.data.items() if not isinstance(value, bytes)},
+            "metadata": dict(self.metadata),
+            "artifact": self.artifact,
         }
 
 
@@ -197,9 +238,15 @@ class ExecutionResult:
     stderr_omitted_bytes: int = 0
     error: CodeError | None = None
     """None exactly when the status is `completed`."""
+    results: tuple[Result, ...] = ()
+    """What the code displayed, in that order."""
+    results_omitted: int = 0
+    """How many results are not in `results`, because they were more than 200 or larger than 64 MiB together."""
     artifacts: tuple[Artifact, ...] = ()
     """In the order of their names."""
     refused: tuple[RefusedFile, ...] = ()
+    session_alive: bool = False
+    """Whether its session can run another execution; False after `CodeInterpreter.run`, which keeps none."""
     isolation: IsolationReport
     timings: Timings = Timings()
 
@@ -239,8 +286,11 @@ class ExecutionResult:
             "stdout_omitted_bytes": self.stdout_omitted_bytes,
             "stderr_omitted_bytes": self.stderr_omitted_bytes,
             "error": asdict(self.error) if self.error else None,
+            "results": [result.to_dict() for result in self.results],
+            "results_omitted": self.results_omitted,
             "artifacts": [artifact.to_dict() for artifact in self.artifacts],
             "refused": [asdict(refused) for refused in self.refused],
+            "session_alive": self.session_alive,
             "isolation": asdict(self.isolation),
             "timings": asdict(self.timings),
         }

@@ -6,6 +6,9 @@
     ├── NotFoundError           the thing named does not exist
     ├── SandboxUnavailableError this host, or this moment, cannot give a sandbox
     │   └── SandboxLostError    a sandbox that was there has died under us
+    ├── CapacityError           all room is taken; says when to come back
+    ├── SessionEndedError       the session has ended; says when and why
+    │   └── SessionLostError    ... because its processes were killed under us
     ├── EnvironmentBuildError   a package set could not be built
     └── StorageError            bytes could not be written or read
 
@@ -15,7 +18,8 @@ An exception means that the platform could not do its part.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from datetime import datetime
+from typing import Any, ClassVar
 
 
 class BichatError(Exception):
@@ -33,7 +37,7 @@ class BichatError(Exception):
         self.stage = stage
         self.remedy = remedy
 
-    def to_dict(self) -> dict[str, str]:
+    def to_dict(self) -> dict[str, Any]:
         """The error as JSON-ready values: code, message, stage, remedy."""
         return {"code": self.code, "message": self.message, "stage": self.stage, "remedy": self.remedy}
 
@@ -69,6 +73,45 @@ class SandboxLostError(SandboxUnavailableError):
     """The process that sandboxes are forked from died before the code was handed over: trying again is safe."""
 
     code = "sandbox_lost"
+
+
+class CapacityError(BichatError):
+    """No room within the time that a request waits: the code has not run.  `retry_after_s` is a guess, never below 1."""
+
+    code = "capacity"
+
+    def __init__(self, message: str, *, retry_after_s: float, stage: str = "admission", remedy: str = "") -> None:
+        super().__init__(message, stage=stage, remedy=remedy or f"Come back in about {retry_after_s:.0f} s.")
+        self.retry_after_s = retry_after_s
+
+    def to_dict(self) -> dict[str, Any]:
+        """As of every error, and `retry_after_s`."""
+        return {**super().to_dict(), "retry_after_s": self.retry_after_s}
+
+
+class SessionEndedError(BichatError):
+    """The session has ended: its variables are gone, and the files that were not captured with a result.
+
+    `reason` is stable: `closed`, `idle`, `life`, `evicted`, `lost`, or the status of the execution that ended it
+    (`timeout`, `out_of_memory`, `output_limit`, `killed`, `cancelled`).
+    """
+
+    code = "session_ended"
+
+    def __init__(self, message: str, *, reason: str, ended_at: datetime) -> None:
+        super().__init__(message, stage="session", remedy="Open a new session.")
+        self.reason = reason
+        self.ended_at = ended_at
+
+    def to_dict(self) -> dict[str, Any]:
+        """As of every error, with `reason` and `ended_at` (ISO 8601)."""
+        return {**super().to_dict(), "reason": self.reason, "ended_at": self.ended_at.isoformat()}
+
+
+class SessionLostError(SessionEndedError):
+    """The session's processes were killed from outside, between two executions or in one."""
+
+    code = "session_lost"
 
 
 class EnvironmentBuildError(BichatError):

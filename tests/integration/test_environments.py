@@ -23,11 +23,12 @@ from bichat.sandbox.environments import Environment, EnvironmentStore, recipe
 
 #: Builds what the arguments say and prints each stage, then the folder, each on a line of its own.
 BUILD = textwrap.dedent("""
-    import sys
+    import signal, sys
     from pathlib import Path
     from bichat.errors import BichatError
     from bichat.sandbox.environments import EnvironmentStore
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background has it ignored
     data_dir, name, requirements = sys.argv[1:]
     say = lambda stage, detail: print("stage", stage, "|", detail, flush=True)
     try:

@@ -47,8 +47,8 @@ class SandboxPlan:
     """Numbers of the processors that the sandbox is bound to."""
     niceness: int
     """Added to the priority number: above zero, a busy guest gives way to the server."""
-    variables: dict[str, str]
-    """Environment variables beside the environment's own."""
+    warm_up: bool
+    """Whether the guest takes the slow first steps of its libraries before it says that it is ready."""
 
     def to_message(self) -> dict[str, Any]:
         """JSON-ready form."""

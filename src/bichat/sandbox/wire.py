@@ -24,8 +24,8 @@ MAX_CONTROL_BYTES: Final = 64 * 1024
 MAX_DESCRIPTORS: Final = 8
 #: Longest frame to the guest: the longest code, every byte of it written as a six-byte escape.
 MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
-#: What a guest may send for one execution: a report of an error, every character of it written as an escape.
-MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
+#: Longest frame from the guest: one displayed value.  Honest guests cut what they show to fit.
+MAX_DISPLAY_BYTES: Final = 16 * 1024 * 1024
 _HEADER_BYTES: Final = 4
 
 
