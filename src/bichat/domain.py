@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -145,6 +146,8 @@ class Result:
     """By MIME type: text and `image/svg+xml` as str, other images as bytes, JSON types as the value."""
     metadata: Mapping[str, Any] = field(default_factory=dict[str, Any])
     """What the code said about it, by MIME type, as IPython has it."""
+    display_id: str = ""
+    """IPython's `display_id`: a later result with the same one takes the place of this one.  Mostly empty."""
     artifact: str = ""
     """Name of the artifact that holds its image; empty when it has none, and before the execution has ended."""
 
@@ -168,6 +171,7 @@ class Result:
         return {
             "data": {kind: value for kind, value in self.data.items() if not isinstance(value, bytes)},
             "metadata": dict(self.metadata),
+            "display_id": self.display_id,
             "artifact": self.artifact,
         }
 
@@ -178,6 +182,17 @@ class RefusedFile:
 
     name: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SessionFile:
+    """A file that lies in a session's `/mnt/data` now."""
+
+    name: str
+    """Path below `/mnt/data`, as in `Artifact.name`."""
+    size_bytes: int
+    modified_at: datetime
+    """As the code may have set it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

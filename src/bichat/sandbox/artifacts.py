@@ -10,13 +10,14 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
-from bichat.domain import Artifact, Limits, RefusedFile
-from bichat.names import display_name
+from bichat.domain import Artifact, Limits, RefusedFile, SessionFile
+from bichat.errors import LimitError, NotFoundError
+from bichat.names import display_name, printable
 from bichat.sandbox.mime import HEAD_BYTES, sniff
 from bichat.sandbox.spool import Spool
 from bichat.sandbox.walk import UNSEEN, Entry, FileState, RefusedError, Walk, in_words, pinned, readable
@@ -31,13 +32,14 @@ MAX_REFUSALS = 100
 _SPARE_ENTRIES = 1_000
 _CHUNK_BYTES = MIB
 _NAME_SHOWN = 1_024
+_LAST_SECOND = 253_402_300_799  # of the year 9999
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """What was under `/mnt/data` at one moment, by path."""
 
-    files: Mapping[bytes, FileState]
+    files: dict[bytes, FileState]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +48,8 @@ class Capture:
 
     artifacts: tuple[Artifact, ...]
     refused: tuple[RefusedFile, ...]
+    after: Snapshot
+    """What there was then, for the next capture: what changes between two executions is the later one's."""
 
 
 def snapshot(dirfd: int, limits: Limits) -> Snapshot:
@@ -73,9 +77,12 @@ def capture(dirfd: int, before: Snapshot, limits: Limits, spool_folder: Path) ->
     collector = _Collector(limits, Spool(spool_folder))
     refusals = _Refusals()
     artifacts: list[Artifact] = []
+    after: dict[bytes, FileState] = {}
     walk = Walk(limits.inodes + _SPARE_ENTRIES)
     with closing(walk.entries(dirfd)) as entries:
         for entry in entries:
+            if entry.state is not UNSEEN:
+                after[entry.path] = entry.state
             if before.files.get(entry.path) == entry.state:
                 continue
             try:
@@ -90,7 +97,60 @@ def capture(dirfd: int, before: Snapshot, limits: Limits, spool_folder: Path) ->
         reason = f"more than {walk.budget:,} files and folders: the rest was not looked at"
         refusals.add(walk.stopped_at, reason, always=True)
     artifacts.sort(key=lambda artifact: artifact.name)
-    return Capture(artifacts=tuple(artifacts), refused=refusals.listed())
+    return Capture(artifacts=tuple(artifacts), refused=refusals.listed(), after=Snapshot(after))
+
+
+def listing(dirfd: int, limits: Limits) -> tuple[SessionFile, ...]:
+    """The regular files behind `dirfd`, in the order of their names.
+
+    Raises:
+        StorageError: the folder itself cannot be read.
+    """
+    with closing(Walk(limits.inodes + _SPARE_ENTRIES).entries(dirfd)) as entries:
+        files = [
+            SessionFile(
+                name=display_name(entry.path),
+                size_bytes=entry.state.size_bytes,
+                modified_at=_moment(entry.state.modified_ns),
+            )
+            for entry in entries
+            if not entry.reason
+        ]
+    return tuple(sorted(files, key=lambda file: file.name))
+
+
+def _moment(nanoseconds: int) -> datetime:
+    """A file's time, which its owner may have set to anything, as a moment of the years that there are."""
+    return datetime.fromtimestamp(min(max(nanoseconds // 10**9, 0), _LAST_SECOND), UTC)
+
+
+def capture_one(dirfd: int, name: str, limits: Limits, spool_folder: Path) -> Artifact:
+    """The regular file behind `dirfd` that `listing` calls `name`, with its bytes as they are now.
+
+    The name is compared, never followed: there is none that leads anywhere else.
+
+    Raises:
+        NotFoundError: there is no such file.
+        LimitError: it cannot be taken: above `artifact_bytes`, or unreadable.
+        StorageError: the folder cannot be read, or `spool_folder` cannot be written.
+    """
+    with closing(Walk(limits.inodes + _SPARE_ENTRIES).entries(dirfd)) as entries:
+        for entry in entries:
+            if display_name(entry.path) != name or entry.reason:
+                continue
+            try:
+                return _Collector(limits, Spool(spool_folder)).take(entry)
+            except FileNotFoundError:
+                break
+            except RefusedError as error:
+                raise LimitError(f"the file '{printable(name)}' is not given out: {error}", stage="files") from error
+            except OSError as error:
+                raise LimitError(f"the file '{printable(name)}' {in_words(error)}", stage="files") from error
+    raise NotFoundError(
+        f"there is no file '{printable(name)}' in the session's /mnt/data",
+        stage="files",
+        remedy="session.files() lists those that there are.",
+    )
 
 
 class _Collector:

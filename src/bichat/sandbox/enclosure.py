@@ -8,9 +8,7 @@ If one step fails, the process says which, and ends: guest code never runs behin
 from __future__ import annotations
 
 import os
-import random
 import socket
-import sys
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -153,24 +151,24 @@ def _filter_calls(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
 
 def _become_guest(box: socket.socket, channel: int, plan: SandboxPlan) -> NoReturn:
     box.close()
-    os.environ.update(plan.variables)
-    _reseed()
-    shell.run(channel)
+    shell.run(channel, warm_up=plan.warm_up)
 
 
 def _become_init(box: socket.socket, pid: int, channel: int) -> NoReturn:
     os.close(channel)
     for stream in (1, 2):
         os.dup2(0, stream)
-    init.run(box, pid)
 
+    def start_guest(channel: int, output: int, errors: int) -> int:
+        """A second guest, from a process that is as the zygote was and stands behind the same walls."""
+        pid = os.fork()
+        if pid:
+            return pid
+        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
+        box.close()
+        os.dup2(output, 1)
+        os.dup2(errors, 2)
+        kernel.close_all_but({0, 1, 2, channel})
+        shell.run(channel)
 
-def _reseed() -> None:
-    """Give this fork randomness of its own.
-
-    `random` reseeds itself after a fork and OpenSSL and uuid4 ask the kernel; numpy's global generator does neither.
-    """
-    random.seed()
-    numpy = sys.modules.get("numpy")
-    if numpy is not None:
-        numpy.random.seed(int.from_bytes(os.urandom(4), "little"))
+    init.run(box, pid, start_guest)

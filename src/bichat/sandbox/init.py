@@ -1,4 +1,4 @@
-"""A sandbox's init: pid 1 of its pid namespace.  Reaps, passes signals on, and says how the guest ended.
+"""A sandbox's init: pid 1 of its pid namespace.  Reaps, passes signals on, says how the guest ended, starts another.
 
 Its word on the guest's exit is the kernel's, for it alone may wait for the guest and guest code cannot reach it:
 signals that pid 1 has no handler for are dropped when they come from inside, its memory is closed to others
@@ -13,13 +13,17 @@ import os
 import select
 import signal
 import socket
+from collections.abc import Callable
 from typing import NoReturn
 
 from bichat.sandbox import wire
 from bichat.sandbox.isolation import kernel
 
+StartGuest = Callable[[int, int, int], int]
+"""Forks a guest with these descriptors as its channel, stdout and stderr; gives its pid."""
 
-def run(box: socket.socket, guest: int) -> NoReturn:
+
+def run(box: socket.socket, guest: int, start_guest: StartGuest) -> NoReturn:
     """Serve `box` until the guest has ended or the supervisor has let go."""
     kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
     wake, waker = socket.socketpair()
@@ -36,20 +40,46 @@ def run(box: socket.socket, guest: int) -> NoReturn:
     while True:
         for descriptor, _ in poll.poll():
             if descriptor == box.fileno():
-                _obey(box, guest)
+                guest = _obey(box, guest, start_guest)
             else:
                 wake.recv(4096)
                 _reap(box, guest)
 
 
-def _obey(box: socket.socket, guest: int) -> None:
+def _obey(box: socket.socket, guest: int, start_guest: StartGuest) -> int:
+    """Do what the supervisor asks for; the pid of the guest from then on."""
     received = wire.receive_control(box)
     if received is None:
         os._exit(0)
-    if "interrupt" in received[0]:
-        # Like a terminal's Ctrl-C: the whole group, so that a program the cell waits for stops too.
+    message, descriptors = received
+    if "interrupt" in message:
+        _interrupt(guest)
+        wire.send_control(box, {"interrupted": True})
+    elif "restart" in message:
+        _kill_all()
+        guest = start_guest(*descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return guest
+
+
+def _interrupt(guest: int) -> None:
+    """Like a terminal's Ctrl-C: the whole group, so that a program the cell waits for stops too."""
+    try:
+        os.killpg(guest, signal.SIGINT)
+    except ProcessLookupError:
+        # It leads no group: not yet, or it has moved itself into another.
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(guest, signal.SIGINT)
+            os.kill(guest, signal.SIGINT)
+
+
+def _kill_all() -> None:
+    """End every process of the sandbox but this one, and wait for them: none may write into what comes next."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(-1, signal.SIGKILL)
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
 
 
 def _reap(box: socket.socket, guest: int) -> None:

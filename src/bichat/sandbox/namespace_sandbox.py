@@ -9,44 +9,33 @@ from __future__ import annotations
 import os
 import select
 import signal
-import socket
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import anyio
 import anyio.to_thread
 
-from bichat.domain import IsolationReport, Limits, Status
+from bichat.domain import Artifact, IsolationReport, Limits, RefusedFile, SessionFile, Status
 from bichat.errors import SandboxLostError, SandboxUnavailableError
-from bichat.events import Stderr, Stdout
 from bichat.sandbox import verdict, wire
-from bichat.sandbox.artifacts import Capture, Snapshot, capture, snapshot
+from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing, snapshot
+from bichat.sandbox.connection import Connection, Output
 from bichat.sandbox.inputs import InputFile, write_input
-from bichat.sandbox.sandbox import Ended
-from bichat.sandbox.transcript import READ_BYTES, Transcript
-from bichat.sandbox.watchdog import Watch, Watchdog, anonymous_bytes, host_pid
+from bichat.sandbox.opening import GuestPipes, Handles
+from bichat.sandbox.results import name_images
+from bichat.sandbox.sandbox import Ended, Outcome
+from bichat.sandbox.transcript import Transcript
+from bichat.sandbox.walk import FileState
+from bichat.sandbox.watchdog import Watch, Watchdog, anonymous_bytes, host_pid, tree_bytes
 
 #: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
 _DEATH_S: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Handles:
-    """The supervisor's ends of everything that leads into one sandbox.  Descriptors are owned by the sandbox."""
-
-    box: socket.socket
-    """Control messages with init."""
-    channel: socket.socket
-    """Frames with the guest."""
-    output: int
-    errors: int
-    process: int
-    """pidfd of init; readable once the whole tree is dead."""
-    folder: int
-    """The guest's `/mnt/data`."""
+_RESTART_S: Final = 30.0
+#: By how much the watchdog's clock stands behind ours: it acts only where the caller does not take what we give it.
+_SLOW_CALLER_S: Final = 1.0
 
 
 class NamespaceSandbox:
@@ -62,6 +51,7 @@ class NamespaceSandbox:
         spool_folder: Path,
         watchdog: Watchdog | None,
         zygote_lives: Callable[[], bool],
+        on_gone: Callable[[], None] = lambda: None,
     ) -> None:
         self._handles = handles
         self._limits = limits
@@ -70,18 +60,23 @@ class NamespaceSandbox:
         self._spool_folder = spool_folder
         self._watchdog = watchdog
         self._zygote_lives = zygote_lives
+        self._on_gone = on_gone
+        self._connection = Connection(handles.guest, handles.box, handles.process)
         self._killed: Status | None = None
-        self._garbled = False
-        self._dead = False
+        #: Why the code was interrupted, and when it is killed if it goes on.
+        self._stopping: Status | None = None
+        self._kill_at = float("inf")
+        self._restarting: GuestPipes | None = None
+        #: The execution that its caller walked away from.
+        self._abandoned: Transcript | None = None
         self._let_go = False
         self._closed = False
-        self._exit_code: int | None = None
-        self._before = Snapshot({})
-        self._epoll = select.epoll()
-        for descriptor in (handles.box.fileno(), handles.channel.fileno(), handles.output, handles.errors):
-            os.set_blocking(descriptor, False)  # positional in the standard library
-            self._epoll.register(descriptor, select.EPOLLIN)
-        self._epoll.register(handles.process, select.EPOLLIN)
+        self._cell = 0
+        self._next_figure = 1
+        self._transcript: Transcript | None = None
+        #: What was in the folder when the last execution had ended; None before the first.
+        self._before: Snapshot | None = None
+        self._folder_turn = anyio.Lock()
         self._watch = self._start_watch()
 
     @property
@@ -94,58 +89,174 @@ class NamespaceSandbox:
         """Pid of the sandbox's init on the host; -1 once it is gone."""
         return host_pid(self._handles.process)
 
+    def within(self, limits: Limits) -> None:
+        """Let `limits` hold from now on; those that its walls were made with must be the same."""
+        self._limits = limits
+
+    def used_bytes(self) -> int:
+        """What it holds now: memory that its processes have added, and what lies on its disk."""
+        disk = os.fstatvfs(self._handles.folder)
+        return tree_bytes(self._watch) + (disk.f_blocks - disk.f_bfree) * disk.f_frsize if self._watch else 0
+
     def _start_watch(self) -> Watch | None:
         if self._watchdog is None:
             return None
         pid = self.pid
-        watch = Watch(pid, self._limits.memory_bytes, anonymous_bytes(pid), lambda: self.kill(Status.OUT_OF_MEMORY))
+        watch = Watch(pid, self._limits.memory_bytes, anonymous_bytes(pid), self.kill)
         self._watchdog.add(watch)
         return watch
 
+    async def configure(self, variables: Mapping[str, str]) -> None:
+        """See `Sandbox.configure`."""
+        if variables:
+            await self._connection.send({"variables": dict(variables)})
+
     async def put(self, files: Sequence[InputFile]) -> None:
         """See `Sandbox.put`."""
+        before = self._before
 
         def write() -> None:
             for file in files:
                 write_input(self._handles.folder, file, self._owner)
+                if before is not None:  # what its owner brought is nothing that the code made
+                    state = os.stat(file.name, dir_fd=self._handles.folder, follow_symlinks=False)
+                    before.files[os.fsencode(file.name)] = FileState.of(state)
 
         if files:
-            await anyio.to_thread.run_sync(write)
+            async with self._folder_turn:
+                await anyio.to_thread.run_sync(write)
 
     async def execute(
         self, code: str, *, name: str, timeout_s: float, final: bool = False
-    ) -> AsyncGenerator[Stdout | Stderr | Ended]:
+    ) -> AsyncGenerator[Output | Ended]:
         """See `Sandbox.execute`."""
-        self._before = await anyio.to_thread.run_sync(snapshot, self._handles.folder, self._limits)
-        transcript = Transcript(self._limits)
+        await self.settle()
+        if self._before is None:
+            self._before = await anyio.to_thread.run_sync(snapshot, self._handles.folder, self._limits)
+        await self._connection.interrupted()
+        self._connection.begin()
+        self._cell += 1
+        transcript = self._transcript = Transcript(self._limits, self._cell, self._spool_folder)
+        self._stopping, self._kill_at = None, float("inf")
         deadline = anyio.current_time() + timeout_s
+        self._watch_until(deadline + self._limits.grace_s + _SLOW_CALLER_S)
         finished = False
         try:
-            await self._send({"code": code, "name": name, "final": final}, deadline)
-            while transcript.outcome is None and not self._dead:
-                for event in self._read(transcript, await self._wait(deadline)):
-                    yield event
-            for event in self._drain(transcript):
+            await self._hand_over({"code": code, "name": name, "cell": self._cell, "final": final}, deadline)
+            async for event in self._listen(transcript, deadline):
                 yield event
             for event in transcript.last_words():
                 yield event
             yield self._ended(transcript, timeout_s)
             finished = True
         finally:
+            self._watch_until(float("inf"))
             if not finished:
-                self.kill(Status.CANCELLED)
+                self._abandoned = transcript
+                self.stop(Status.CANCELLED)
+
+    async def settle(self) -> None:
+        """See `Sandbox.settle`."""
+        if self._abandoned is not None:
+            async for _ in self._listen(self._abandoned, float("inf")):
+                pass
+            self._abandoned = None
 
     async def capture(self) -> Capture:
         """See `Sandbox.capture`."""
-        return await anyio.to_thread.run_sync(
-            capture, self._handles.folder, self._before, self._limits, self._spool_folder
+        async with self._folder_turn:
+            captured = await anyio.to_thread.run_sync(
+                capture, self._handles.folder, self._before or Snapshot({}), self._limits, self._spool_folder
+            )
+            self._before = captured.after
+        return captured
+
+    async def outcome(self, ended: Ended) -> Outcome:
+        """See `Sandbox.outcome`."""
+        captured = await self.capture()
+        artifacts, refused = list(captured.artifacts), list(captured.refused)
+        taken = frozenset(path.decode(errors="replace") for path in captured.after.files)
+        for whole in self._transcript.whole_streams() if self._transcript else ():
+            if isinstance(whole, RefusedFile):
+                refused.append(whole)
+            elif whole.name not in taken:
+                artifacts.append(whole)
+        results, images = name_images(ended.shown, captured.artifacts, taken, self._next_figure)
+        self._next_figure += len(images)
+        return Outcome(
+            artifacts=tuple(sorted((*artifacts, *images), key=lambda artifact: artifact.name)),
+            refused=tuple(refused),
+            results=results,
         )
+
+    async def files(self) -> tuple[SessionFile, ...]:
+        """See `Sandbox.files`."""
+        async with self._folder_turn:
+            return await anyio.to_thread.run_sync(listing, self._handles.folder, self._limits)
+
+    async def open(self, name: str) -> Artifact:
+        """See `Sandbox.open`."""
+        async with self._folder_turn:
+            return await anyio.to_thread.run_sync(
+                capture_one, self._handles.folder, name, self._limits, self._spool_folder
+            )
+
+    def interrupt(self) -> None:
+        """See `Sandbox.interrupt`."""
+        if self._stopping is None:
+            self._stopping = Status.CANCELLED
+        self._connection.interrupt()
+
+    def stop(self, reason: Status) -> None:
+        """Interrupt the code, and kill the tree if that has not ended it after `grace_s`."""
+        self._stopping, self._kill_at = reason, anyio.current_time() + self._limits.grace_s
+        self._watch_until(self._kill_at + _SLOW_CALLER_S)
+        self._connection.interrupt()
+
+    def begin_restart(self) -> None:
+        """See `Sandbox.restart`: end the guest and have init start another; the execution under way ends.
+
+        Raises:
+            SandboxLostError: the sandbox is dead.
+        """
+        if self._restarting is not None:
+            return
+        pipes = GuestPipes()
+        try:
+            wire.send_control(self._handles.box, {"restart": True}, pipes.theirs)
+        except OSError as error:
+            pipes.abandon()
+            raise SandboxLostError("the sandbox is dead", stage="session") from error
+        pipes.let_go()
+        self._restarting = pipes
+
+    async def finish_restart(self) -> None:
+        """Wait for the new guest.  Nothing may be executing.
+
+        Raises:
+            SandboxLostError: the sandbox died.
+        """
+        if self._restarting is None:
+            return
+        pipes, self._restarting = self._restarting, None
+        self._abandoned = None
+        self._connection.close()
+        try:
+            with anyio.fail_after(_RESTART_S):
+                await anyio.wait_readable(pipes.ours.channel)
+            if not pipes.ours.channel.recv(4096):
+                raise SandboxLostError("the sandbox died while it was restarted", stage="session")
+        except BaseException:
+            pipes.abandon()
+            self.kill(Status.SESSION_LOST)
+            raise
+        self._connection = Connection(pipes.ours, self._handles.box, self._handles.process)
 
     def kill(self, reason: Status) -> None:
         """Have the kernel kill the whole tree now; the first reason given is the one that counts."""
         if self._closed:
             return  # its descriptor may be another sandbox's by now
-        if self._killed is None and not self._dead:
+        if self._killed is None and not self._connection.dead:
             self._killed = reason
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handles.process, signal.SIGKILL)
@@ -158,11 +269,11 @@ class NamespaceSandbox:
         if self._watch is not None and self._watchdog is not None:
             self._watchdog.remove(self._watch)
         self.kill(Status.CANCELLED)
-        self._epoll.close()
+        self._connection.close()
+        if self._restarting is not None:
+            self._restarting.abandon()
         self._handles.box.close()
-        self._handles.channel.close()
-        for descriptor in (self._handles.output, self._handles.errors, self._handles.folder):
-            os.close(descriptor)
+        os.close(self._handles.folder)
 
     @property
     def gone(self) -> bool:
@@ -173,6 +284,11 @@ class NamespaceSandbox:
         poll.register(self._handles.process, select.POLLIN)
         return bool(poll.poll(0))
 
+    @property
+    def kill_reason(self) -> Status | None:
+        """Why we killed it; None while it lives, and when somebody else did."""
+        return self._killed
+
     async def close(self) -> None:
         """See `Sandbox.close`."""
         self.end()
@@ -182,106 +298,58 @@ class NamespaceSandbox:
         with anyio.move_on_after(_DEATH_S, shield=True):
             await anyio.wait_readable(self._handles.process)
         os.close(self._handles.process)
+        self._on_gone()
 
-    async def _send(self, message: dict[str, Any], deadline: float) -> None:
-        """Hand `message` over; a guest that does not take it until `deadline` is killed."""
-        rest = memoryview(wire.encode_frame(message))
-        while rest:
-            try:
-                rest = rest[self._handles.channel.send(rest) :]
-            except BlockingIOError:
-                with anyio.CancelScope(deadline=deadline) as scope:
-                    await anyio.wait_writable(self._handles.channel)
-                if scope.cancelled_caught:
-                    self.kill(Status.TIMEOUT)
-                    return
-            except OSError as error:
-                raise SandboxLostError("the sandbox died before the code was handed over", stage="run") from error
-
-    async def _wait(self, deadline: float) -> list[int]:
-        """Descriptors that have something; past `deadline` the tree is killed, and its death is one such thing."""
-        if anyio.current_time() >= deadline and self._killed is None:
-            self.kill(Status.TIMEOUT)
-        until = deadline if self._killed is None else anyio.current_time() + _DEATH_S
-        with anyio.CancelScope(deadline=until) as scope:
-            await anyio.wait_readable(self._epoll.fileno())
+    async def _hand_over(self, message: dict[str, object], deadline: float) -> None:
+        """A guest that does not take it until `deadline` is killed."""
+        with anyio.CancelScope(deadline=deadline) as scope:
+            await self._connection.send(message)
         if scope.cancelled_caught:
-            if self._killed is not None:
-                raise SandboxUnavailableError(
-                    f"the kernel did not end a killed sandbox within {_DEATH_S:.0f} s",
-                    stage="run",
-                    remedy="Look for processes in uninterruptible sleep on this host.",
-                )
-            return []
-        return [descriptor for descriptor, _ in self._epoll.poll(0)]
+            self.kill(Status.TIMEOUT)
 
-    def _read(self, transcript: Transcript, ready: list[int]) -> Iterator[Stdout | Stderr]:
-        handles = self._handles
-        for descriptor in ready:
-            if descriptor in (handles.output, handles.errors):
-                yield from self._read_output(transcript, descriptor, once=True)
-            elif descriptor == handles.channel.fileno():
-                self._read_channel(transcript)
-            elif descriptor == handles.box.fileno():
-                self._read_box()
-            elif descriptor == handles.process:
-                self._dead = True
-
-    def _read_output(self, transcript: Transcript, descriptor: int, *, once: bool) -> Iterator[Stdout | Stderr]:
-        while transcript.printed_bytes <= self._limits.output_kill_bytes:
-            try:
-                chunk = os.read(descriptor, READ_BYTES)
-            except BlockingIOError:
-                return
-            if not chunk:
-                self._unregister(descriptor)
-                return
-            event = transcript.printed(chunk, is_error=descriptor == self._handles.errors)
-            if event is not None:
+    async def _listen(self, transcript: Transcript, deadline: float) -> AsyncGenerator[Output]:
+        """What comes until the code has ended or the tree is dead; past `deadline` the code is stopped."""
+        connection = self._connection
+        while transcript.outcome is None and not connection.dead and self._restarting is None:
+            await self._wait(deadline)
+            for event in self._bounded(transcript, connection.advance(transcript)):
                 yield event
-            if once and transcript.printed_bytes <= self._limits.output_kill_bytes:
-                return
-        self.kill(Status.OUTPUT_LIMIT)
-        self._unregister(descriptor)
+            if connection.garbled:
+                self.kill(Status.KILLED)
+        if self._restarting is None:
+            for event in self._bounded(transcript, connection.drain(transcript, self._limits.output_kill_bytes)):
+                yield event
 
-    def _read_channel(self, transcript: Transcript) -> None:
-        channel = self._handles.channel
-        try:
-            chunk = channel.recv(READ_BYTES)
-            transcript.hear(chunk)
-        except BlockingIOError:
-            return
-        except wire.FrameError:
-            self._garbled = True
-            self.kill(Status.KILLED)
-            chunk = b""
-        except OSError:
-            chunk = b""
-        if not chunk:
-            self._unregister(channel.fileno())
+    def _bounded(self, transcript: Transcript, events: Iterator[Output]) -> Iterator[Output]:
+        for event in events:
+            yield event
+            if transcript.printed_bytes > self._limits.output_kill_bytes:
+                self.kill(Status.OUTPUT_LIMIT)
 
-    def _read_box(self) -> None:
-        try:
-            received = wire.receive_control(self._handles.box)
-        except BlockingIOError:
-            return
-        except OSError:
-            received = None
-        if received is None:
-            self._unregister(self._handles.box.fileno())
-        elif "ended" in received[0]:
-            self._exit_code = received[0]["ended"]
+    async def _wait(self, deadline: float) -> None:
+        """Wait for something to read: output, a frame, or the tree's death."""
+        now = anyio.current_time()
+        if self._killed is None and now >= self._kill_at:
+            self.kill(self._stopping or Status.CANCELLED)
+        elif self._stopping is not Status.TIMEOUT and now >= deadline:
+            self.stop(Status.TIMEOUT)
+        if self._killed is not None:
+            until = now + _DEATH_S
+        else:
+            until = min(self._kill_at, deadline if self._stopping is not Status.TIMEOUT else float("inf"))
+        with anyio.CancelScope(deadline=until) as scope:
+            await self._connection.wait()
+        if scope.cancelled_caught and self._killed is not None:
+            raise SandboxUnavailableError(
+                f"the kernel did not end a killed sandbox within {_DEATH_S:.0f} s",
+                stage="run",
+                remedy="Look for processes in uninterruptible sleep on this host.",
+            )
 
-    def _unregister(self, descriptor: int) -> None:
-        with suppress(FileNotFoundError):
-            self._epoll.unregister(descriptor)
-
-    def _drain(self, transcript: Transcript) -> Iterator[Stdout | Stderr]:
-        """What was printed before the end and has not been read: it is all in the pipes by now."""
-        if self._dead:
-            self._read_box()
-        for descriptor in (self._handles.output, self._handles.errors):
-            yield from self._read_output(transcript, descriptor, once=False)
+    def _watch_until(self, moment: float) -> None:
+        """Have the watchdog kill the tree at `moment` of our clock, in case nobody takes what we have to give."""
+        if self._watch is not None:
+            self._watch.kill_at = time.monotonic() + (moment - anyio.current_time())
 
     def _ended(self, transcript: Transcript, timeout_s: float) -> Ended:
         status, error = self._verdict(transcript, timeout_s)
@@ -290,18 +358,23 @@ class NamespaceSandbox:
             stdout=transcript.stdout.captured(),
             stderr=transcript.stderr.captured(),
             error=error,
-            alive=not self._dead and self._killed is None,
+            shown=transcript.results.listed(),
+            results_omitted=transcript.results.omitted,
+            alive=not self._connection.dead and self._killed is None,
         )
 
     def _verdict(self, transcript: Transcript, timeout_s: float) -> verdict.Verdict:
-        if self._garbled:
+        if self._connection.garbled:
             return verdict.GARBLED
         if self._killed is not None:
             return verdict.killed(self._killed, self._limits, timeout_s)
+        if self._restarting is not None:
+            return verdict.RESTARTED
         if transcript.outcome is not None:
-            return verdict.reported(transcript.outcome, disk_is_full=self._disk_is_full())
-        if self._exit_code is not None:
-            return verdict.exited(self._exit_code)
+            reported = verdict.reported(transcript.outcome, disk_is_full=self._disk_is_full())
+            return verdict.stopped(self._stopping, reported, timeout_s) if self._stopping else reported
+        if self._connection.exit_code is not None:
+            return verdict.exited(self._connection.exit_code)
         return verdict.KILLED_FROM_OUTSIDE if self._zygote_lives() else verdict.ZYGOTE_DIED
 
     def _disk_is_full(self) -> bool:

@@ -50,6 +50,10 @@ class CappedText:
         self._tail += rest[max(0, len(rest) - self._tail_room) :]
         del self._tail[: max(0, len(self._tail) - self._tail_room)]
 
+    def kept(self) -> bytes:
+        """What is kept: all that was fed, as long as that is not above the limit."""
+        return bytes(self._head + self._tail)
+
     def captured(self) -> CapturedText:
         """The text so far; where it was cut, a line of its own says how many bytes are missing."""
         kept = len(self._head) + len(self._tail)

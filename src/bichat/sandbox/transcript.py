@@ -1,59 +1,118 @@
-"""What has been heard of one execution so far: its output, bounded, and what the guest said of itself."""
+"""What has been heard of one execution so far: its output, bounded, what it displayed, what the guest said of itself."""
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
-from typing import Any, Final
+from pathlib import Path
+from typing import Any
 
-from bichat.domain import Limits
-from bichat.events import Stderr, Stdout
-from bichat.sandbox import wire
+from bichat.domain import Artifact, CapturedText, Limits, RefusedFile
+from bichat.errors import StorageError
+from bichat.events import Displayed, Stderr, Stdout
 from bichat.sandbox.output import CappedText, StreamDecoder
+from bichat.sandbox.results import Results
+from bichat.sandbox.spool import Spool
 
-#: Bytes that are read from a descriptor at a time.
-READ_BYTES: Final = 64 * 1024
+
+class Stream:
+    """One output stream: bounded text for the result, and the whole of it aside once it is more than that."""
+
+    def __init__(self, limits: Limits, spool_folder: Path) -> None:
+        self.decoder = StreamDecoder()
+        self._capped = CappedText(limits.output_bytes)
+        self._limits = limits
+        self._spool_folder = spool_folder
+        self._spool: Spool | None = None
+        self._digest = hashlib.sha256()
+        self._refused = ""
+
+    def feed(self, chunk: bytes) -> str:
+        """Take the next bytes; the text that they complete."""
+        if self._spool is None and self._capped.total_bytes + len(chunk) > self._limits.output_bytes:
+            self._spool = Spool(self._spool_folder)
+            self._keep(self._capped.kept())
+        if self._spool is not None:
+            self._keep(chunk)
+        self._capped.feed(chunk)
+        return self.decoder.feed(chunk)
+
+    def captured(self) -> CapturedText:
+        """The bounded text so far."""
+        return self._capped.captured()
+
+    def whole(self, name: str) -> Artifact | RefusedFile | None:
+        """All of it, up to `artifact_bytes`, as a file called `name`; None while the bounded text is all there is."""
+        if self._refused:
+            return RefusedFile(name=name, reason=self._refused)
+        if self._spool is None:
+            return None
+        return Artifact(
+            name=name,
+            mime_type="text/plain",
+            size_bytes=self._spool.size_bytes,
+            sha256=self._digest.hexdigest(),
+            source="output",
+            content=self._spool.content(0, self._spool.size_bytes),
+        )
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._spool is None or self._refused:
+            return
+        chunk = chunk[: self._limits.artifact_bytes - self._spool.size_bytes]
+        try:
+            self._spool.append(chunk)
+        except StorageError as error:
+            # The code goes on, and its result says what is missing.
+            self._refused = error.message
+        self._digest.update(chunk)
 
 
 class Transcript:
     """One execution's."""
 
-    def __init__(self, limits: Limits) -> None:
-        """`limits` say how much of the output is kept."""
-        self.stdout = CappedText(limits.output_bytes)
-        self.stderr = CappedText(limits.output_bytes)
+    def __init__(self, limits: Limits, cell: int, spool_folder: Path) -> None:
+        """`limits` say how much of the output is kept; the guest's word counts for execution number `cell` alone."""
+        self.stdout = Stream(limits, spool_folder)
+        self.stderr = Stream(limits, spool_folder)
+        self.results = Results()
         self.printed_bytes = 0
         self.outcome: dict[str, Any] | None = None
         """The guest's own account of how the code ended; None until it gives one."""
-        self._frames = wire.FrameReader(wire.MAX_REPLY_BYTES)
-        self._reply_bytes = 0
-        self._decoders = (StreamDecoder(), StreamDecoder())
+        self._cell = cell
 
-    def hear(self, chunk: bytes) -> None:
-        """Take bytes off the guest's channel.
-
-        Raises:
-            FrameError: they are no frames, or more than any honest guest has to say.
-        """
-        self._reply_bytes += len(chunk)
-        if self._reply_bytes > wire.MAX_REPLY_BYTES + READ_BYTES:
-            raise wire.FrameError("more frames than one execution has to say")
-        for frame in self._frames.feed(chunk):
-            outcome = frame.get("done")
-            if self.outcome is None and isinstance(outcome, dict):
-                self.outcome = outcome  # pyright: ignore[reportUnknownMemberType]  # keys of a JSON object are strings
+    def hear(self, frame: dict[str, Any], size_bytes: int) -> Displayed | None:
+        """Take one frame off the guest's channel; what it displays, if anything.  What makes no sense is passed over."""
+        match frame:
+            case {"display": dict(display)}:  # pyright: ignore[reportUnknownVariableType]  # JSON
+                result = self.results.add(display, size_bytes)  # pyright: ignore[reportUnknownArgumentType]
+                return None if result is None else Displayed(result)
+            case {"clear": dict(clear)}:  # pyright: ignore[reportUnknownVariableType]
+                self.results.clear(wait=clear.get("wait") is True)  # pyright: ignore[reportUnknownMemberType]
+            case {"done": dict(outcome), "cell": self._cell} if self.outcome is None:  # pyright: ignore[reportUnknownVariableType]
+                self.outcome = outcome
+            case _:
+                pass
+        return None
 
     def printed(self, chunk: bytes, *, is_error: bool) -> Stdout | Stderr | None:
         """Take bytes of output; the text that they complete, if any."""
         self.printed_bytes += len(chunk)
-        (self.stderr if is_error else self.stdout).feed(chunk)
-        text = self._decoders[is_error].feed(chunk)
+        text = (self.stderr if is_error else self.stdout).feed(chunk)
         if not text:
             return None
         return Stderr(text) if is_error else Stdout(text)
 
     def last_words(self) -> Iterator[Stdout | Stderr]:
         """Text that waited for the rest of a character, once no more output comes."""
-        for is_error, decoder in enumerate(self._decoders):
-            text = decoder.finish()
+        for stream, event in ((self.stdout, Stdout), (self.stderr, Stderr)):
+            text = stream.decoder.finish()
             if text:
-                yield Stderr(text) if is_error else Stdout(text)
+                yield event(text)
+
+    def whole_streams(self) -> Iterator[Artifact | RefusedFile]:
+        """The streams that were cut, whole, as files called `stdout.txt` and `stderr.txt`."""
+        for stream, name in ((self.stdout, "stdout.txt"), (self.stderr, "stderr.txt")):
+            whole = stream.whole(name)
+            if whole is not None:
+                yield whole

@@ -36,6 +36,23 @@ KILLED_FROM_OUTSIDE: Final[Verdict] = (
     ),
 )
 
+RESTARTED: Final[Verdict] = (
+    Status.CANCELLED,
+    CodeError(name="Cancelled", message="the session was restarted while the code ran"),
+)
+
+
+def stopped(reason: Status, reported: Verdict, timeout_s: float) -> Verdict:
+    """It was interrupted, for `reason`, and heeded that: its own account says where.  The session goes on."""
+    status, error = reported
+    traceback = error.traceback if error else ""
+    if reason is Status.TIMEOUT:
+        message = f"the code ran longer than {timeout_s:g} s and was interrupted"
+        return reason, CodeError(name="Timeout", message=message, traceback=traceback)
+    if error is None or error.name != "KeyboardInterrupt":
+        return status, error  # it had ended by itself, or took the interrupt for what it was meant for
+    return reason, CodeError(name=error.name, message="the code was interrupted by the caller", traceback=traceback)
+
 
 def killed(reason: Status, limits: Limits, timeout_s: float) -> Verdict:
     """The supervisor killed it, for `reason`."""

@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from bichat.domain import Status
+
 logger = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 0.02
@@ -36,19 +38,23 @@ class Watch:
     limit_bytes: int
     base_bytes: int
     """Anonymous memory that a fork of the zygote shares with it."""
-    exceeded: Callable[[], None]
-    """Called once, on the watchdog's thread, when the tree is above its limit; not after `Watchdog.remove`."""
-    peak_bytes: int = 0
-    """Highest figure seen, an upper bound unless the limit was near."""
+    kill: Callable[[Status], None]
+    """Called once, on the watchdog's thread, with the reason; not after `Watchdog.remove`."""
+    kill_at: float = float("inf")
+    """Moment of the monotonic clock at which it is killed for its timeout, whatever becomes of its caller."""
     _confirmed_at: float = field(default=0.0)
     _confirmed: int = 0
     _trigger_then: int = 0
 
-    def look(self, now: float) -> bool:
-        """Whether the tree is above its limit."""
+    def look(self, now: float) -> Status | None:
+        """Why the tree must end; None while it may go on."""
+        if now >= self.kill_at:
+            return Status.TIMEOUT
+        return Status.OUT_OF_MEMORY if self._is_above_limit(now) else None
+
+    def _is_above_limit(self, now: float) -> bool:
         processes = tuple(_tree(self.root))
         trigger = sum(_resident(pid) for pid in processes) + _socket_bytes(self.root)
-        self.peak_bytes = max(self.peak_bytes, trigger - self.base_bytes * len(processes))
         if trigger <= self.limit_bytes:
             return False
         could_be = self._confirmed + max(0, trigger - self._trigger_then)
@@ -99,25 +105,31 @@ class Watchdog:
                 watches = tuple(self._watches)
             now = time.monotonic()
             for watch in watches:
-                if self._look(watch, now):
-                    self._tell(watch)
+                reason = self._look(watch, now)
+                if reason is not None:
+                    self._tell(watch, reason)
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, timeout=_INTERVAL_S)
 
-    def _look(self, watch: Watch, now: float) -> bool:
+    def _look(self, watch: Watch, now: float) -> Status | None:
         try:
             return watch.look(now)
         except OSError:
             # The server is out of descriptors, say: nobody would look any more if this ended the thread.
             logger.exception("the memory of the tree of %d could not be read", watch.root)
-            return False
+            return None
 
-    def _tell(self, watch: Watch) -> None:
+    def _tell(self, watch: Watch, reason: Status) -> None:
         """Tell `watch`, unless it was removed meanwhile: whoever removed it has let go of what it would act on."""
         with self._changed:
             if watch in self._watches:
                 self._watches.discard(watch)
-                watch.exceeded()
+                watch.kill(reason)
+
+
+def tree_bytes(watch: Watch) -> int:
+    """What the tree under `watch` holds now beside the pages that it shares with the zygote."""
+    return added_bytes(tuple(_tree(watch.root)), watch.base_bytes) + _socket_bytes(watch.root)
 
 
 def _tree(root: int) -> Iterator[int]:

@@ -81,6 +81,8 @@ class FrameReader:
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
         self._max_bytes = max_bytes
+        self.size_bytes = 0
+        """Of the frame that was given last."""
 
     def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
         """The frames that `chunk` completes.
@@ -98,6 +100,7 @@ class FrameReader:
                 return
             payload = bytes(self._buffer[_HEADER_BYTES:end])
             del self._buffer[:end]
+            self.size_bytes = size
             yield _decoded(payload)
 
 

@@ -13,13 +13,13 @@ import os
 import select
 import signal
 import socket
-import time
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
 from bichat.sandbox import enclosure, wire
+from bichat.sandbox.guest import shell
 from bichat.sandbox.isolation import kernel, rootfs, seccomp
 from bichat.sandbox.isolation.layers import Layer
 from bichat.sandbox.plan import SandboxPlan
@@ -34,9 +34,8 @@ def run(
 ) -> NoReturn:
     """Import `preload`, say that we are ready, then fork sandboxes until the supervisor's end of `control` closes."""
     os.chdir("/")
-    started = time.perf_counter()
     skipped = _preload(preload)
-    import_s = time.perf_counter() - started
+    shell.prepare()
     gc.collect()
     gc.freeze()
     wake = _wake_on_child_exit()
@@ -48,8 +47,7 @@ def run(
         data_bytes=_own_data_bytes(),
     )
     own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    ready = {"ready": True, "host_id": host_id, "import_s": import_s, "skipped": skipped, "threads": _threads()}
-    wire.send_control(control, ready)
+    wire.send_control(control, {"ready": True, "host_id": host_id, "skipped": skipped})
     poll = select.poll()
     poll.register(control, select.POLLIN)
     poll.register(wake, select.POLLIN)
@@ -74,14 +72,6 @@ def _preload(modules: tuple[str, ...]) -> dict[str, str]:
         except Exception as error:  # noqa: BLE001  # any library's import may raise anything
             skipped[name] = f"{type(error).__name__}: {error}"[:500]
     return skipped
-
-
-def _threads() -> list[str]:
-    names: list[str] = []
-    for task in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{task}/comm", encoding="utf-8", errors="replace") as file:
-            names.append(file.read().strip())
-    return names
 
 
 def _own_data_bytes() -> int:

@@ -1,0 +1,228 @@
+"""The supervisor's side of one guest: what it prints and displays, read without waiting, in the order it happened.
+
+Output comes through pipes and displayed values through a channel.  A guest that sends a value says how much it had
+printed by then; so nothing is read from a pipe before the channel has been looked at, and a value waits until
+everything that was printed before it has been read.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import os
+import select
+import socket
+import termios
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import suppress
+from typing import Any, Final
+
+import anyio
+
+from bichat.errors import SandboxLostError
+from bichat.events import Displayed, Stderr, Stdout
+from bichat.sandbox import wire
+from bichat.sandbox.opening import GuestEnds
+from bichat.sandbox.transcript import Transcript
+
+#: Bytes that are read from a descriptor at a time.
+READ_BYTES: Final = 64 * 1024
+#: Frames of one execution: a loop that displays something is far below; a flood would keep the supervisor busy.
+_MAX_FRAMES: Final = 100_000
+_MAX_FRAME_BYTES_TOTAL: Final = 1024 * 1024 * 1024
+#: Longest wait for init to deliver an interrupt; it does nothing else.
+_DELIVERY_S: Final = 5.0
+
+Output = Stdout | Stderr | Displayed
+
+
+class Connection:
+    """With one guest and its init.  Owns the guest's ends; `box` and `process` are the sandbox's."""
+
+    def __init__(self, guest: GuestEnds, box: socket.socket, process: int) -> None:
+        self.dead = False
+        """The whole tree is gone."""
+        self.garbled = False
+        """The guest sent what is no frame; nothing more is read from its channel."""
+        self.exit_code: int | None = None
+        """How the guest ended, as init saw it; negative for a signal."""
+        self._guest = guest
+        self._box = box
+        self._process = process
+        self._pipes = (guest.output, guest.errors)
+        #: Bytes read from each pipe since the guest began.
+        self._read_bytes = [0, 0]
+        #: Frames that wait for output that was printed before them.
+        self._waiting: deque[tuple[dict[str, Any], int]] = deque()
+        self._reader = wire.FrameReader(wire.MAX_DISPLAY_BYTES)
+        self._frames = self._frame_bytes = 0
+        self._interrupts = 0
+        self._epoll = select.epoll()
+        for descriptor in (box.fileno(), guest.channel.fileno(), *self._pipes):
+            os.set_blocking(descriptor, False)  # positional in the standard library
+            self._epoll.register(descriptor, select.EPOLLIN)
+        self._epoll.register(process, select.EPOLLIN)
+
+    def close(self) -> None:
+        """Let go of the guest; may be called again."""
+        self._epoll.close()
+        self._guest.close()
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Hand `message` over to the guest, waiting for it to take it.
+
+        Raises:
+            SandboxLostError: it is dead.
+        """
+        rest = memoryview(wire.encode_frame(message))
+        while rest:
+            try:
+                rest = rest[self._guest.channel.send(rest) :]
+            except BlockingIOError:
+                await anyio.wait_writable(self._guest.channel)
+            except OSError as error:
+                raise SandboxLostError("the sandbox died before the code was handed over", stage="run") from error
+
+    def interrupt(self) -> None:
+        """Have init interrupt the guest, as Ctrl-C does."""
+        with suppress(OSError):
+            wire.send_control(self._box, {"interrupt": True})
+            self._interrupts += 1
+
+    async def interrupted(self) -> None:
+        """Wait until every interrupt has been delivered: one that came late would hit the next execution."""
+        with anyio.move_on_after(_DELIVERY_S):
+            while self._interrupts:
+                await anyio.wait_readable(self._box)
+                self._read_control()
+
+    async def wait(self) -> None:
+        """Wait until there is something to read, or the tree is dead."""
+        await anyio.wait_readable(self._epoll.fileno())
+
+    def begin(self) -> None:
+        """A new execution: the allowance of frames starts again."""
+        self._frames = self._frame_bytes = 0
+
+    def advance(self, transcript: Transcript) -> Iterator[Output]:
+        """Read some of what there is into `transcript`, and give it in the order in which it happened."""
+        ready = {descriptor for descriptor, _ in self._epoll.poll(0)}
+        self._read_control()
+        if self._process in ready:
+            self.dead = True
+        printed = [_readable_bytes(pipe) for pipe in self._pipes]
+        if self._guest.channel.fileno() in ready:
+            self._read_channel()
+        yield from self._show(transcript)
+        for number, pipe in enumerate(self._pipes):
+            if printed[number]:
+                yield from self._read_pipe(transcript, number, min(printed[number], READ_BYTES))
+            elif pipe in ready:
+                self._look_for_end(pipe)
+
+    def drain(self, transcript: Transcript, limit_bytes: int) -> Iterator[Output]:
+        """What was printed and displayed before the end and has not been read: it is all there by now.
+
+        Of output no more than is in the pipes now, and not beyond `limit_bytes` printed: a thread may print on.
+        """
+        self._read_control()
+        while transcript.outcome is None and not self.garbled and self._read_channel():
+            yield from self._show(transcript)
+        for number, pipe in enumerate(self._pipes):
+            left = _readable_bytes(pipe)
+            while left > 0 and transcript.printed_bytes <= limit_bytes:
+                taken = min(left, READ_BYTES)
+                left -= taken
+                yield from self._read_pipe(transcript, number, taken)
+
+    def _show(self, transcript: Transcript) -> Generator[Output]:
+        """The frames that wait, each behind the output that came before it."""
+        while self._waiting:
+            frame, size = self._waiting.popleft()
+            for number, pipe in enumerate(self._pipes):
+                before = _printed_before(frame, number) - self._read_bytes[number]
+                left = min(before, _readable_bytes(pipe))
+                while left > 0:
+                    yield from self._read_pipe(transcript, number, min(left, READ_BYTES))
+                    left -= READ_BYTES
+            displayed = transcript.hear(frame, size)
+            if displayed is not None:
+                yield displayed
+
+    def _read_pipe(self, transcript: Transcript, number: int, size: int) -> Generator[Output]:
+        try:
+            chunk = os.read(self._pipes[number], size)
+        except BlockingIOError:
+            return
+        self._read_bytes[number] += len(chunk)
+        event = transcript.printed(chunk, is_error=number == 1)
+        if event is not None:
+            yield event
+
+    def _look_for_end(self, pipe: int) -> None:
+        """A pipe that is ready and empty has lost its last writer."""
+        if not _readable_bytes(pipe):
+            self._unregister(pipe)
+
+    def _read_channel(self) -> bool:
+        """Take one chunk off the channel; whether there was any."""
+        try:
+            chunk = self._guest.channel.recv(READ_BYTES)
+        except BlockingIOError:
+            return False
+        except OSError:
+            chunk = b""
+        try:
+            for frame in self._reader.feed(chunk):
+                self._take(frame)
+        except wire.FrameError:
+            self.garbled = True
+            chunk = b""
+        if not chunk:
+            self._unregister(self._guest.channel.fileno())
+        return bool(chunk)
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        self._frames += 1
+        self._frame_bytes += self._reader.size_bytes
+        if self._frames > _MAX_FRAMES or self._frame_bytes > _MAX_FRAME_BYTES_TOTAL:
+            raise wire.FrameError("more frames than one execution has to say")
+        self._waiting.append((frame, self._reader.size_bytes))
+
+    def _read_control(self) -> None:
+        while True:
+            try:
+                received = wire.receive_control(self._box)
+            except BlockingIOError:
+                return
+            except OSError:
+                received = None
+            if received is None:
+                self._unregister(self._box.fileno())
+                self._interrupts = 0
+                return
+            if "ended" in received[0]:
+                self.exit_code = received[0]["ended"]
+            elif "interrupted" in received[0]:
+                self._interrupts -= 1
+
+    def _unregister(self, descriptor: int) -> None:
+        with suppress(FileNotFoundError):
+            self._epoll.unregister(descriptor)
+
+
+def _readable_bytes(pipe: int) -> int:
+    """How many bytes are in a pipe (ioctl_tty(2), FIONREAD)."""
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]
+
+
+def _printed_before(frame: dict[str, Any], number: int) -> int:
+    """How much had been printed to a stream before a value, by the word of the guest; 0 where that makes no sense."""
+    match frame:
+        case {"display": {"printed": [int(), int()] as printed}}:  # pyright: ignore[reportUnknownVariableType]  # JSON
+            return printed[number]  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            return 0

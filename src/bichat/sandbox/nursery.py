@@ -1,0 +1,300 @@
+"""Keeps the processes alive that sandboxes are forked from: one that answers at once, one with the libraries imported.
+
+The preloaded zygote is replaced when it is an hour old, for its hash secret and its address layout are those of all
+its sandboxes, and after a fault.  Its successor is warmed up beside it, so nobody waits; it goes once the last of its
+sandboxes has gone.  While there is none yet, or after it has died, a plain one serves, which has nothing imported.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from typing import Any, Final
+
+import anyio
+import anyio.to_thread
+
+from bichat.errors import BichatError, SandboxLostError, SandboxUnavailableError
+from bichat.sandbox import wire
+from bichat.sandbox.background import Background
+from bichat.sandbox.environments.environment import Environment
+from bichat.sandbox.isolation.explain import explain
+from bichat.sandbox.isolation.layers import Layer
+from bichat.sandbox.launch import Launched, launch
+from bichat.sandbox.plan import SandboxPlan
+
+#: Longest wait for a zygote to import its libraries, on a cold disk.
+_ZYGOTE_READY_S: Final = 180.0
+#: A killed zygote's sockets close one after the other; this is ample for the last.
+_DYING_S: Final = 0.5
+#: Wait before a preload that failed is tried again, doubled each time up to the second figure.
+_FIRST_PAUSE_S: Final = 1.0
+_LAST_PAUSE_S: Final = 60.0
+
+logger = logging.getLogger(__name__)
+
+
+class Zygote:
+    """A launcher and the zygote that it became, seen from outside."""
+
+    def __init__(self, launched: Launched) -> None:
+        self._launched = launched
+        self._faulty = anyio.Event()
+        self.host_id = -1
+        """User and group number on the host of everything in its sandboxes; known once it is ready."""
+        self.sandboxes = 0
+        """Those of it that have not gone."""
+        self.retired = False
+        """Whether it has been replaced: nothing new is opened from it."""
+
+    @property
+    def pid(self) -> int:
+        """Pid of the launcher."""
+        return self._launched.process.pid
+
+    @property
+    def lives(self) -> bool:
+        """Whether the zygote still holds its end of the control socket."""
+        try:
+            return self._launched.control.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) != b""
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+    async def settled(self) -> None:
+        """Wait a moment for the end of one that seems to be dying, so that `lives` tells the truth."""
+        with anyio.move_on_after(_DYING_S):
+            await self._dead()
+
+    def fault(self) -> None:
+        """Something went wrong in it: it is to be replaced."""
+        self._faulty.set()
+
+    async def spoilt(self) -> None:
+        """Wait until it is faulty or dead."""
+        async with anyio.create_task_group() as group:
+
+            async def die() -> None:
+                await self._dead()
+                group.cancel_scope.cancel()
+
+            group.start_soon(die)
+            await self._faulty.wait()
+            group.cancel_scope.cancel()
+
+    async def _dead(self) -> None:
+        """Wait until the zygote's end of the control socket is closed."""
+        try:
+            # Of our own: several may wait, and `end` closes the other one meanwhile.
+            own = os.dup(self._launched.control.fileno())
+        except OSError:
+            return
+        try:
+            await anyio.wait_readable(own)
+        finally:
+            os.close(own)
+
+    async def ready(self) -> None:
+        """Wait until its libraries are imported.
+
+        Raises:
+            SandboxUnavailableError: it failed at some step, or took too long.
+        """
+        control = self._launched.control
+        with anyio.move_on_after(_ZYGOTE_READY_S):
+            await anyio.wait_readable(control)
+            self._fail_or(wire.receive_control(control))
+            return
+        raise SandboxUnavailableError(
+            f"the environment's libraries were not imported within {_ZYGOTE_READY_S:.0f} s", stage="zygote"
+        )
+
+    def _fail_or(self, received: tuple[dict[str, Any], list[int]] | None) -> None:
+        if received is None:
+            raise SandboxUnavailableError(
+                "the launcher process ended before it was ready",
+                stage="zygote",
+                remedy="Run `bichat doctor`; `bichat env build --force` makes the environment anew.",
+            )
+        if "failed" in received[0]:
+            raise refusal(received[0], "zygote")
+        self.host_id = int(received[0]["host_id"])
+        for module, reason in received[0]["skipped"].items():
+            logger.warning("%s could not be imported ahead: %s", module, reason)
+
+    async def spawn(self, plan: SandboxPlan, descriptors: list[int]) -> None:
+        """Ask for one sandbox; it answers on its own sockets.
+
+        Raises:
+            SandboxLostError: the zygote is dead.
+        """
+        while True:
+            try:
+                wire.send_control(self._launched.control, plan.to_message(), descriptors)
+            except BlockingIOError:
+                await anyio.wait_writable(self._launched.control)
+            except OSError as error:
+                raise SandboxLostError("the zygote is dead", stage="zygote") from error
+            else:
+                return
+
+    async def end(self) -> None:
+        """Kill it with all its sandboxes and wait for that."""
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(self._launched.end)
+
+
+
+class Nursery:
+    """The zygotes of one environment."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        preload: tuple[str, ...],
+        layers: frozenset[Layer],
+        launched: Launched | None,
+        life_s: float,
+    ) -> None:
+        """Nothing is started yet; `life_s` is the age at which a preloaded zygote is replaced."""
+        self._environment = environment
+        self._preload = preload
+        self._layers = layers
+        self._life_s = life_s
+        self._background = Background()
+        #: Answers within milliseconds and has nothing imported.
+        self._plain = Zygote(launched) if launched else None
+        self._plain_is_ready = False
+        self._starting = anyio.Lock()
+        #: Has `preload` imported.
+        self._preloaded: Zygote | None = None
+        self._failure: BichatError | None = None
+        self._changed = anyio.Event()
+        #: Replaced, and waiting for their last sandboxes to go.
+        self._retired: set[Zygote] = set()
+
+    def open(self) -> None:
+        """Begin to preload, in the background."""
+        if self._preload:
+            self._background.start(self._keep_preloaded)
+
+    async def close(self) -> None:
+        """End every zygote, and with them every sandbox."""
+        await self._background.close()
+        for zygote in (self._plain, self._preloaded, *self._retired):
+            if zygote is not None:
+                await zygote.end()
+
+    @property
+    def preloaded(self) -> Zygote | None:
+        """The one with the libraries imported, if there is one now."""
+        return self._preloaded if self._preloaded is not None and self._preloaded.lives else None
+
+    async def zygote(self) -> Zygote:
+        """One that is ready: the preloaded one, or a plain one while there is none.
+
+        Raises:
+            SandboxUnavailableError: this host cannot give one; says what is missing.
+        """
+        return self.preloaded or await self._ready_plain()
+
+    async def warmed(self) -> None:
+        """Wait until the libraries are imported.
+
+        Raises:
+            SandboxUnavailableError: this host cannot give a zygote; says what is missing.
+        """
+        while self._preload and self.preloaded is None:
+            if self._failure is not None:
+                raise self._failure
+            await self._changed.wait()
+
+    async def changed(self) -> None:
+        """Wait until another preloaded zygote is there, or could not be had."""
+        await self._changed.wait()
+
+    def gone(self, zygote: Zygote) -> None:
+        """A sandbox of `zygote` has gone."""
+        zygote.sandboxes -= 1
+        if zygote in self._retired and not zygote.sandboxes:
+            self._retired.discard(zygote)
+            self._background.start(zygote.end)
+
+    async def _keep_preloaded(self) -> None:
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                fresh = await _ready(Zygote(self._launch(self._preload)))
+            except BichatError as error:
+                logger.warning("libraries could not be imported ahead, trying again in %.0f s: %s", pause_s, error)
+                self._tell(error)
+                await anyio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LAST_PAUSE_S)
+                continue
+            pause_s = _FIRST_PAUSE_S
+            old, self._preloaded = (self._preloaded, self._plain), fresh
+            self._plain = None
+            self._tell(None)
+            for zygote in old:
+                self._retire(zygote)
+            with anyio.move_on_after(self._life_s):
+                await fresh.spoilt()
+            if not fresh.lives:
+                self._preloaded = None
+                self._tell(None)
+                await fresh.end()
+
+    def _tell(self, failure: BichatError | None) -> None:
+        self._failure = failure
+        self._changed.set()
+        self._changed = anyio.Event()
+
+    def _retire(self, zygote: Zygote | None) -> None:
+        if zygote is None:
+            return
+        zygote.retired = True
+        if zygote.sandboxes:
+            self._retired.add(zygote)
+        else:
+            self._background.start(zygote.end)
+
+    async def _ready_plain(self) -> Zygote:
+        async with self._starting:
+            if self._plain is not None and self._plain_is_ready and not self._plain.lives:
+                dead, self._plain = self._plain, None
+                await dead.end()
+            if self._plain is None:
+                self._plain, self._plain_is_ready = Zygote(self._launch(())), False
+            if not self._plain_is_ready:
+                plain, self._plain = self._plain, None
+                self._plain = await _ready(plain)
+                self._plain_is_ready = True
+            return self._plain
+
+    def _launch(self, preload: tuple[str, ...]) -> Launched:
+        try:
+            return launch(self._environment, preload=preload, layers=self._layers)
+        except OSError as error:
+            raise SandboxUnavailableError(
+                f"the environment's Python could not be started: {error}",
+                stage="launch",
+                remedy="`bichat env build --force` makes the environment anew.",
+            ) from error
+
+
+async def _ready(zygote: Zygote) -> Zygote:
+    try:
+        await zygote.ready()
+    except BaseException:
+        await zygote.end()
+        raise
+    return zygote
+
+
+def refusal(message: dict[str, Any], stage: str) -> SandboxUnavailableError:
+    """The error for a message in which a launcher, a zygote or an init says what failed."""
+    explanation = explain(str(message["failed"]), message.get("errno"), str(message.get("message", "")))
+    return SandboxUnavailableError(explanation.reason, stage=f"{stage}: {message['failed']}", remedy=explanation.remedy)

@@ -1,0 +1,139 @@
+"""The descriptors that lead into a sandbox that is coming to life: made in pairs, one end each for the supervisor."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+
+import anyio
+
+from bichat.errors import SandboxLostError
+from bichat.sandbox import wire
+from bichat.sandbox.nursery import refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handles:
+    """The supervisor's ends of everything that leads into one sandbox.  Descriptors are owned by the sandbox."""
+
+    box: socket.socket
+    """Control messages with init."""
+    guest: GuestEnds
+    process: int
+    """pidfd of init; readable once the whole tree is dead."""
+    folder: int
+    """The guest's `/mnt/data`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GuestEnds:
+    """The supervisor's ends of everything that leads to one guest."""
+
+    channel: socket.socket
+    """Frames."""
+    output: int
+    errors: int
+
+    def close(self) -> None:
+        """Let go of all of them; may be called again."""
+        self.channel.close()
+        for descriptor in (self.output, self.errors):
+            with suppress(OSError):
+                os.close(descriptor)
+
+
+class GuestPipes:
+    """A channel and two pipes for a guest that does not exist yet: ours, and the other ends until they are sent."""
+
+    def __init__(self) -> None:
+        with ExitStack() as undo:
+            channel, their_channel = map(undo.enter_context, socket.socketpair(socket.AF_UNIX))
+            output, their_output = _pipe(undo)
+            errors, their_errors = _pipe(undo)
+            undo.pop_all()
+        self.ours = GuestEnds(channel=channel, output=output, errors=errors)
+        self.theirs = [their_channel.detach(), their_output, their_errors]
+
+    def let_go(self) -> None:
+        """Close the other ends here, so that their real owner's end is the end."""
+        while self.theirs:
+            os.close(self.theirs.pop())
+
+    def abandon(self) -> None:
+        """Close both sides."""
+        self.let_go()
+        self.ours.close()
+
+
+class Opening:
+    """Of one sandbox: what is asked of the zygote goes out with `theirs`, what comes back are `handles`."""
+
+    def __init__(self) -> None:
+        self._pipes = GuestPipes()
+        try:
+            self._box, their_box = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except BaseException:
+            self._pipes.abandon()
+            raise
+        self._received: list[int] = []
+        self._their_box = [their_box.detach()]
+
+    @property
+    def theirs(self) -> list[int]:
+        """Init's control socket, the guest's channel, its stdout and stderr."""
+        return [*self._their_box, *self._pipes.theirs]
+
+    def let_go(self) -> None:
+        """Close the other ends here, so that their real owner's end is the end."""
+        self._pipes.let_go()
+        while self._their_box:
+            os.close(self._their_box.pop())
+
+    def abandon(self) -> None:
+        """Close everything; a sandbox that came to life ends when its init finds the box closed."""
+        self.let_go()
+        self._pipes.abandon()
+        self._box.close()
+        for descriptor in self._received:
+            with suppress(OSError):
+                os.close(descriptor)
+
+    async def handles(self) -> Handles:
+        """Wait until the guest says that it is ready for code.
+
+        Raises:
+            SandboxLostError: it, or the zygote, died on the way.
+            SandboxUnavailableError: a wall could not be put up.
+        """
+        process, folder = self._received = await self._two_handles()
+        channel = self._pipes.ours.channel
+        await anyio.wait_readable(channel)
+        if not channel.recv(4096):
+            await self._fail()
+        return Handles(box=self._box, guest=self._pipes.ours, process=process, folder=folder)
+
+    async def _two_handles(self) -> list[int]:
+        await anyio.wait_readable(self._box)
+        received = wire.receive_control(self._box)
+        if received is None:
+            raise SandboxLostError("the zygote died while it made a sandbox", stage="sandbox")
+        if "failed" in received[0]:
+            raise refusal(received[0], "sandbox")
+        return received[1]
+
+    async def _fail(self) -> None:
+        """The guest's channel closed before it was ready: init knows why."""
+        await anyio.wait_readable(self._box)
+        received = wire.receive_control(self._box)
+        if received is not None and "failed" in received[0]:
+            raise refusal(received[0], "sandbox")
+        raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
+
+
+def _pipe(undo: ExitStack) -> tuple[int, int]:
+    ends = os.pipe()
+    for end in ends:
+        undo.callback(os.close, end)
+    return ends
