@@ -14,40 +14,54 @@ if TYPE_CHECKING:
         IsolationReport,
         Limits,
         RefusedFile,
+        Result,
+        SessionFile,
         Status,
         Timings,
     )
     from bichat.errors import (
         BichatError,
+        CapacityError,
         EnvironmentBuildError,
         LimitError,
         NotFoundError,
         SandboxLostError,
         SandboxUnavailableError,
+        SessionEndedError,
+        SessionLostError,
         StorageError,
         UserInputError,
     )
-    from bichat.events import Completed, Event, Stderr, Stdout
+    from bichat.events import Completed, Displayed, Event, FileChanged, Stderr, Stdout
     from bichat.interpreter import CodeInterpreter, run
+    from bichat.session import Session
 
     __version__: str
 
 __all__ = [
     "Artifact",
     "BichatError",
+    "CapacityError",
     "CodeError",
     "CodeInterpreter",
     "Completed",
+    "Displayed",
     "EnvironmentBuildError",
     "Event",
     "ExecutionResult",
+    "FileChanged",
     "IsolationReport",
     "LimitError",
     "Limits",
     "NotFoundError",
     "RefusedFile",
+    "Result",
     "SandboxLostError",
     "SandboxUnavailableError",
+    "Session",
+    "SessionEndedError",
+    "SessionFile",
+    "SessionLostError",
     "Status",
     "Stderr",
     "Stdout",
@@ -67,21 +81,27 @@ _HOMES = {
         "IsolationReport",
         "Limits",
         "RefusedFile",
+        "Result",
+        "SessionFile",
         "Status",
         "Timings",
     ),
     "bichat.errors": (
         "BichatError",
+        "CapacityError",
         "EnvironmentBuildError",
         "LimitError",
         "NotFoundError",
         "SandboxLostError",
         "SandboxUnavailableError",
+        "SessionEndedError",
+        "SessionLostError",
         "StorageError",
         "UserInputError",
     ),
-    "bichat.events": ("Completed", "Event", "Stderr", "Stdout"),
+    "bichat.events": ("Completed", "Displayed", "Event", "FileChanged", "Stderr", "Stdout"),
     "bichat.interpreter": ("CodeInterpreter", "run"),
+    "bichat.session": ("Session",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -94,7 +114,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME_OF.get(name)
     if home is None:
         raise AttributeError(f"module 'bichat' has no attribute {name!r}")
-    if home == "bichat.interpreter" and sys.platform != "linux":
+    if home in ("bichat.interpreter", "bichat.session") and sys.platform != "linux":
         from bichat.errors import SandboxUnavailableError
 
         raise SandboxUnavailableError(

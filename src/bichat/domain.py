@@ -71,7 +71,7 @@ class Limits:
     grace_s: float = 2.0
     """Seconds that code has to end once it was interrupted, at its timeout or by its caller; then it is killed."""
     idle_s: float = 20 * 60.0
-    """Seconds without an execution after which a session ends."""
+    """Seconds without use after which a session ends."""
     life_s: float = 24 * 3600.0
     """Seconds after which a session ends in any case."""
 
@@ -231,6 +231,8 @@ class IsolationReport:
 class Timings:
     """Seconds spent in each stage, on the server's monotonic clock."""
 
+    queue_s: float = 0.0
+    """Waiting for the session's earlier code, and for room (`docs/explanation/sessions.md`)."""
     sandbox_s: float = 0.0
     """Until a sandbox was ready (zygote included when it had to be started)."""
     input_s: float = 0.0

@@ -5,30 +5,32 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections import defaultdict
 from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Final, Self, TypedDict, Unpack
+from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
 
+from bichat.admission import Admission, Claim
 from bichat.domain import ExecutionResult, Limits, Timings
 from bichat.errors import LimitError, UserInputError
-from bichat.events import Completed, Event, Stderr, Stdout
+from bichat.events import Completed, Event
+from bichat.sandbox.background import Background
 from bichat.sandbox.environments import Environment, EnvironmentStore
-from bichat.sandbox.inputs import InputFile, InputSource, check_inputs
+from bichat.sandbox.inputs import InputSource, check_inputs
 from bichat.sandbox.launch import Launched
-from bichat.sandbox.namespace_sandbox import NamespaceSandbox
-from bichat.sandbox.sandbox import Ended
+from bichat.sandbox.pool import READY_BYTES
 from bichat.sandbox.supervisor import Supervisor
+from bichat.session import IDLE_BYTES, Session, check_code
 from bichat.settings.location import make_data_dir
 from bichat.settings.settings import Settings, load_settings
-from bichat.sizes import KIB, MIB, format_size, parse_size
+from bichat.sizes import KIB, format_size, parse_size
 
-#: Longest source text of one execution.
-MAX_CODE_BYTES: Final = 4 * MIB
 #: Longest names and values of an execution's environment variables together.
 MAX_VARIABLES_BYTES: Final = 8 * KIB
 
@@ -57,10 +59,18 @@ class RunOptions(TypedDict, total=False):
     """What tracebacks call the code; `main.py` by default."""
 
 
+class SessionOptions(RunOptions, total=False):
+    """What a session may be given at its opening."""
+
+    tenant: str
+    """Whose it is: caps hold for each tenant, and none can end another's sessions.  `"local"` by default."""
+
+
 class CodeInterpreter:
     """Runs Python in isolation.  `async with` bounds its processes: on leaving, every one of them is gone.
 
-    One interpreter serves many executions at a time; each has a fresh sandbox that no other ever uses.
+    One interpreter serves many sessions and executions at a time; each session has a fresh sandbox that no other ever
+    uses.
     """
 
     def __init__(
@@ -74,9 +84,10 @@ class CodeInterpreter:
         """Nothing is started yet.
 
         Args:
-            settings: where the data directory is, limits and bounds; read from `BICHAT_*` variables by default.
+            settings: where the data directory is, limits, bounds and caps; read from `BICHAT_*` variables by default.
             preload: import an environment's libraries once, beside the first executions, so that all later ones find
-                them imported; costs some seconds of one processor and a quarter of a gigabyte.
+                them imported, and keep some sandboxes ready; costs some seconds of one processor and a quarter of a
+                gigabyte.
             progress: told what is being done while an environment is built for its first use.
             launched: a launcher that is already on its way; used when its environment is asked for.
         """
@@ -86,11 +97,12 @@ class CodeInterpreter:
         self._launched = launched
         self._store = EnvironmentStore(self._settings.data_dir)
         self._supervisors: dict[str, Supervisor] = {}
-        self._opening = anyio.Lock()
+        self._opening: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
         self._exits = AsyncExitStack()
+        self._background = Background()
+        self._sessions: WeakSet[Session] = WeakSet()
+        self._admission = Admission(self._settings.caps, ready_bytes=self._ready_bytes, shrink=self._shrink)
         self._is_open = False
-        #: Killed, and not yet known to be gone: the caller has its answer before the kernel is done.
-        self._ending: list[NamespaceSandbox] = []
 
     async def __aenter__(self) -> Self:
         await self._exits.__aenter__()
@@ -99,13 +111,14 @@ class CodeInterpreter:
 
     async def __aexit__(self, *exc_info: object) -> None:
         self._is_open = False
-        while self._ending:
-            await self._ending.pop().close()
+        for session in tuple(self._sessions):
+            session.end("closed")
+        await self._background.close()
         self._supervisors.clear()
         await self._exits.aclose()
 
     async def warm(self, environment: str | None = None) -> None:
-        """Wait until the environment's libraries are imported, building it first where it never was.
+        """Wait until the environment's libraries are imported and sandboxes are ready, building it where it never was.
 
         A server calls this before it takes requests; code that runs earlier imports what it needs by itself.
 
@@ -114,17 +127,43 @@ class CodeInterpreter:
         """
         await (await self._supervisor(environment or self._settings.environment)).warmed()
 
-    async def run(self, code: str, **options: Unpack[RunOptions]) -> ExecutionResult:
+    @asynccontextmanager
+    async def session(self, **options: Unpack[SessionOptions]) -> AsyncGenerator[Session]:
+        """A session that ends on leaving: see `open_session`."""
+        session = await self.open_session(**options)
+        try:
+            yield session
+        finally:
+            await session.close()
+
+    async def open_session(self, **options: Unpack[SessionOptions]) -> Session:
+        """A fresh session.  It ends by `Session.close`, by itself when its time has come, or with the interpreter.
+
+        Args:
+            **options: see `SessionOptions`: `files`, `timeout_s`, `memory`, `environment`, `limits`, `variables`,
+                `tenant`.
+
+        Raises:
+            CapacityError: no room within the time that a request waits.
+            As `run`.
+        """
+        _check_options(options)
+        limits = self._limits(options)
+        return await self._open(options, limits, Claim(sessions=1, memory_bytes=IDLE_BYTES))
+
+    async def run(self, code: str, **options: Unpack[SessionOptions]) -> ExecutionResult:
         """Run `code`, up to 4 MiB of Python, in a fresh sandbox and return all that came out of it.
 
         Args:
             code: Python source.
-            **options: see `RunOptions`: `files`, `timeout_s`, `memory`, `environment`, `limits`, `variables`, `name`.
+            **options: see `SessionOptions`: `files`, `timeout_s`, `memory`, `environment`, `limits`, `variables`,
+                `name`, `tenant`.
 
         Raises:
             UserInputError: unusable code, files or names.
             LimitError: above a limit, or a limit above the operator's bound.
             NotFoundError: no environment of that name.
+            CapacityError: no room within the time that a request waits; the code has not run.
             SandboxUnavailableError: this host cannot give a sandbox; the code has not run.
             EnvironmentBuildError: the environment could not be built.
             StorageError: the files that came out could not be kept.
@@ -138,40 +177,67 @@ class CodeInterpreter:
             raise AssertionError("a stream ends with Completed")
         return result
 
-    async def stream(self, code: str, **options: Unpack[RunOptions]) -> AsyncGenerator[Event]:
-        """As `run`, with `Stdout` and `Stderr` as they are printed; the last event is `Completed`.
+    async def stream(self, code: str, **options: Unpack[SessionOptions]) -> AsyncGenerator[Event]:
+        """As `run`, with everything as it happens; the last event is `Completed`.
 
         A caller that is cancelled ends the code; one that stops iterating does too, at once if it closes the stream
         (`contextlib.aclosing`).
         """
-        started = time.perf_counter()
         _check_options(options)
         limits = self._limits(options)
-        variables = options.get("variables") or {}
-        _check_code(code)
-        _check_variables(variables)
-        inputs = await anyio.to_thread.run_sync(check_inputs, options.get("files") or {}, limits)
-        supervisor = await self._supervisor(options.get("environment") or self._settings.environment)
-        sandbox = await supervisor.open(limits, variables=variables)
-        execution = _Execution(sandbox, code, options.get("name") or "main.py", inputs, limits.timeout_s, started)
+        check_code(code)
+        whole = Claim(sessions=1, executions=1, memory_bytes=limits.memory_bytes + limits.disk_bytes)
+        session = await self._open(options, limits, whole)
         try:
-            async with aclosing(execution.events()) as events:
+            async with aclosing(session.stream(code, name=options.get("name") or "main.py", final=True)) as events:
                 async for event in events:
                     yield event
         finally:
-            await self._end(sandbox)
+            # Killed, not waited for: the caller has his answer before the kernel is done.
+            session.end("closed")
 
-    async def _end(self, sandbox: NamespaceSandbox) -> None:
-        """Kill it without waiting for that, and let go of those of which nothing is left by now."""
-        sandbox.end()
-        self._ending.append(sandbox)
-        gone = [ending for ending in self._ending if ending.gone]
-        # Taken off the list before the first await: others end theirs meanwhile.
-        self._ending = [ending for ending in self._ending if ending not in gone]
-        for ending in gone:
-            await ending.close()
+    async def _open(self, options: SessionOptions, limits: Limits, claim: Claim) -> Session:
+        started = time.perf_counter()
+        tenant = options.get("tenant", "local")
+        if not tenant:
+            raise UserInputError("the tenant has no name", stage="input", remedy="Say whose session it is.")
+        variables = options.get("variables") or {}
+        _check_variables(variables)
+        inputs = await anyio.to_thread.run_sync(check_inputs, options.get("files") or {}, limits)
+        self._admission.check(Claim(memory_bytes=limits.memory_bytes + limits.disk_bytes))
+        self._check_open()
+        await self._admission.admit(tenant, claim)
+        try:
+            admitted = time.perf_counter()
+            supervisor = await self._supervisor(options.get("environment") or self._settings.environment)
+            sandbox = await supervisor.open(limits, variables=variables)
+        except BaseException:
+            self._admission.release(tenant, claim)
+            raise
+        try:
+            ready = time.perf_counter()
+            await sandbox.put(inputs)
+            self._check_open()
+        except BaseException:
+            self._admission.release(tenant, claim)
+            with anyio.CancelScope(shield=True):
+                await sandbox.close()
+            raise
+        session = Session(
+            sandbox,
+            tenant=tenant,
+            limits=limits,
+            admission=self._admission,
+            held=claim,
+            background=self._background,
+            timings=Timings(
+                queue_s=admitted - started, sandbox_s=ready - admitted, input_s=time.perf_counter() - ready
+            ),
+        )
+        self._sessions.add(session)
+        return session
 
-    def _limits(self, options: RunOptions) -> Limits:
+    def _limits(self, options: SessionOptions) -> Limits:
         limits = options.get("limits") or self._settings.limits
         timeout_s, memory = options.get("timeout_s"), options.get("memory")
         if timeout_s is not None:
@@ -180,12 +246,15 @@ class CodeInterpreter:
             limits = replace(limits, memory_bytes=parse_size(memory))
         return limits.within(self._settings.bounds)
 
-    async def _supervisor(self, name: str) -> Supervisor:
+    def _check_open(self) -> None:
         if not self._is_open:
             raise RuntimeError(
                 "use it inside `async with CodeInterpreter() as interpreter:`, which ends what it starts"
             )
-        async with self._opening:
+
+    async def _supervisor(self, name: str) -> Supervisor:
+        self._check_open()
+        async with self._opening[name]:
             supervisor = self._supervisors.get(name)
             if supervisor is None:
                 supervisor = await self._exits.enter_async_context(await self._new_supervisor(name))
@@ -199,10 +268,18 @@ class CodeInterpreter:
             launched, self._launched = self._launched, None
         environment = launched.environment if launched else await anyio.to_thread.run_sync(self._environment, name)
         spool_folder = make_data_dir(self._settings.data_dir / "spool")
-        if self._preload:
-            return Supervisor(environment, spool_folder=spool_folder, launched=launched)
-        # One execution, and somebody waits for it: nothing preloaded, no standing back.
-        return Supervisor(environment, spool_folder=spool_folder, launched=launched, preload=(), niceness=0)
+        if not self._preload:
+            # One session, and somebody waits for it: nothing preloaded, no standing back.
+            return Supervisor(environment, spool_folder=spool_folder, launched=launched, preload=(), niceness=0)
+        return Supervisor(
+            environment,
+            spool_folder=spool_folder,
+            launched=launched,
+            zygote_life_s=self._settings.zygote_life_s,
+            ready=self._settings.ready_sandboxes,
+            ready_limits=self._settings.limits,
+            has_room=lambda: self._admission.has_room(READY_BYTES),
+        )
 
     def _environment(self, name: str) -> Environment:
         found = self._store.find(name)
@@ -211,88 +288,19 @@ class CodeInterpreter:
             found = self._store.build(name, progress=self._progress)
         return found
 
+    def _ready_bytes(self) -> int:
+        return sum(supervisor.ready_bytes for supervisor in self._supervisors.values())
 
-class _Execution:
-    """One execution on its way from an open sandbox to its result."""
-
-    def __init__(
-        self,
-        sandbox: NamespaceSandbox,
-        code: str,
-        name: str,
-        inputs: tuple[InputFile, ...],
-        timeout_s: float,
-        started: float,
-    ) -> None:
-        self._sandbox = sandbox
-        self._code = code
-        self._name = name
-        self._inputs = inputs
-        self._timeout_s = timeout_s
-        self._started = started
-
-    async def events(self) -> AsyncGenerator[Event]:
-        sandbox_at = time.perf_counter()
-        await self._sandbox.put(self._inputs)
-        input_at = time.perf_counter()
-        ended: Ended | None = None
-        run = self._sandbox.execute(self._code, name=self._name, timeout_s=self._timeout_s, final=True)
-        async with aclosing(run) as events:
-            async for event in events:
-                match event:
-                    case Stdout() | Stderr():
-                        yield event
-                    case Ended():
-                        ended = event
-        if ended is None:
-            raise AssertionError("Sandbox.execute ends with Ended")
-        run_at = time.perf_counter()
-        captured = await self._sandbox.capture()
-        now = time.perf_counter()
-        timings = Timings(
-            sandbox_s=sandbox_at - self._started,
-            input_s=input_at - sandbox_at,
-            run_s=run_at - input_at,
-            capture_s=now - run_at,
-            total_s=now - self._started,
-        )
-        result = ExecutionResult(
-            status=ended.status,
-            stdout=ended.stdout.text,
-            stderr=ended.stderr.text,
-            stdout_omitted_bytes=ended.stdout.omitted_bytes,
-            stderr_omitted_bytes=ended.stderr.omitted_bytes,
-            error=ended.error,
-            artifacts=captured.artifacts,
-            refused=captured.refused,
-            isolation=self._sandbox.isolation,
-            timings=timings,
-        )
-        yield Completed(result)
+    def _shrink(self) -> bool:
+        return any(supervisor.shrink() for supervisor in self._supervisors.values())
 
 
-def _check_options(options: RunOptions) -> None:
+def _check_options(options: SessionOptions) -> None:
     """A misspelt option would otherwise be a limit that silently does not hold."""
-    unknown = options.keys() - RunOptions.__annotations__.keys()
+    known = SessionOptions.__annotations__ | RunOptions.__annotations__
+    unknown = options.keys() - known.keys()
     if unknown:
-        known = ", ".join(RunOptions.__annotations__)
-        raise TypeError(f"there is no option {min(unknown)!r}; there are: {known}")
-
-
-def _check_code(code: str) -> None:
-    if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
-        raise UserInputError(
-            f"the code must be text, not {type(code).__name__}", stage="input", remedy="Pass a str of Python source."
-        )
-    if not code.strip():
-        raise UserInputError("there is no code to run", stage="input", remedy="Pass Python source.")
-    size = len(code.encode("utf-8", "surrogatepass"))
-    if size > MAX_CODE_BYTES:
-        raise LimitError(
-            f"the code is {format_size(size)} long, above the limit of {format_size(MAX_CODE_BYTES)}",
-            stage="input",
-            remedy="Pass data as a file, and read it in the code.",
-        )
+        raise TypeError(f"there is no option {min(unknown)!r}; there are: {', '.join(known)}")
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:

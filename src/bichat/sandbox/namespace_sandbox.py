@@ -29,7 +29,7 @@ from bichat.sandbox.results import name_images
 from bichat.sandbox.sandbox import Ended, Outcome
 from bichat.sandbox.transcript import Transcript
 from bichat.sandbox.walk import FileState
-from bichat.sandbox.watchdog import Watch, Watchdog, anonymous_bytes, host_pid, tree_bytes
+from bichat.sandbox.watchdog import Watch, Watchdog, anonymous_bytes, host_pid
 
 #: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
 _DEATH_S: Final = 30.0
@@ -71,6 +71,7 @@ class NamespaceSandbox:
         self._abandoned: Transcript | None = None
         self._let_go = False
         self._closed = False
+        self._variables: dict[str, str] = {}
         self._cell = 0
         self._next_figure = 1
         self._transcript: Transcript | None = None
@@ -94,9 +95,10 @@ class NamespaceSandbox:
         self._limits = limits
 
     def used_bytes(self) -> int:
-        """What it holds now: memory that its processes have added, and what lies on its disk."""
+        """What it holds now, at most: memory that its processes have added, and what lies on its disk."""
         disk = os.fstatvfs(self._handles.folder)
-        return tree_bytes(self._watch) + (disk.f_blocks - disk.f_bfree) * disk.f_frsize if self._watch else 0
+        on_disk = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
+        return on_disk + (self._watch.used_bytes() if self._watch else 0)
 
     def _start_watch(self) -> Watch | None:
         if self._watchdog is None:
@@ -108,8 +110,9 @@ class NamespaceSandbox:
 
     async def configure(self, variables: Mapping[str, str]) -> None:
         """See `Sandbox.configure`."""
+        self._variables = dict(variables)
         if variables:
-            await self._connection.send({"variables": dict(variables)})
+            await self._connection.send({"variables": self._variables})
 
     async def put(self, files: Sequence[InputFile]) -> None:
         """See `Sandbox.put`."""
@@ -131,6 +134,7 @@ class NamespaceSandbox:
     ) -> AsyncGenerator[Output | Ended]:
         """See `Sandbox.execute`."""
         await self.settle()
+        await self.finish_restart()
         if self._before is None:
             self._before = await anyio.to_thread.run_sync(snapshot, self._handles.folder, self._limits)
         await self._connection.interrupted()
@@ -154,6 +158,11 @@ class NamespaceSandbox:
             if not finished:
                 self._abandoned = transcript
                 self.stop(Status.CANCELLED)
+
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether code runs on that its caller walked away from."""
+        return self._abandoned is not None
 
     async def settle(self) -> None:
         """See `Sandbox.settle`."""
@@ -251,6 +260,7 @@ class NamespaceSandbox:
             self.kill(Status.SESSION_LOST)
             raise
         self._connection = Connection(pipes.ours, self._handles.box, self._handles.process)
+        await self.configure(self._variables)
 
     def kill(self, reason: Status) -> None:
         """Have the kernel kill the whole tree now; the first reason given is the one that counts."""

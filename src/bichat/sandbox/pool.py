@@ -59,6 +59,8 @@ class Pool:
         self._has_room = has_room
         self._ready: deque[_Ready] = deque()
         self._taken = anyio.Event()
+        self._tried = anyio.Event()
+        self._failed = False
         self._background = Background()
 
     def open(self) -> None:
@@ -71,6 +73,11 @@ class Pool:
         await self._background.close()
         while self._ready:
             await self._ready.pop().sandbox.close()
+
+    async def filled(self) -> None:
+        """Wait until it is full, or as full as it can be now."""
+        while len(self._ready) < self._size and self._has_room() and not self._failed:
+            await self._tried.wait()
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -113,15 +120,22 @@ class Pool:
                 await self._nursery.changed()
                 continue
             self._drop_stale()
-            if len(self._ready) < self._size and self._has_room():
-                try:
-                    self._ready.append(_Ready(await self._make(zygote), zygote))
-                except BichatError as error:
-                    logger.warning("no sandbox could be made ahead: %s", error)
-                else:
-                    continue
+            if len(self._ready) < self._size and self._has_room() and await self._add(zygote):
+                continue
             with anyio.move_on_after(_LOOK_AGAIN_S):
                 await self._taken.wait()
+
+    async def _add(self, zygote: Zygote) -> bool:
+        """Make one more; whether that went well."""
+        try:
+            self._ready.append(_Ready(await self._make(zygote), zygote))
+            self._failed = False
+        except BichatError as error:
+            logger.warning("no sandbox could be made ahead: %s", error)
+            self._failed = True
+        self._tried.set()
+        self._tried = anyio.Event()
+        return not self._failed
 
 
 def walls(limits: Limits) -> tuple[int, ...]:

@@ -115,12 +115,13 @@ class Supervisor:
         return await self._nursery.zygote()
 
     async def warmed(self) -> None:
-        """Wait until the libraries are imported: the sandboxes opened from then on have them.
+        """Wait until the libraries are imported, and the ready sandboxes are ready.
 
         Raises:
             SandboxUnavailableError: this host cannot give one; says what is missing.
         """
         await self._nursery.warmed()
+        await self._pool.filled()
 
     async def open(self, limits: Limits, *, variables: Mapping[str, str] | None = None) -> NamespaceSandbox:
         """A fresh sandbox, ready for code.  One that dies under our hands is replaced, once.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -17,6 +17,7 @@ from bichat.sizes import GIB, MIB, parse_size
 
 _MAX = "BICHAT_MAX_"
 _DEFAULT = "BICHAT_DEFAULT_"
+_CAP = "BICHAT_CAP_"
 
 #: What a caller may ask for at most, unless the operator says otherwise (`BICHAT_MAX_*`).
 DEFAULT_BOUNDS = Limits(
@@ -35,6 +36,53 @@ DEFAULT_BOUNDS = Limits(
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caps:
+    """How much may be going on at once, for all together and for one tenant.
+
+    Memory is that of running code, at its limits of memory and disk, and that which idle sessions hold.
+    """
+
+    sessions: int = 200
+    """Live sessions; above it the tenant's own longest idle one ends, or the request waits."""
+    tenant_sessions: int = 100
+    executions: int = 8
+    """Pieces of code that run at the same moment."""
+    tenant_executions: int = 6
+    memory_bytes: int = 8 * GIB
+    tenant_memory_bytes: int = 6 * GIB
+    queue: int = 1000
+    """Requests that wait; above it one is refused at once."""
+    tenant_queue: int = 500
+    queue_wait_s: float = 30.0
+    """Longest wait; then the request is refused with a time to come back."""
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            value = getattr(self, spec.name)
+            if not value > 0 or value == float("inf"):
+                raise UserInputError(f"the cap {spec.name} must be above zero and finite, got {value!r}")
+
+
+_Numbers = TypeVar("_Numbers", Limits, Caps)
+
+
+def default_caps(limits: Limits) -> Caps:
+    """Caps for this machine: its memory is given out once, and no tenant gets all of anything.
+
+    One execution with `limits` always fits.
+    """
+    executions = max(8, 4 * len(os.sched_getaffinity(0)))
+    one = limits.memory_bytes + limits.disk_bytes
+    memory = max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), one)
+    return Caps(
+        executions=executions,
+        tenant_executions=executions * 3 // 4,
+        memory_bytes=memory,
+        tenant_memory_bytes=max(memory * 3 // 4, one),
+    )
+
+
 def _size(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -44,7 +92,15 @@ def _size(value: object) -> object:
         raise ValueError(error.message) from error
 
 
-def _limit_settings(prefix: str, defaults: Limits) -> type[BaseSettings]:
+class _Engine(BaseSettings):
+    """What is about speed, not about limits."""
+
+    model_config = SettingsConfigDict(env_prefix="BICHAT_")
+    ready_sandboxes: int = Field(default=2, ge=0)
+    zygote_life_s: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+
+
+def _limit_settings(prefix: str, defaults: Limits | Caps) -> type[BaseSettings]:
     """A settings class with one variable per limit: `prefix` and the field's name in capitals."""
 
     class Prefixed(BaseSettings):
@@ -77,6 +133,12 @@ class Settings:
     """`BICHAT_DEFAULT_*`: what a session gets that asks for nothing."""
     bounds: Limits = DEFAULT_BOUNDS
     """`BICHAT_MAX_*`: what a session may ask for."""
+    caps: Caps = field(default_factory=lambda: default_caps(Limits()))
+    """`BICHAT_CAP_*`: how much may be going on at once."""
+    ready_sandboxes: int = 2
+    """`BICHAT_READY_SANDBOXES`: sandboxes that are kept ready for the next sessions; 0 keeps none."""
+    zygote_life_s: float = 3600.0
+    """`BICHAT_ZYGOTE_LIFE_S`: age at which the process that sandboxes are forked from is replaced."""
 
 
 def load_settings() -> Settings:
@@ -97,14 +159,22 @@ def load_settings() -> Settings:
                 stage="settings",
                 remedy="Lower the default or raise the bound.",
             )
-    limits = {name: min(value, getattr(bounds, name)) for name, value in asdict(wanted).items()}
-    return Settings(bounds=bounds, limits=Limits(**limits))
+    limits = Limits(**{name: min(value, getattr(bounds, name)) for name, value in asdict(wanted).items()})
+    caps, capped = _read(_CAP, default_caps(limits))
+    for name in ("sessions", "executions", "memory_bytes", "queue"):
+        # A tenant's cap that nobody set gives way to the one for all.
+        if f"tenant_{name}" not in capped:
+            caps = replace(caps, **{f"tenant_{name}": min(getattr(caps, f"tenant_{name}"), getattr(caps, name))})
+    try:
+        return Settings(bounds=bounds, limits=limits, caps=caps, **_Engine().model_dump())
+    except ValidationError as error:
+        raise _bad_value(error, "BICHAT_") from error
 
 
 def _check_names() -> None:
-    known = {name.upper() for name in Limits.__dataclass_fields__}
-    for variable in os.environ:
-        for prefix in (_MAX, _DEFAULT):
+    for prefix, kind in ((_MAX, Limits), (_DEFAULT, Limits), (_CAP, Caps)):
+        known = {spec.name.upper() for spec in fields(kind)}
+        for variable in os.environ:
             if variable.startswith(prefix) and variable.removeprefix(prefix) not in known:
                 raise UserInputError(
                     f"{variable} sets no limit that there is",
@@ -113,13 +183,13 @@ def _check_names() -> None:
                 )
 
 
-def _read(prefix: str, defaults: Limits) -> tuple[Limits, set[str]]:
+def _read(prefix: str, defaults: _Numbers) -> tuple[_Numbers, set[str]]:
     """The limits that variables with `prefix` give, and the names of those that were set."""
     try:
         found = _limit_settings(prefix, defaults)()
     except ValidationError as error:
         raise _bad_value(error, prefix) from error
-    return Limits(**found.model_dump()), found.model_fields_set
+    return type(defaults)(**found.model_dump()), found.model_fields_set
 
 
 def _bad_value(error: ValidationError, prefix: str) -> UserInputError:

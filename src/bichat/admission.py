@@ -1,0 +1,256 @@
+"""Who may open a session or run code now, who waits, and who is told to come back: caps, and a queue that is fair.
+
+Knows no sandbox.  What it counts are claims: so many sessions, executions and bytes of memory for a tenant.  It never
+ends anything that runs; to make room it asks for ready sandboxes to be given up, and then for the longest idle session
+of the *same* tenant.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+import anyio
+
+from bichat.errors import CapacityError, LimitError
+from bichat.settings.settings import Caps
+from bichat.sizes import format_size
+
+#: What a request is told at least and at most; the guess between them is what the last ones took to leave.
+_SOONEST_S: Final = 1.0
+_LATEST_S: Final = 300.0
+#: Weight of the newest observation in the moving average of the time between two releases.
+_WEIGHT: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """What is asked for, or held."""
+
+    sessions: int = 0
+    executions: int = 0
+    memory_bytes: int = 0
+
+    def __add__(self, other: Claim) -> Claim:
+        return Claim(
+            sessions=self.sessions + other.sessions,
+            executions=self.executions + other.executions,
+            memory_bytes=self.memory_bytes + other.memory_bytes,
+        )
+
+    def __neg__(self) -> Claim:
+        return Claim(sessions=-self.sessions, executions=-self.executions, memory_bytes=-self.memory_bytes)
+
+
+class Occupant(Protocol):
+    """A session, as far as making room is concerned."""
+
+    @property
+    def tenant(self) -> str:
+        """Whose it is."""
+        ...
+
+    @property
+    def idle_since(self) -> float | None:
+        """Moment of the loop's clock since which nothing runs and nothing waits in it; None while something does."""
+        ...
+
+    def evict(self) -> None:
+        """End it now; releases what it holds before it returns."""
+        ...
+
+
+@dataclass(eq=False, slots=True)
+class _Waiter:
+    claim: Claim
+    admitted: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Admission:
+    """One for all sessions of an interpreter."""
+
+    def __init__(
+        self, caps: Caps, *, ready_bytes: Callable[[], int] = lambda: 0, shrink: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Nothing is held yet.
+
+        Args:
+            caps: for all together, and for each tenant.
+            ready_bytes: what the ready sandboxes hold now.
+            shrink: ends one of them; False when there is none.
+        """
+        self._caps = caps
+        self._ready_bytes = ready_bytes
+        self._shrink = shrink
+        self._held = Claim()
+        self._held_by: dict[str, Claim] = {}
+        #: Tenants that wait, in the order of their turns, each with its requests in the order that they came.
+        self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        self._occupants: set[Occupant] = set()
+        self._is_making_room = False
+        self._released_at: float | None = None
+        self._between_s = _SOONEST_S
+
+    def enter(self, occupant: Occupant) -> None:
+        """`occupant` may be asked to make room from now on."""
+        self._occupants.add(occupant)
+
+    def leave(self, occupant: Occupant) -> None:
+        """It may not any more; unknown ones are ignored."""
+        self._occupants.discard(occupant)
+
+    def has_room(self, memory_bytes: int) -> bool:
+        """Whether so much more memory would fit beside all that is held, with nobody waiting."""
+        return not self._queues and self._memory_bytes() + memory_bytes <= self._caps.memory_bytes
+
+    def check(self, claim: Claim) -> None:
+        """Refuse what could never fit.
+
+        Raises:
+            LimitError: it is above what one tenant may have.
+        """
+        cap = min(self._caps.memory_bytes, self._caps.tenant_memory_bytes)
+        if claim.memory_bytes > cap:
+            raise LimitError(
+                f"memory and disk of {format_size(claim.memory_bytes)} together are above what one tenant may have "
+                f"here, {format_size(cap)}",
+                stage="admission",
+                remedy="Ask for less memory or disk, or have the operator raise BICHAT_CAP_MEMORY_BYTES and "
+                "BICHAT_CAP_TENANT_MEMORY_BYTES.",
+            )
+
+    async def admit(self, tenant: str, claim: Claim) -> None:
+        """Wait until `claim` fits under every cap, and hold it.
+
+        Requests of one tenant are served in their order, tenants in turns.
+
+        Raises:
+            CapacityError: the queue is full, or the wait was longer than `queue_wait_s`.
+        """
+        if tenant not in self._queues and not self._other_turns(tenant) and self._make_room(tenant, claim):
+            self._hold(tenant, claim)
+            return
+        waiting = sum(map(len, self._queues.values()))
+        mine = len(self._queues.get(tenant, ()))
+        if waiting >= self._caps.queue or mine >= self._caps.tenant_queue:
+            raise self._refused("the queue is full", mine)
+        waiter = _Waiter(claim)
+        self._queues.setdefault(tenant, deque()).append(waiter)
+        try:
+            with anyio.move_on_after(self._caps.queue_wait_s):
+                self._serve()
+                await waiter.admitted.wait()
+        except BaseException:
+            if waiter.admitted.is_set():
+                self.release(tenant, claim)
+            raise
+        finally:
+            self._forget(tenant, waiter)
+        if not waiter.admitted.is_set():
+            raise self._refused(f"nothing became free within {self._caps.queue_wait_s:g} s", mine)
+
+    def release(self, tenant: str, claim: Claim) -> None:
+        """Give `claim` back; whoever waits for it goes on."""
+        self._hold(tenant, -claim)
+        if claim.executions or claim.sessions:
+            now = anyio.current_time()
+            if self._released_at is not None:
+                self._between_s += _WEIGHT * (now - self._released_at - self._between_s)
+            self._released_at = now
+        if not self._is_making_room:
+            self._serve()
+
+    def _serve(self) -> None:
+        """Admit those who wait, tenant by tenant in turns, as long as there is room.
+
+        A tenant that is at its own cap is passed over.  One whose turn it is and for whom the whole lacks room holds
+        up those behind it: what they would take could keep it waiting for ever.
+        """
+        passed: set[str] = set()
+        while True:
+            tenant = next((name for name in self._queues if name not in passed), None)
+            if tenant is None:
+                return
+            waiter = self._queues[tenant][0]
+            if not self._make_room(tenant, waiter.claim):
+                if self._fits_tenant(tenant, waiter.claim):
+                    return
+                passed.add(tenant)
+                continue
+            self._hold(tenant, waiter.claim)
+            waiter.admitted.set()
+            self._forget(tenant, waiter)
+            if tenant in self._queues:
+                self._queues.move_to_end(tenant)
+
+    def _other_turns(self, tenant: str) -> bool:
+        """Whether somebody else waits who could take what becomes free: nobody goes past him."""
+        return any(name != tenant and self._fits_tenant(name, queue[0].claim) for name, queue in self._queues.items())
+
+    def _forget(self, tenant: str, waiter: _Waiter) -> None:
+        queue = self._queues.get(tenant)
+        if queue is None:
+            return
+        if waiter in queue:
+            queue.remove(waiter)
+        if not queue:
+            del self._queues[tenant]
+
+    def _make_room(self, tenant: str, claim: Claim) -> bool:
+        """Whether `claim` fits, once what may be given up for it has been."""
+        while not (self._fits_tenant(tenant, claim) and self._fits(claim)):
+            if self._fits_tenant(tenant, claim) and self._fits_without_memory(claim) and self._shrink():
+                continue
+            idle = [one for one in self._occupants if one.tenant == tenant and one.idle_since is not None]
+            if not idle or not self._would_help(tenant, claim):
+                return False
+            longest = min(idle, key=lambda one: one.idle_since or 0.0)
+            self._occupants.discard(longest)
+            self._is_making_room = True  # what it releases is for this claim
+            try:
+                longest.evict()
+            finally:
+                self._is_making_room = False
+        return True
+
+    def _would_help(self, tenant: str, claim: Claim) -> bool:
+        """Whether an idle session's end frees what lacks: it holds a session and some memory, but no execution."""
+        wanted, mine = self._held + claim, self._held_of(tenant) + claim
+        return wanted.executions <= self._caps.executions and mine.executions <= self._caps.tenant_executions
+
+    def _fits(self, claim: Claim) -> bool:
+        return self._fits_without_memory(claim) and (
+            self._memory_bytes() + claim.memory_bytes <= self._caps.memory_bytes
+        )
+
+    def _fits_without_memory(self, claim: Claim) -> bool:
+        wanted = self._held + claim
+        return wanted.sessions <= self._caps.sessions and wanted.executions <= self._caps.executions
+
+    def _fits_tenant(self, tenant: str, claim: Claim) -> bool:
+        wanted = self._held_of(tenant) + claim
+        return (
+            wanted.sessions <= self._caps.tenant_sessions
+            and wanted.executions <= self._caps.tenant_executions
+            and wanted.memory_bytes <= self._caps.tenant_memory_bytes
+        )
+
+    def _memory_bytes(self) -> int:
+        return self._held.memory_bytes + self._ready_bytes()
+
+    def _held_of(self, tenant: str) -> Claim:
+        return self._held_by.get(tenant, Claim())
+
+    def _hold(self, tenant: str, claim: Claim) -> None:
+        self._held += claim
+        self._held_by[tenant] = self._held_of(tenant) + claim
+        if self._held_by[tenant] == Claim():
+            del self._held_by[tenant]
+
+    def _refused(self, why: str, before: int) -> CapacityError:
+        guess = self._between_s * (before + 1)
+        return CapacityError(
+            f"all room is taken, and {why}", retry_after_s=round(min(max(guess, _SOONEST_S), _LATEST_S), 1)
+        )

@@ -1,0 +1,413 @@
+"""A session: a live interpreter with variables and a `/mnt/data` folder, from its opening to its end."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+import anyio.to_thread
+
+from bichat.admission import Admission, Claim
+from bichat.domain import Artifact, ExecutionResult, Limits, SessionFile, Status, Timings
+from bichat.errors import LimitError, SandboxLostError, SessionEndedError, SessionLostError, UserInputError
+from bichat.events import Completed, Displayed, Event, FileChanged, Stderr, Stdout
+from bichat.sandbox.background import Background
+from bichat.sandbox.inputs import InputSource, check_inputs
+from bichat.sandbox.namespace_sandbox import NamespaceSandbox
+from bichat.sandbox.sandbox import Ended
+from bichat.sizes import MIB, format_size
+
+#: Longest source text of one execution.
+MAX_CODE_BYTES: Final = 4 * MIB
+#: What a session is counted with before it has run anything.
+IDLE_BYTES: Final = 32 * MIB
+_FOLDER: Final = "/mnt/data/"
+
+_WORDS: Final[Mapping[str, str]] = {
+    "closed": "it was closed",
+    "idle": "nobody used it for {idle_s:g} s",
+    "life": "sessions live {life_s:g} s",
+    "evicted": "it was idle, and its tenant needed the room for another",
+    "lost": "its processes were killed from outside",
+    "exited": "its code ended the process",
+    "timeout": "its code did not heed the interrupt at its timeout, and was killed",
+    "cancelled": "its code did not heed the caller's interrupt, and was killed",
+    "out_of_memory": "its processes passed the memory limit, and were killed",
+    "output_limit": "its code printed more than is allowed, and was killed",
+    "killed": "its process was killed by a signal",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    reason: str
+    at: datetime
+
+
+class Session:
+    """Opened by `CodeInterpreter.session`; executions of one session run one at a time, in the order of the calls.
+
+    It ends by `close`, after `idle_s` without use, after `life_s` in any case, when its own code kills it, or when
+    its tenant is at a cap and it is the longest idle.  From then on every method raises `SessionEndedError`.
+    """
+
+    def __init__(
+        self,
+        sandbox: NamespaceSandbox,
+        *,
+        tenant: str,
+        limits: Limits,
+        admission: Admission,
+        held: Claim,
+        background: Background,
+        timings: Timings,
+    ) -> None:
+        """`held` is what `admission` has counted for it; `timings` what its opening took."""
+        self.tenant = tenant
+        self.limits = limits
+        self.execution_count = 0
+        """Executions that were begun."""
+        self._sandbox = sandbox
+        self._admission = admission
+        self._held = held
+        self._background = background
+        self._opening = timings
+        self._turn = anyio.Semaphore(1)
+        self._users = 0
+        self._is_running = False
+        self._used_at = anyio.current_time()
+        self._opened_at = self._used_at
+        self._touched = anyio.Event()
+        self._end: _End | None = None
+        admission.enter(self)
+        background.start(self._expire)
+
+    @property
+    def idle_since(self) -> float | None:
+        """Moment of the loop's clock since which nothing runs and nothing waits in it; None while something does."""
+        return None if self._users else self._used_at
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can run code."""
+        self._notice_death()
+        return self._end is None
+
+    async def run(
+        self, code: str, *, timeout_s: float | None = None, name: str | None = None, final: bool = False
+    ) -> ExecutionResult:
+        """Run `code` in the session and return all that came out of it; its variables stay.
+
+        Args:
+            code: Python, as IPython takes it: magics, `!command`, top-level `await`; up to 4 MiB.
+            timeout_s: wall-clock seconds, by default the session's `limits.timeout_s`.
+            name: what tracebacks call the code; `<cell 1>`, `<cell 2>`, ... by default.
+            final: end as a program does: threads waited for, `atexit` functions called.
+
+        Raises:
+            UserInputError: unusable code.
+            LimitError: code too long, or `timeout_s` above the session's limit.
+            SessionEndedError: the session has ended; says when and why.  The code has not run.
+            CapacityError: no room within the time that a request waits.  The code has not run.
+            StorageError: the files that came out could not be kept.
+        """
+        result: ExecutionResult | None = None
+        async with aclosing(self.stream(code, timeout_s=timeout_s, name=name, final=final)) as events:
+            async for event in events:
+                if isinstance(event, Completed):
+                    result = event.result
+        if result is None:
+            raise AssertionError("a stream ends with Completed")
+        return result
+
+    async def stream(
+        self, code: str, *, timeout_s: float | None = None, name: str | None = None, final: bool = False
+    ) -> AsyncGenerator[Event]:
+        """As `run`, with everything as it happens; the last event is `Completed`.
+
+        A caller that is cancelled, or closes the stream (`contextlib.aclosing`), interrupts the code at once; the
+        session lives on if the code heeds that within `limits.grace_s`.
+        """
+        check_code(code)
+        timeout_s = self._timeout(timeout_s)
+        started = time.perf_counter()
+        async with _Use(self):
+            await self._turn.acquire()
+            try:
+                self._check_open()
+                await self._admit_execution()
+            except BaseException:
+                self._turn.release()
+                raise
+            try:
+                async with aclosing(self._events(code, timeout_s, name, final=final, started=started)) as events:
+                    async for event in events:
+                        yield event
+            finally:
+                self._finish()
+
+    async def interrupt(self) -> bool:
+        """Raise KeyboardInterrupt in the code that runs; whether any did.  Variables and files stay."""
+        self._check_open()
+        if self._is_running:
+            self._sandbox.interrupt()
+        return self._is_running
+
+    async def put(self, name: str, source: InputSource) -> None:
+        """Copy a file into `/mnt/data` as `name`, in the place of one that has it; also while code runs.
+
+        Raises:
+            UserInputError: the name or the source is unusable.
+            LimitError: it is larger than the session's disk, or does not fit any more.
+            SessionEndedError: the session has ended.
+        """
+        async with _Use(self):
+            checked = await anyio.to_thread.run_sync(check_inputs, {name: source}, self.limits)
+            self._check_open()
+            await self._sandbox.put(checked)
+
+    async def files(self) -> tuple[SessionFile, ...]:
+        """The regular files in `/mnt/data` now, by name."""
+        async with _Use(self):
+            return await self._sandbox.files()
+
+    async def open(self, name: str) -> Artifact:
+        """A copy of one of `files` as it is now, called as there, or by its whole path in the sandbox.
+
+        Raises:
+            NotFoundError: there is none of that name.
+            LimitError: it is larger than `artifact_bytes`, or unreadable.
+            SessionEndedError: the session has ended.
+        """
+        async with _Use(self):
+            return await self._sandbox.open(name.removeprefix(_FOLDER))
+
+    async def restart(self) -> None:
+        """A fresh interpreter on the same files: variables, threads and programs are gone; what runs is cancelled.
+
+        Raises:
+            SessionEndedError: the session has ended.
+        """
+        async with _Use(self):
+            try:
+                self._sandbox.begin_restart()
+                async with self._turn:
+                    self._check_open()
+                    await self._sandbox.finish_restart()
+            except SandboxLostError as error:
+                self.end("lost")
+                raise self._ended_error() from error
+
+    async def close(self) -> None:
+        """End it; may be called again.  Its processes and files are gone when this returns."""
+        self.end("closed")
+        await self._sandbox.close()
+
+    def evict(self) -> None:
+        """End it for another session of its tenant."""
+        self.end("evicted")
+
+    def end(self, reason: str) -> None:
+        """End it, for a reason of `SessionEndedError`; the first one counts."""
+        if self._end is not None:
+            return
+        self._end = _End(reason, datetime.now(UTC))
+        self._sandbox.end()
+        self._background.start(self._sandbox.close)
+        self._admission.leave(self)
+        held, self._held = self._held, Claim()
+        self._admission.release(self.tenant, held)
+        self._touch()
+
+    async def _events(
+        self, code: str, timeout_s: float, name: str | None, *, final: bool, started: float
+    ) -> AsyncGenerator[Event]:
+        self.execution_count += 1
+        name = name or f"<cell {self.execution_count}>"
+        begun = time.perf_counter()
+        ended: Ended | None = None
+        self._is_running = True
+        try:
+            run = self._sandbox.execute(code, name=name, timeout_s=timeout_s, final=final)
+            async with aclosing(run) as events:
+                async for event in events:
+                    match event:
+                        case Stdout() | Stderr() | Displayed():
+                            yield event
+                        case Ended():
+                            ended = event
+        except SandboxLostError as error:
+            self._notice_death()
+            self.end("lost")
+            raise self._ended_error() from error
+        finally:
+            self._is_running = False
+        if ended is None:
+            raise AssertionError("Sandbox.execute ends with Ended")
+        run_at = time.perf_counter()
+        outcome = await self._sandbox.outcome(ended)
+        now = time.perf_counter()
+        for artifact in outcome.artifacts:
+            if artifact.source == "file":
+                yield FileChanged(artifact)
+        if final or not ended.alive:
+            self.end("closed" if ended.alive else _reason(ended.status))
+        opening, self._opening = self._opening, Timings()
+        yield Completed(
+            ExecutionResult(
+                status=ended.status,
+                stdout=ended.stdout.text,
+                stderr=ended.stderr.text,
+                stdout_omitted_bytes=ended.stdout.omitted_bytes,
+                stderr_omitted_bytes=ended.stderr.omitted_bytes,
+                error=ended.error,
+                results=outcome.results,
+                results_omitted=ended.results_omitted,
+                artifacts=outcome.artifacts,
+                refused=outcome.refused,
+                session_alive=ended.alive and not final,
+                isolation=self._sandbox.isolation,
+                timings=Timings(
+                    queue_s=opening.queue_s + begun - started,
+                    sandbox_s=opening.sandbox_s,
+                    input_s=opening.input_s,
+                    run_s=run_at - begun,
+                    capture_s=now - run_at,
+                    total_s=opening.queue_s + opening.sandbox_s + opening.input_s + now - started,
+                ),
+            )
+        )
+
+    async def _admit_execution(self) -> None:
+        """Hold an execution and all the memory that it may use; one-shot sessions hold both from the start."""
+        if self._held.executions:
+            return
+        whole = self.limits.memory_bytes + self.limits.disk_bytes
+        wanted = Claim(executions=1, memory_bytes=max(0, whole - self._held.memory_bytes))
+        await self._admission.admit(self.tenant, wanted)
+        if self._end is not None:
+            self._admission.release(self.tenant, wanted)
+            raise self._ended_error()
+        self._held += wanted
+
+    def _finish(self) -> None:
+        """After an execution: let the next one have its turn, once code that its caller walked away from has ended."""
+        if self._end is None and self._sandbox.is_unsettled:
+            self._users += 1
+            self._background.start(self._settle)
+        else:
+            self._step_down()
+
+    async def _settle(self) -> None:
+        try:
+            await self._sandbox.settle()
+        finally:
+            self._users -= 1
+            self._step_down()
+            self._touch()
+
+    def _step_down(self) -> None:
+        """Give back the execution, and the memory that the session does not hold while it is idle."""
+        self._notice_death()
+        if self._end is None:
+            idle = Claim(sessions=1, memory_bytes=max(IDLE_BYTES, self._sandbox.used_bytes()))
+            surplus, self._held = self._held + -idle, idle
+            self._admission.release(self.tenant, surplus)
+        self._turn.release()
+
+    def _notice_death(self) -> None:
+        """A sandbox that died between two executions: the watchdog's doing, or somebody's on the host."""
+        if self._end is None and not self._is_running and self._sandbox.gone:
+            self.end(_reason(self._sandbox.kill_reason or Status.SESSION_LOST))
+
+    def _check_open(self) -> None:
+        self._notice_death()
+        if not self._is_running and anyio.current_time() >= self._opened_at + self.limits.life_s:
+            self.end("life")
+        if self._end is not None:
+            raise self._ended_error()
+
+    def _ended_error(self) -> SessionEndedError:
+        end = self._end or _End("lost", datetime.now(UTC))
+        why = _WORDS[end.reason].format(idle_s=self.limits.idle_s, life_s=self.limits.life_s)
+        kind = SessionLostError if end.reason == "lost" else SessionEndedError
+        message = f"the session ended at {end.at:%Y-%m-%d %H:%M:%S} UTC: {why}"
+        return kind(message, reason=end.reason, ended_at=end.at)
+
+    def _timeout(self, asked: float | None) -> float:
+        """What was asked for, within the limit and the life that is left."""
+        if asked is None:
+            asked = self.limits.timeout_s
+        elif not 0 < asked <= self.limits.timeout_s:
+            raise LimitError(
+                f"a timeout of {asked:g} s is not between 0 and the session's limit of {self.limits.timeout_s:g} s",
+                stage="limits",
+                remedy="Open the session with a larger limit timeout_s.",
+            )
+        left = self._opened_at + self.limits.life_s - anyio.current_time()
+        return max(0.0, min(asked, left))
+
+    def _touch(self) -> None:
+        self._used_at = anyio.current_time()
+        self._touched.set()
+        self._touched = anyio.Event()
+
+    async def _expire(self) -> None:
+        """End the session when its time has come, but not under running code: that ends by its own timeout."""
+        while self._end is None:
+            life_ends = self._opened_at + self.limits.life_s
+            ends = min(self._used_at + self.limits.idle_s, life_ends)
+            if not self._users and anyio.current_time() >= ends:
+                self.end("life" if ends == life_ends else "idle")
+                return
+            with anyio.CancelScope(deadline=float("inf") if self._users else ends):
+                await self._touched.wait()
+
+
+class _Use:
+    """While it is entered the session is in use, and not idle."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    async def __aenter__(self) -> None:
+        self._session._check_open()
+        self._session._users += 1
+
+    async def __aexit__(self, *_: object) -> None:
+        self._session._users -= 1
+        self._session._touch()
+
+
+def _reason(status: Status) -> str:
+    """Why a session has ended whose last execution ended so."""
+    if status in (Status.COMPLETED, Status.ERROR, Status.DISK_FULL):
+        return "exited"
+    return "lost" if status is Status.SESSION_LOST else status.value
+
+
+def check_code(code: str) -> None:
+    """Refuse what is no source text.
+
+    Raises:
+        UserInputError: no text, or nothing in it.
+        LimitError: longer than 4 MiB.
+    """
+    if not isinstance(code, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # callers without a type checker
+        raise UserInputError(
+            f"the code must be text, not {type(code).__name__}", stage="input", remedy="Pass a str of Python source."
+        )
+    if not code.strip():
+        raise UserInputError("there is no code to run", stage="input", remedy="Pass Python source.")
+    size = len(code.encode("utf-8", "surrogatepass"))
+    if size > MAX_CODE_BYTES:
+        raise LimitError(
+            f"the code is {format_size(size)} long, above the limit of {format_size(MAX_CODE_BYTES)}",
+            stage="input",
+            remedy="Pass data as a file, and read it in the code.",
+        )
