@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Generator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
@@ -136,7 +136,7 @@ class Session:
         check_code(code)
         timeout_s = self._timeout(timeout_s)
         started = time.perf_counter()
-        async with _Use(self):
+        with self._use():
             await self._turn.acquire()
             try:
                 self._check_open()
@@ -166,14 +166,14 @@ class Session:
             LimitError: it is larger than the session's disk, or does not fit any more.
             SessionEndedError: the session has ended.
         """
-        async with _Use(self):
+        with self._use():
             checked = await anyio.to_thread.run_sync(check_inputs, {name: source}, self.limits)
             self._check_open()
             await self._sandbox.put(checked)
 
     async def files(self) -> tuple[SessionFile, ...]:
         """The regular files in `/mnt/data` now, by name."""
-        async with _Use(self):
+        with self._use():
             return await self._sandbox.files()
 
     async def open(self, name: str) -> Artifact:
@@ -184,7 +184,7 @@ class Session:
             LimitError: it is larger than `artifact_bytes`, or unreadable.
             SessionEndedError: the session has ended.
         """
-        async with _Use(self):
+        with self._use():
             return await self._sandbox.open(name.removeprefix(_FOLDER))
 
     async def restart(self) -> None:
@@ -193,7 +193,7 @@ class Session:
         Raises:
             SessionEndedError: the session has ended.
         """
-        async with _Use(self):
+        with self._use():
             try:
                 self._sandbox.begin_restart()
                 async with self._turn:
@@ -223,6 +223,17 @@ class Session:
         held, self._held = self._held, Claim()
         self._admission.release(self.tenant, held)
         self._touch()
+
+    @contextmanager
+    def _use(self) -> Generator[None]:
+        """While it is entered the session is in use, and not idle."""
+        self._check_open()
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
+            self._touch()
 
     async def _events(
         self, code: str, timeout_s: float, name: str | None, *, final: bool, started: float
@@ -367,21 +378,6 @@ class Session:
                 return
             with anyio.CancelScope(deadline=float("inf") if self._users else ends):
                 await self._touched.wait()
-
-
-class _Use:
-    """While it is entered the session is in use, and not idle."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-
-    async def __aenter__(self) -> None:
-        self._session._check_open()
-        self._session._users += 1
-
-    async def __aexit__(self, *_: object) -> None:
-        self._session._users -= 1
-        self._session._touch()
 
 
 def _reason(status: Status) -> str:

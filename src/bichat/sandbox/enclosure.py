@@ -160,15 +160,22 @@ def _become_init(box: socket.socket, pid: int, channel: int) -> NoReturn:
         os.dup2(0, stream)
 
     def start_guest(channel: int, output: int, errors: int) -> int:
-        """A second guest, from a process that is as the zygote was and stands behind the same walls."""
         pid = os.fork()
-        if pid:
-            return pid
+        if pid == 0:
+            _become_next_guest(box, channel, output, errors)
+        return pid
+
+    init.run(box, pid, start_guest)
+
+
+def _become_next_guest(box: socket.socket, channel: int, output: int, errors: int) -> NoReturn:
+    """A guest after the first, out of init, which is as the zygote was and stands behind the same walls."""
+    try:
         kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         box.close()
         os.dup2(output, 1)
         os.dup2(errors, 2)
         kernel.close_all_but({0, 1, 2, channel})
         shell.run(channel)
-
-    init.run(box, pid, start_guest)
+    finally:
+        os._exit(99)

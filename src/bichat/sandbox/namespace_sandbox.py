@@ -253,13 +253,14 @@ class NamespaceSandbox:
         try:
             with anyio.fail_after(_RESTART_S):
                 await anyio.wait_readable(pipes.ours.channel)
-            if not pipes.ours.channel.recv(4096):
-                raise SandboxLostError("the sandbox died while it was restarted", stage="session")
+            is_alive = bool(pipes.ours.channel.recv(4096))
         except BaseException:
             pipes.abandon()
             self.kill(Status.SESSION_LOST)
             raise
         self._connection = Connection(pipes.ours, self._handles.box, self._handles.process)
+        if not is_alive:
+            raise SandboxLostError("the sandbox died while it was restarted", stage="session")
         await self.configure(self._variables)
 
     def kill(self, reason: Status) -> None:

@@ -146,7 +146,6 @@ class Zygote:
             await anyio.to_thread.run_sync(self._launched.end)
 
 
-
 class Nursery:
     """The zygotes of one environment."""
 
