@@ -14,7 +14,6 @@ from bichat.errors import LimitError, UserInputError
 from bichat.files import save_files
 from bichat.sizes import GIB, MIB, format_size
 
-
 TABLE_TYPE: Final = "application/vnd.dataresource+json"
 CHART_TYPE: Final = "application/vnd.bichat.chart+json"
 

@@ -14,7 +14,8 @@ logger = logging.getLogger(__name__)
 
 class Background:
     """A set of tasks.  Not a task group: an owner may be entered in one task and left in another, and what goes wrong
-    in the background is no exception of whoever happens to be in the foreground."""
+    in the background is no exception of whoever happens to be in the foreground.
+    """
 
     def __init__(self) -> None:
         self._tasks: dict[asyncio.Task[None], anyio.CancelScope] = {}

@@ -24,13 +24,19 @@ from bichat.errors import SandboxLostError
 from bichat.events import Displayed, Stderr, Stdout
 from bichat.sandbox import wire
 from bichat.sandbox.opening import GuestEnds
+from bichat.sandbox.results import MAX_RESULTS_BYTES
 from bichat.sandbox.transcript import Transcript
+from bichat.sizes import MIB
 
 #: Bytes that are read from a descriptor at a time.
 READ_BYTES: Final = 64 * 1024
-#: Frames of one execution: a loop that displays something is far below; a flood would keep the supervisor busy.
+#: Frames of one execution, and their bytes: a loop that displays something is far below; a flood would keep the
+#: supervisor busy.
 _MAX_FRAMES: Final = 100_000
-_MAX_FRAME_BYTES_TOTAL: Final = 1024 * 1024 * 1024
+_MAX_HEARD_BYTES: Final = 512 * MIB
+_DISPLAY: Final = b'{"display"'
+#: What stands for a displayed value that was not looked into.
+_OMITTED: Final[dict[str, Any]] = {"omitted": True}
 #: Longest wait for init to deliver an interrupt; it does nothing else.
 _DELIVERY_S: Final = 5.0
 
@@ -56,7 +62,7 @@ class Connection:
         #: Frames that wait for output that was printed before them.
         self._waiting: deque[tuple[dict[str, Any], int]] = deque()
         self._reader = wire.FrameReader(wire.MAX_DISPLAY_BYTES)
-        self._frames = self._frame_bytes = 0
+        self._frames = self._display_bytes = self._reply_bytes = 0
         self._interrupts = 0
         self._epoll = select.epoll()
         for descriptor in (box.fileno(), guest.channel.fileno(), *self._pipes):
@@ -103,7 +109,7 @@ class Connection:
 
     def begin(self) -> None:
         """A new execution: the allowance of frames starts again."""
-        self._frames = self._frame_bytes = 0
+        self._frames = self._display_bytes = self._reply_bytes = 0
 
     def advance(self, transcript: Transcript) -> Iterator[Output]:
         """Read some of what there is into `transcript`, and give it in the order in which it happened."""
@@ -174,8 +180,8 @@ class Connection:
         except OSError:
             chunk = b""
         try:
-            for frame in self._reader.feed(chunk):
-                self._take(frame)
+            for payload in self._reader.payloads(chunk):
+                self._take(payload)
         except wire.FrameError:
             self.garbled = True
             chunk = b""
@@ -183,12 +189,24 @@ class Connection:
             self._unregister(self._guest.channel.fileno())
         return bool(chunk)
 
-    def _take(self, frame: dict[str, Any]) -> None:
+    def _take(self, payload: bytes) -> None:
+        size = len(payload)
+        is_display = payload.startswith(_DISPLAY)
         self._frames += 1
-        self._frame_bytes += self._reader.size_bytes
-        if self._frames > _MAX_FRAMES or self._frame_bytes > _MAX_FRAME_BYTES_TOTAL:
+        if is_display:
+            self._display_bytes += size
+        else:
+            self._reply_bytes += size
+        if (
+            self._frames > _MAX_FRAMES
+            or self._display_bytes > _MAX_HEARD_BYTES
+            or self._reply_bytes > wire.MAX_REPLY_BYTES
+        ):
             raise wire.FrameError("more frames than one execution has to say")
-        self._waiting.append((frame, self._reader.size_bytes))
+        if is_display and (self._display_bytes > MAX_RESULTS_BYTES or _is_intricate(payload)):
+            self._waiting.append((_OMITTED, size))
+        else:
+            self._waiting.append((wire.decode_payload(payload), size))
 
     def _read_control(self) -> None:
         while True:
@@ -210,6 +228,10 @@ class Connection:
     def _unregister(self, descriptor: int) -> None:
         with suppress(FileNotFoundError):
             self._epoll.unregister(descriptor)
+
+
+def _is_intricate(payload: bytes) -> bool:
+    return sum(map(payload.count, (b",", b":", b"[", b"{"))) > wire.MAX_DISPLAY_ELEMENTS
 
 
 def _readable_bytes(pipe: int) -> int:

@@ -89,6 +89,8 @@ class Transcript:
                 return None if result is None else Displayed(result)
             case {"clear": dict(clear)}:  # pyright: ignore[reportUnknownVariableType]
                 self.results.clear(wait=clear.get("wait") is True)  # pyright: ignore[reportUnknownMemberType]
+            case {"omitted": True}:
+                self.results.omitted += 1
             case {"done": dict(outcome), "cell": self._cell} if self.outcome is None:  # pyright: ignore[reportUnknownVariableType]
                 self.outcome = outcome
             case _:

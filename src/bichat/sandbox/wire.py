@@ -26,6 +26,12 @@ MAX_DESCRIPTORS: Final = 8
 MAX_FRAME_BYTES: Final = 32 * 1024 * 1024
 #: Longest frame from the guest: one displayed value.  Honest guests cut what they show to fit.
 MAX_DISPLAY_BYTES: Final = 16 * 1024 * 1024
+#: Elements of the JSON in a displayed value (counted as commas, colons and brackets): a decoded one takes up to twenty
+#: times the bytes of its text.
+MAX_DISPLAY_ELEMENTS: Final = 500_000
+#: All that a guest may send for one execution beside displayed values: a report of an error, every character of it
+#: written as an escape.
+MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 _HEADER_BYTES: Final = 4
 
 
@@ -81,14 +87,20 @@ class FrameReader:
     def __init__(self, max_bytes: int = MAX_FRAME_BYTES) -> None:
         self._buffer = bytearray()
         self._max_bytes = max_bytes
-        self.size_bytes = 0
-        """Of the frame that was given last."""
 
     def feed(self, chunk: bytes) -> Iterator[dict[str, Any]]:
         """The frames that `chunk` completes.
 
         Raises:
             FrameError: a length above `max_bytes`, or a payload that is not a JSON object.
+        """
+        return map(decode_payload, self.payloads(chunk))
+
+    def payloads(self, chunk: bytes) -> Iterator[bytes]:
+        """What the frames hold that `chunk` completes, not looked into.
+
+        Raises:
+            FrameError: a length above `max_bytes`.
         """
         self._buffer += chunk
         while len(self._buffer) >= _HEADER_BYTES:
@@ -100,11 +112,15 @@ class FrameReader:
                 return
             payload = bytes(self._buffer[_HEADER_BYTES:end])
             del self._buffer[:end]
-            self.size_bytes = size
-            yield _decoded(payload)
+            yield payload
 
 
-def _decoded(payload: bytes) -> dict[str, Any]:
+def decode_payload(payload: bytes) -> dict[str, Any]:
+    """The message in a frame.
+
+    Raises:
+        FrameError: it is not a JSON object.
+    """
     try:
         message = json.loads(payload)
     except (ValueError, RecursionError) as error:

@@ -78,7 +78,7 @@ def test_a_forged_end_is_the_guests_own_result_and_nothing_more(run_code):
     outcome = run_code(
         CHANNEL
         + """
-os.write(channel, frame(json.dumps({"done": {"status": "error", "name": ["x"], "message": {}, "errno": []}}).encode()))
+os.write(channel, frame(json.dumps({"cell": 1, "done": {"status": "error", "name": ["x"], "message": {}, "errno": []}}).encode()))
 while True:
     pass
 """
@@ -168,7 +168,7 @@ def test_a_guest_that_takes_no_more_code_is_timed_out(portal, supervise, open_sa
         CHANNEL
         + """
 import signal
-os.write(channel, frame(json.dumps({"done": {"status": "completed"}}).encode()))
+os.write(channel, frame(json.dumps({"cell": 1, "done": {"status": "completed"}}).encode()))
 os.kill(os.getpid(), signal.SIGSTOP)
 """
     )

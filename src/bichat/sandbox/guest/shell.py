@@ -25,7 +25,11 @@ from bichat.sandbox import wire
 _MAX_REPORT_CHARACTERS: Final = 64 * 1024
 
 
-def run(channel_descriptor: int) -> NoReturn:
+def prepare() -> None:
+    """Nothing yet."""
+
+
+def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
     """Serve the channel until the supervisor closes it; then end the process."""
     channel = socket.socket(fileno=channel_descriptor)
     channel.set_inheritable(False)  # positional in the standard library
@@ -40,11 +44,14 @@ def run(channel_descriptor: int) -> NoReturn:
         if not chunk:
             os._exit(0)
         for request in reader.feed(chunk):
+            if "variables" in request:
+                os.environ.update(request["variables"])
+                continue
             outcome = execute(request["code"], request["name"], namespace)
             if request["final"]:
                 _finish()
             _flush_streams()
-            channel.sendall(wire.encode_frame({"done": outcome}))
+            channel.sendall(wire.encode_frame({"done": outcome, "cell": request["cell"]}))
 
 
 def execute(code: str, name: str, namespace: dict[str, Any]) -> dict[str, Any]:
