@@ -8,13 +8,13 @@ import sys
 def main() -> None:
     """Run the command line.
 
-    `bichat run` takes a head start: its sandbox comes up while this process still imports what it needs itself.
+    What runs code takes a head start: its sandbox comes up while this process still imports what it needs itself.
     """
     launched = None
-    if sys.argv[1:2] == ["run"] and sys.platform == "linux":
+    if sys.argv[1:2] in (["run"], ["shell"]) and sys.platform == "linux":
         from bichat.cli.head_start import take_head_start
 
-        launched = take_head_start(sys.argv[2:])
+        launched = take_head_start(sys.argv[1], sys.argv[2:])
     from bichat.cli.app import app
 
     try:

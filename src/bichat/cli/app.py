@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bichat.cli import doctor, environments, run
+from bichat.cli import doctor, environments, run, shell
 
 app = typer.Typer(
     name="bichat",
@@ -14,6 +14,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("run")(run.command)
+app.command("shell")(shell.command)
 app.command("doctor")(doctor.command)
 app.add_typer(environments.app, name="env")
 

@@ -1,36 +1,39 @@
-"""`bichat run`: one piece of code, its output as it comes, its files saved."""
+"""`bichat run`: programs in one session, their output as it comes, their files saved."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bichat.cli import terminal
+from bichat.cli import arguments, terminal
+from bichat.cli.arguments import Program
+from bichat.cli.showing import Screen
 from bichat.domain import ExecutionResult, Timings
-from bichat.errors import UserInputError
 from bichat.sizes import format_size
 
 if TYPE_CHECKING:
-    from bichat.interpreter import RunOptions
+    from bichat.interpreter import SessionOptions
     from bichat.sandbox.launch import Launched
-
-_DEFAULT_OUTPUT = Path("bichat-output")
 
 
 def command(  # one parameter per option
     context: typer.Context,
-    source: str | None = typer.Argument(None, metavar="[FILE | -]", help="Python file to run; - reads stdin."),
+    sources: list[str] = typer.Argument(
+        default_factory=list, metavar="[FILE... | -]", help="Python files, run in order in one session; - reads stdin."
+    ),
     code: str | None = typer.Option(None, "-c", metavar="CODE", help="Code to run instead of a file."),
     file: list[Path] = typer.Option([], "--file", "-f", metavar="PATH", help="File to put into /mnt/data; repeatable."),
     output_dir: Path = typer.Option(
-        _DEFAULT_OUTPUT, "--output-dir", "-o", metavar="DIR", help="Where files that come out are saved."
+        arguments.DEFAULT_OUTPUT, "--output-dir", "-o", metavar="DIR", help="Where files that come out are saved."
     ),
-    timeout: float | None = typer.Option(None, "--timeout", metavar="S", help="Wall-clock seconds; 300 by default."),
+    timeout: float | None = typer.Option(
+        None, "--timeout", metavar="S", help="Wall-clock seconds, for each file; 300 by default."
+    ),
     memory: str | None = typer.Option(None, "--memory", metavar="SIZE", help="Such as 512m or 2g; 1g by default."),
     environment: str | None = typer.Option(
         None, "--environment", "-e", metavar="NAME", help="Package set to run with; see `bichat env list`."
@@ -40,128 +43,101 @@ def command(  # one parameter per option
 ) -> None:
     """Run Python in a sandbox: output as it comes, new and changed files saved and listed.
 
+    Several files share one session: each finds the variables and files of those before it, and the first one that
+    fails is the last that runs.
+
     Exit code: 0 the code completed, 1 the code raised, 2 bad usage, 3 the platform failed, 124 timeout,
     137 killed at a limit.
     """
     with terminal.errors_in_words(as_json=as_json):
-        text, name = _code(source, code)
-        _check_output(output_dir)
-        options: RunOptions = {
-            "files": _inputs(file),
+        options: SessionOptions = {
+            "files": arguments.inputs(file),
             "timeout_s": timeout,
             "memory": memory,
             "environment": environment,
-            "name": name,
         }
-        result = _execute(text, options, context.obj, quiet=as_json)
+        programs = arguments.programs(sources, code)
+        raise typer.Exit(run(programs, options, context.obj, output_dir, as_json=as_json, timings=timings))
+
+
+def run(
+    programs: tuple[Program, ...],
+    options: SessionOptions,
+    launched: Launched | None,
+    output_dir: Path,
+    *,
+    as_json: bool = False,
+    timings: bool = False,
+) -> int:
+    """Run `programs` in one session until one fails, print what there is to print, save their files; the exit code.
+
+    `launched` is a launcher on its way, if there is one.
+    """
+    arguments.check_output(output_dir)
+    screen = Screen(quiet=as_json)
+    described: list[dict[str, Any]] = []
+
+    def ended(program: Program, result: ExecutionResult) -> None:
         saved = result.save_artifacts(output_dir) if result.artifacts else ()
         if as_json:
-            _print_json(result, saved)
-        else:
-            _print_rest(result, saved, timings=timings)
-        raise typer.Exit(terminal.exit_code(result))
+            described.append({"name": program.name, **_describe(result, saved)})
+            return
+        screen.failure(result)
+        _print_files(result, saved)
+        if timings:
+            _print_timings(result.timings)
+
+    last = _execute(programs, options, launched, screen, ended)
+    if as_json:
+        document = {"status": last.status.value, "executions": described} if len(programs) > 1 else described[0]
+        sys.stdout.write(json.dumps(document) + "\n")
+    return terminal.exit_code(last)
 
 
-def _code(source: str | None, code: str | None) -> tuple[str, str]:
-    """The code and what tracebacks call it."""
-    if (source is None) == (code is None):
-        raise UserInputError(
-            "there is no code to run" if code is None else "a file and -c were both given",
-            stage="usage",
-            remedy="Name a Python file, or -, or pass the code with -c.",
-        )
-    if code is not None:
-        return code, "<command>"
-    if source == "-":
-        return _decoded(sys.stdin.buffer.read(), "standard input"), "<stdin>"
-    path = Path(source or "")
-    try:
-        return _decoded(path.read_bytes(), str(path)), path.name
-    except OSError as error:
-        raise UserInputError(
-            f"{path} cannot be read: {error.strerror}", stage="usage", remedy="Name a Python file that exists."
-        ) from error
-
-
-def _check_output(folder: Path) -> None:
-    """Before anything runs: a result that cannot be saved an hour later is lost."""
-    nearest = next(parent for parent in (folder.absolute(), *folder.absolute().parents) if parent.exists())
-    if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserInputError(
-            f"files cannot be saved in {folder}: {nearest} is no folder that can be written to",
-            stage="usage",
-            remedy="Name another folder with --output-dir.",
-        )
-
-
-def _decoded(content: bytes, origin: str) -> str:
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserInputError(
-            f"{origin} is not UTF-8 text (byte {error.start})", stage="usage", remedy="Save the file as UTF-8."
-        ) from error
-
-
-def _inputs(paths: list[Path]) -> dict[str, Path]:
-    inputs: dict[str, Path] = {}
-    for path in paths:
-        if path.name in inputs:
-            raise UserInputError(
-                f"two input files are called {path.name}", stage="usage", remedy="Rename one: they go into one folder."
-            )
-        inputs[path.name] = path
-    return inputs
-
-
-def _execute(code: str, options: RunOptions, launched: Launched | None, *, quiet: bool) -> ExecutionResult:
+def _execute(
+    programs: tuple[Program, ...],
+    options: SessionOptions,
+    launched: Launched | None,
+    screen: Screen,
+    ended: Callable[[Program, ExecutionResult], None],
+) -> ExecutionResult:
+    """The result of the last program that ran; `ended` is told of each."""
     import anyio
 
-    from bichat.events import Completed, Stderr, Stdout
     from bichat.interpreter import CodeInterpreter
+    from bichat.session import check_code
 
     progress = terminal.Progress()
 
     async def go() -> ExecutionResult:
-        result: ExecutionResult | None = None
         async with CodeInterpreter(preload=False, progress=progress, launched=launched) as interpreter:
-            async for event in interpreter.stream(code, **options):
+            try:
+                session = await interpreter.open_session(**options)
+            finally:
                 progress.done()
-                match event:
-                    case Stdout(text) if not quiet:
-                        terminal.show(text, sys.stdout)
-                    case Stderr(text) if not quiet:
-                        terminal.show(text, sys.stderr)
-                    case Completed(completed):
-                        result = completed
-                    case _:
-                        pass
-        if result is None:
-            raise AssertionError("a stream ends with Completed")
-        return result
+            for program in programs[:-1]:
+                result = await screen.follow(session.stream(program.code, name=program.name))
+                ended(program, result)
+                if not result.ok:
+                    return result
+            last = programs[-1]
+            result = await screen.follow(session.stream(last.code, name=last.name, final=True))
+            ended(last, result)
+            return result
 
+    for program in programs:
+        check_code(program.code)
     return anyio.run(go)
 
 
-def _print_json(result: ExecutionResult, saved: tuple[Path, ...]) -> None:
+def _describe(result: ExecutionResult, saved: tuple[Path, ...]) -> dict[str, Any]:
     document = result.to_dict()
     for described, path in zip(document["artifacts"], saved, strict=True):
         described["path"] = str(path)
-    sys.stdout.write(json.dumps(document) + "\n")
+    return document
 
 
-def _print_rest(result: ExecutionResult, saved: tuple[Path, ...], *, timings: bool) -> None:
-    """What was not shown while the code ran: its error, its files, where the time went."""
-    for omitted, name in ((result.stdout_omitted_bytes, "stdout"), (result.stderr_omitted_bytes, "stderr")):
-        if omitted:
-            sys.stderr.write(
-                f"bichat: {name} above the limit is shown but not kept in the result ({omitted:,} bytes)\n"
-            )
-    if result.error is not None:
-        error = result.error
-        terminal.show(error.traceback or f"{error.name}: {error.message}\n", sys.stderr)
-        if result.status.value != "error":
-            sys.stderr.write(f"bichat: status {result.status.value}\n")
+def _print_files(result: ExecutionResult, saved: tuple[Path, ...]) -> None:
     if result.artifacts:
         rows = [
             (artifact.name, artifact.mime_type, format_size(artifact.size_bytes), str(path))
@@ -172,8 +148,6 @@ def _print_rest(result: ExecutionResult, saved: tuple[Path, ...], *, timings: bo
         terminal.table(
             ("Not saved", "Reason"), [(file.name, file.reason) for file in result.refused], stream=sys.stderr
         )
-    if timings:
-        _print_timings(result.timings)
 
 
 def _print_timings(timings: Timings) -> None:

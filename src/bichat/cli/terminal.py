@@ -8,13 +8,16 @@ import os
 import sys
 import time
 from collections.abc import Generator, Sequence
-from typing import Final, TextIO
+from typing import TYPE_CHECKING, Final, TextIO
 
 import typer
 
 from bichat.domain import ExecutionResult, Status
 from bichat.errors import BichatError, NotFoundError, UserInputError
 from bichat.names import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
 
 EXIT_USAGE: Final = 2
 EXIT_PLATFORM: Final = 3
@@ -56,9 +59,7 @@ def errors_in_words(*, as_json: bool = False) -> Generator[None]:
         if as_json:
             sys.stdout.write(json.dumps({"error": error.to_dict()}) + "\n")
         else:
-            sys.stderr.write(f"bichat: {printable(error.message)}\n")
-            if error.remedy:
-                sys.stderr.write(f"        {printable(error.remedy)}\n")
+            explain(error)
         usage = isinstance(error, (UserInputError, NotFoundError))
         raise typer.Exit(EXIT_USAGE if usage else EXIT_PLATFORM) from None
     except KeyboardInterrupt:
@@ -69,30 +70,65 @@ def errors_in_words(*, as_json: bool = False) -> Generator[None]:
         raise typer.Exit(EXIT_BROKEN_PIPE) from None
 
 
+def say(sentence: str) -> None:
+    """Write a sentence of ours to stderr."""
+    sys.stderr.write(f"bichat: {printable(sentence)}\n")
+
+
+def explain(error: BichatError) -> None:
+    """Write to stderr what the platform could not do, and what to do about it."""
+    say(error.message)
+    if error.remedy:
+        sys.stderr.write(f"        {printable(error.remedy)}\n")
+
+
 def show(text: str, stream: TextIO | None) -> None:
     """Write guest text as it came to a file or pipe; to a terminal with everything escaped that could steer it.
 
-    What the stream's encoding lacks is escaped; a stream that is closed takes nothing.
+    On a terminal a carriage return ends the line, so that each step of a progress bar can be read.  What the stream's
+    encoding lacks is escaped; a stream that is closed takes nothing.
     """
     if stream is None:
         return
-    shown = printable(text, keep="\n\t") if stream.isatty() else text
+    shown = printable(text.replace("\r\n", "\n").replace("\r", "\n"), keep="\n\t") if stream.isatty() else text
+    _write(shown, stream)
+
+
+def _write(text: str, stream: TextIO) -> None:
     encoding = stream.encoding or "utf-8"
-    stream.write(shown.encode(encoding, "backslashreplace").decode(encoding))
+    stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
     stream.flush()
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, stream: TextIO, title: str = "") -> None:
     """Print a table; cells are plain text, escaped for a terminal."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(*headers, title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         drawn.add_row(*(Text(printable(cell, keep="\n"), overflow="fold") for cell in row))
-    Console(file=stream, highlight=False, width=None if stream.isatty() else 160).print(drawn)
+    draw(drawn, stream)
+
+
+def width(stream: TextIO) -> int:
+    """How many characters a line of `stream` has room for: as the terminal says, 160 in a file or pipe."""
+    return _console(stream).width
+
+
+def draw(drawn: RenderableType, stream: TextIO) -> None:
+    """Print what rich has drawn; guest text in it must have gone through `printable`."""
+    console = _console(stream)
+    with console.capture() as captured:
+        console.print(drawn)
+    _write(captured.get(), stream)
+
+
+def _console(stream: TextIO) -> Console:
+    from rich.console import Console
+
+    return Console(file=stream, highlight=False, width=None if stream.isatty() else 160)
 
 
 class Progress:

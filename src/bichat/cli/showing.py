@@ -1,0 +1,114 @@
+"""Shows executions on the terminal: what the code says as it comes, then its error, its files and its images."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from typing import Any, Final, TextIO
+
+from bichat.cli import tables, terminal
+from bichat.domain import ExecutionResult, Result
+from bichat.events import Completed, Displayed, Event, Stderr, Stdout
+
+_IMAGES: Final = ("image/png", "image/jpeg", "image/svg+xml", "image/webp", "image/gif")
+#: IPython's display objects say nothing in plain text.
+_MUTE: Final = "<IPython.core.display."
+
+
+class Screen:
+    """Takes what one execution after the other says.  Guest text goes to stdout and stderr, escaped for a terminal."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        """With `quiet`, nothing is shown of what happens while code runs."""
+        self._quiet = quiet
+        #: Where the last line has not ended.
+        self._unended: TextIO | None = None
+
+    async def follow(self, events: AsyncGenerator[Event]) -> ExecutionResult:
+        """Show one execution to its end, but for its files and what went wrong; its result."""
+        result: ExecutionResult | None = None
+        async with aclosing(events):
+            async for event in events:
+                match event:
+                    case Completed(completed):
+                        result = completed
+                    case Stdout(text) if not self._quiet:
+                        self._say(text, sys.stdout)
+                    case Stderr(text) if not self._quiet:
+                        self._say(text, sys.stderr)
+                    case Displayed(displayed) if not self._quiet:
+                        self._display(displayed)
+                    case _:
+                        pass
+        if result is None:
+            raise AssertionError("a stream ends with Completed")
+        return result
+
+    def failure(self, result: ExecutionResult) -> None:
+        """Show what went wrong, if anything did."""
+        for omitted, name in ((result.stdout_omitted_bytes, "stdout"), (result.stderr_omitted_bytes, "stderr")):
+            if omitted:
+                self.tell(f"{name} above the limit is shown but not kept in the result ({omitted:,} bytes)")
+        if result.results_omitted:
+            self.tell(f"{result.results_omitted:,} displayed results are not kept: too many or too large")
+        if result.error is not None:
+            error = result.error
+            self.end_line(sys.stderr)
+            terminal.show(error.traceback or f"{error.name}: {error.message}\n", sys.stderr)
+            if result.status.value != "error":
+                self.tell(f"status {result.status.value}")
+
+    def tell(self, sentence: str) -> None:
+        """Say something of ours, on stderr."""
+        self.end_line(sys.stderr)
+        terminal.say(sentence)
+
+    def leave_line(self, stream: TextIO) -> None:
+        """The last line of `stream` has something on it that did not come from here."""
+        self._unended = stream
+
+    def end_line(self, stream: TextIO) -> None:
+        """Let what `stream` gets next start on a line of its own, where it shares the last one."""
+        last = self._unended
+        if last is not None and (last is stream or (last.isatty() and stream.isatty())):
+            last.write("\n")
+            last.flush()
+            self._unended = None
+
+    def _say(self, text: str, stream: TextIO | None) -> None:
+        terminal.show(text, stream)
+        if text:
+            self._unended = None if text.endswith("\n") else stream
+
+    def _display(self, result: Result) -> None:
+        if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # started with the descriptor closed
+            return
+        self.end_line(sys.stdout)
+        table = tables.read(result.table)
+        if table is not None:
+            tables.draw(table, sys.stdout)
+            return
+        text = _words(result)
+        if text:
+            terminal.show(f"{text}\n", sys.stdout)
+
+
+def _words(result: Result) -> str:
+    """A result as text; nothing for an image, which becomes a file."""
+    data = result.data
+    if any(kind in data for kind in _IMAGES):
+        return ""
+    if result.chart is not None:
+        return _chart(result.chart)
+    plain = "" if result.text.startswith(_MUTE) else result.text
+    value = json.dumps(data["application/json"], indent=2) if "application/json" in data else ""
+    words = data.get("text/markdown") or plain or data.get("text/latex") or value or result.text
+    return str(words or f"[{', '.join(data)}]")
+
+
+def _chart(chart: Mapping[str, Any]) -> str:
+    """One line for a chart that only a browser can draw."""
+    words = [str(chart[key]) for key in ("type", "title") if isinstance(chart.get(key), str) and chart[key]]
+    return f"[chart: {', '.join(words)}]" if words else "[chart]"
