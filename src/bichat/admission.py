@@ -8,7 +8,7 @@ of the *same* tenant.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -55,6 +55,11 @@ class Occupant(Protocol):
     @property
     def idle_since(self) -> float | None:
         """Moment of the loop's clock since which nothing runs and nothing waits in it; None while something does."""
+        ...
+
+    @property
+    def held(self) -> Claim:
+        """What its end gives back."""
         ...
 
     def evict(self) -> None:
@@ -148,6 +153,8 @@ class Admission:
             raise
         finally:
             self._forget(tenant, waiter)
+            if not waiter.admitted.is_set():
+                self._serve()  # those whom it held up
         if not waiter.admitted.is_set():
             raise self._refused(f"nothing became free within {self._caps.queue_wait_s:g} s", mine)
 
@@ -159,6 +166,10 @@ class Admission:
             if self._released_at is not None:
                 self._between_s += _WEIGHT * (now - self._released_at - self._between_s)
             self._released_at = now
+        self.look_again()
+
+    def look_again(self) -> None:
+        """A session has become idle: one that waits may have its room."""
         if not self._is_making_room:
             self._serve()
 
@@ -201,10 +212,12 @@ class Admission:
     def _make_room(self, tenant: str, claim: Claim) -> bool:
         """Whether `claim` fits, once what may be given up for it has been."""
         while not (self._fits_tenant(tenant, claim) and self._fits(claim)):
+            idle = [one for one in self._occupants if one.tenant == tenant and one.idle_since is not None]
+            if not self._would_help(tenant, claim, idle):
+                return False
             if self._fits_tenant(tenant, claim) and self._fits_without_memory(claim) and self._shrink():
                 continue
-            idle = [one for one in self._occupants if one.tenant == tenant and one.idle_since is not None]
-            if not idle or not self._would_help(tenant, claim):
+            if not idle:
                 return False
             longest = min(idle, key=lambda one: one.idle_since or 0.0)
             self._occupants.discard(longest)
@@ -215,10 +228,14 @@ class Admission:
                 self._is_making_room = False
         return True
 
-    def _would_help(self, tenant: str, claim: Claim) -> bool:
-        """Whether an idle session's end frees what lacks: it holds a session and some memory, but no execution."""
-        wanted, mine = self._held + claim, self._held_of(tenant) + claim
-        return wanted.executions <= self._caps.executions and mine.executions <= self._caps.tenant_executions
+    def _would_help(self, tenant: str, claim: Claim, idle: Sequence[Occupant]) -> bool:
+        """Whether `claim` fits once all of `idle` and every ready sandbox have ended: none of them ends in vain."""
+        rest = sum((-one.held for one in idle), claim)
+        return (
+            self._fits_tenant(tenant, rest)
+            and self._fits_without_memory(rest)
+            and self._held.memory_bytes + rest.memory_bytes <= self._caps.memory_bytes
+        )
 
     def _fits(self, claim: Claim) -> bool:
         return self._fits_without_memory(claim) and (

@@ -93,6 +93,11 @@ class Session:
         return None if self._users else self._used_at
 
     @property
+    def held(self) -> Claim:
+        """What admission counts for it, and has back at its end."""
+        return self._held
+
+    @property
     def alive(self) -> bool:
         """Whether it can run code."""
         self._notice_death()
@@ -232,8 +237,13 @@ class Session:
         try:
             yield
         finally:
-            self._users -= 1
-            self._touch()
+            self._leave()
+
+    def _leave(self) -> None:
+        self._users -= 1
+        self._touch()
+        if not self._users:
+            self._admission.look_again()
 
     async def _events(
         self, code: str, timeout_s: float, name: str | None, *, final: bool, started: float
@@ -318,9 +328,8 @@ class Session:
         try:
             await self._sandbox.settle()
         finally:
-            self._users -= 1
             self._step_down()
-            self._touch()
+            self._leave()
 
     def _step_down(self) -> None:
         """Give back the execution, and the memory that the session does not hold while it is idle."""
