@@ -215,6 +215,125 @@ def test_a_link_in_the_output_folder_is_replaced_and_not_followed(bichat):
     assert (out / "a.txt").read_text() == "new"
 
 
+def test_files_run_in_order_in_one_session(bichat):
+    (bichat.folder / "load.py").write_text("rows = [1, 2, 3]\nopen('rows.txt', 'w').write('3')\nprint('loaded')\n")
+    (bichat.folder / "analyse.py").write_text("print(sum(rows), open('rows.txt').read())\n")
+
+    done = bichat("run", "load.py", "analyse.py")
+
+    assert (done.returncode, done.stdout) == (0, b"loaded\n6 3\n")
+    assert (bichat.folder / "bichat-output" / "rows.txt").read_text() == "3"
+
+
+def test_the_first_file_that_fails_is_the_last_that_runs(bichat):
+    (bichat.folder / "first.py").write_text("open('made.txt', 'w').write('x')\nprint('one')\n")
+    (bichat.folder / "second.py").write_text("import sys\nprint('two')\n1 / 0\n")
+    (bichat.folder / "third.py").write_text("print('three')\n")
+
+    done = bichat("run", "first.py", "second.py", "third.py")
+
+    assert (done.returncode, done.stdout) == (1, b"one\ntwo\n")
+    assert b'File "second.py", line 3' in done.stderr
+    assert (bichat.folder / "bichat-output" / "made.txt").exists()
+
+
+def test_a_kill_in_one_of_several_files_gives_its_exit_code(bichat):
+    (bichat.folder / "big.py").write_text("x = bytearray(2 << 30)\n")
+    (bichat.folder / "never.py").write_text("print('never')\n")
+
+    done = bichat("run", "big.py", "never.py", "--memory", "256m")
+
+    assert (done.returncode, done.stdout) == (137, b"")
+
+
+def test_the_last_of_several_files_ends_as_a_program_does(bichat):
+    (bichat.folder / "a.py").write_text("import atexit\natexit.register(print, 'bye')\n")
+    (bichat.folder / "b.py").write_text(
+        "import threading, time\n"
+        "def later():\n"
+        "    time.sleep(0.2)\n"
+        "    print('later')\n"
+        "threading.Thread(target=later).start()\n"
+        "print('now')\n"
+    )
+
+    done = bichat("run", "a.py", "b.py")
+
+    assert (done.returncode, done.stdout) == (0, b"now\nlater\nbye\n")
+
+
+def test_the_json_of_several_files_holds_a_result_for_each_that_ran(bichat):
+    (bichat.folder / "a.py").write_text("print(1); open('a.txt', 'w').write('a')\n")
+    (bichat.folder / "b.py").write_text("print(2); 1 / 0\n")
+    (bichat.folder / "c.py").write_text("print(3)\n")
+
+    done = bichat("run", "a.py", "b.py", "c.py", "--json")
+
+    document = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert document["status"] == "error"
+    assert [(one["name"], one["status"], one["stdout"]) for one in document["executions"]] == [
+        ("a.py", "completed", "1\n"),
+        ("b.py", "error", "2\n"),
+    ]
+    assert document["executions"][0]["artifacts"][0]["path"] == "bichat-output/a.txt"
+
+
+def test_standard_input_may_follow_a_file(bichat):
+    (bichat.folder / "a.py").write_text("x = 20\n")
+
+    done = bichat("run", "a.py", "-", stdin=b"print(x + 1)")
+
+    assert (done.returncode, done.stdout) == (0, b"21\n")
+
+
+def test_files_of_the_same_name_are_told_apart_in_tracebacks(bichat):
+    for folder, code in (("one", "def f(): return 1 / 0\n"), ("two", "f()\n")):
+        (bichat.folder / folder).mkdir()
+        (bichat.folder / folder / "main.py").write_text(code)
+
+    done = bichat("run", "one/main.py", "two/main.py")
+
+    assert b'File "two/main.py", line 1, in <module>\n    f()' in done.stderr
+    assert b'File "one/main.py", line 1, in f\n    def f(): return 1 / 0' in done.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        (("a.py", "missing.py"), ("missing.py", "No such file")),
+        (("a.py", "a.py"), ("a.py is named twice",)),
+        (("a.py", "./a.py"), ("./a.py is named twice",)),
+        (("-", "-"), ("standard input is named twice",)),
+        (("a.py", "folder"), ("folder", "Is a directory")),
+        (("a.py", "bytes.py"), ("bytes.py is not UTF-8",)),
+        (("a.py", "empty.py"), ("empty.py", "no code")),
+        (("a.py", "b.py", "-c", "1"), ("both given",)),
+    ],
+)
+def test_nothing_runs_when_one_of_several_files_cannot(bichat, arguments, words):
+    (bichat.folder / "a.py").write_text("print('ran')\n")
+    (bichat.folder / "b.py").write_text("print('ran')\n")
+    (bichat.folder / "bytes.py").write_bytes(b"\xff\xfe")
+    (bichat.folder / "empty.py").write_text("\n")
+    (bichat.folder / "folder").mkdir()
+
+    done = bichat("run", *arguments)
+
+    assert (done.returncode, done.stdout) == (2, b"")
+    for word in words:
+        assert word in done.stderr.decode()
+
+
+def test_a_file_that_may_not_be_read_is_refused(bichat):
+    (bichat.folder / "secret.py").symlink_to("/proc/self/mem")
+
+    done = bichat("run", "secret.py")
+
+    assert done.returncode == 2
+    assert b"secret.py cannot be read" in done.stderr
+
+
 def test_timings_tell_each_stage(bichat):
     done = bichat("run", "-c", "1", "--timings")
 

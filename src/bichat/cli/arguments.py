@@ -26,7 +26,7 @@ def programs(sources: Sequence[str], code: str | None) -> tuple[Program, ...]:
     """The code of `sources`, each a path or `-`, or of `-c`; at least one program.
 
     Raises:
-        UserInputError: there is none, or both; a file cannot be read, is no UTF-8 text, or is named twice.
+        UserInputError: there is none, or both; a file cannot be read, is empty, is no UTF-8 text, or is named twice.
     """
     if bool(sources) == (code is not None):
         raise UserInputError(
@@ -39,22 +39,20 @@ def programs(sources: Sequence[str], code: str | None) -> tuple[Program, ...]:
     _check_distinct(sources)
     short = [Path(source).name for source in sources]
     return tuple(
-        Program("<stdin>", standard_input())
-        if source == _STDIN
-        else Program(name if short.count(name) == 1 else source, _read(Path(source)))
+        standard_input() if source == _STDIN else _file(source, name if short.count(name) == 1 else source)
         for source, name in zip(sources, short, strict=True)
     )
 
 
-def standard_input() -> str:
+def standard_input() -> Program:
     """The code on standard input, whole.
 
     Raises:
-        UserInputError: it is no UTF-8 text, or there is no standard input.
+        UserInputError: there is none, or it is no UTF-8 text.
     """
     if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # started with the descriptor closed
         raise UserInputError("there is no standard input", stage="usage", remedy="Name a Python file.")
-    return _decoded(sys.stdin.buffer.read(), "standard input")
+    return Program("<stdin>", _decoded(sys.stdin.buffer.read(), "standard input"))
 
 
 def paths(words: str) -> list[Path]:
@@ -118,16 +116,18 @@ def _check_distinct(sources: Sequence[str]) -> None:
         seen.add(same)
 
 
-def _read(path: Path) -> str:
+def _file(source: str, name: str) -> Program:
     try:
-        return _decoded(path.read_bytes(), str(path))
+        return Program(name, _decoded(Path(source).read_bytes(), source))
     except OSError as error:
         raise UserInputError(
-            f"{path} cannot be read: {error.strerror}", stage="usage", remedy="Name a Python file that exists."
+            f"{source} cannot be read: {error.strerror}", stage="usage", remedy="Name a Python file that exists."
         ) from error
 
 
 def _decoded(content: bytes, origin: str) -> str:
+    if not content.strip():
+        raise UserInputError(f"there is no code to run in {origin}", stage="usage", remedy="Write some Python in it.")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:

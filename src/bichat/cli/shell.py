@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 from bichat.cli import arguments, run, terminal
-from bichat.cli.arguments import Program
 from bichat.cli.showing import Screen
 from bichat.domain import ExecutionResult
 from bichat.errors import BichatError, SessionEndedError
@@ -31,6 +30,8 @@ HISTORY: Final = "shell_history"
 _LEAVE: Final = frozenset({"exit", "quit", "exit()", "quit()"})
 _PUT: Final = "%put"
 _RESTART: Final = "%restart"
+#: What is wrong with the options shows in this time; then the prompt comes, while the session is still opening.
+_SETTLE_S: Final = 0.05
 #: That many times Ctrl-C ends code that catches it.
 _PATIENCE: Final = 3
 #: Files of one cell that are listed by name.
@@ -64,8 +65,7 @@ def command(  # one parameter per option
             "environment": environment,
         }
         if not sys.stdin or not sys.stdin.isatty():
-            program = Program("<stdin>", arguments.standard_input())
-            raise typer.Exit(run.run((program,), options, context.obj, output_dir))
+            raise typer.Exit(run.run((arguments.standard_input(),), options, context.obj, output_dir))
         arguments.check_output(output_dir)
         asyncio.run(_interact(options, context.obj, output_dir))
 
@@ -85,11 +85,12 @@ async def _interact(options: SessionOptions, launched: Launched | None, output_d
     progress = terminal.Progress()
     async with CodeInterpreter(settings=settings, preload=False, progress=progress, launched=launched) as interpreter:
         opening = asyncio.create_task(interpreter.open_session(**options))
-        if launched is None or launched.environment.name != name:
-            try:
-                await opening
-            finally:
-                progress.done()
+        # An environment that has to be built takes minutes; options that make no sense are known at once.
+        is_built = launched is not None and launched.environment.name == name
+        await asyncio.wait({opening}, timeout=_SETTLE_S if is_built else None)
+        progress.done()
+        if opening.done():
+            opening.result()
         environment = EnvironmentStore(settings.data_dir).get(name)
         terminal.say(
             f"Python {environment.python_version} in a sandbox, environment {environment.name}; "
@@ -112,6 +113,7 @@ class _Shell:
         #: Names of files that this session's person was told are not saved.
         self._refused: set[str] = set()
         self._interrupts: asyncio.Queue[None] = asyncio.Queue()
+        self._is_restarting = False
 
     async def serve(self, opening: asyncio.Task[Session]) -> None:
         """Until the person leaves.  The first cell is read while its session is still `opening`.
@@ -195,7 +197,9 @@ class _Shell:
         try:
             result = await self._screen.follow(session.stream(code))
         finally:
-            interrupting.cancel()
+            if not self._is_restarting:
+                interrupting.cancel()
+            await asyncio.wait({interrupting})
         self._screen.failure(result)
         if not result.session_alive:
             self._session = None
@@ -212,10 +216,15 @@ class _Shell:
                 await session.interrupt()
             self._screen.tell("the code goes on in spite of Ctrl-C; once more ends it, and the variables with it")
             await self._interrupts.get()
+            self._screen.leave_line(sys.stderr)
             await self._restart(session)
 
     async def _restart(self, session: Session) -> None:
-        await session.restart()
+        self._is_restarting = True
+        try:
+            await session.restart()
+        finally:
+            self._is_restarting = False
         self._screen.tell("variables are gone; the files in /mnt/data are still there")
 
     def _save(self, result: ExecutionResult) -> None:
