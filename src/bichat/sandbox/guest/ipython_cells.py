@@ -1,0 +1,288 @@
+"""Cells run by IPython: magics, `await`, the last expression shown; a small subclass where a sandbox needs another way."""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import builtins
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Coroutine, Generator
+from contextlib import contextmanager
+from types import CodeType
+from typing import Any, Final, NoReturn
+
+from IPython.core import page
+from IPython.core.async_helpers import get_asyncio_loop
+from IPython.core.autocall import ExitAutocall
+from IPython.core.compilerop import CachingCompiler
+from IPython.core.error import StdinNotImplementedError, UsageError
+from IPython.core.inputtransformer2 import leading_empty_lines
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from bichat.sandbox.guest import libraries, packages, reports
+from bichat.sandbox.guest.channel import Channel
+from bichat.sandbox.guest.displays import Formatter, Hook, Outlet, Publisher
+from bichat.sandbox.guest.figures import Figures
+from bichat.sandbox.guest.imports import after_import
+from bichat.sandbox.guest.streams import Streams
+from bichat.sandbox.guest.warm_up import warm_up
+
+_NO_KEYBOARD: Final = (
+    "nobody can answer here: code runs without a keyboard; put the value into the code, or into a file that it reads"
+)
+_INSTALLERS: Final = ("pip", "uv", "conda", "mamba", "micromamba")
+
+
+class IPythonCells:
+    """Implements `bichat.sandbox.guest.cells.Cells`."""
+
+    def __init__(self) -> None:
+        self._shell: CellShell = CellShell.instance(
+            config=Config(HistoryManager={"enabled": False}),  # neither a database nor the thread that writes to it
+            colors="nocolor",
+            compiler_class=CellCompiler,
+            displayhook_class=Hook,
+            loop_runner=LoopRunner(),
+        )
+
+    def connect(self, channel: Channel, streams: Streams) -> None:
+        """What is displayed goes out here, from now on."""
+        Publisher.outlet = Outlet(channel, streams)
+        self._shell.figures.begin(os.path.realpath(os.getcwd()))
+
+    def warm_up(self) -> None:
+        """Take the slow first steps of what is imported; nothing is displayed yet, and nothing stays."""
+        warm_up(self._shell)
+
+    def run(self, code: str, name: str) -> BaseException | None:
+        """Run `code` as the file `name`; what it raised."""
+        return _run(self._shell, code, name)
+
+
+class CellShell(InteractiveShell):
+    """IPython's, for a process without a terminal whose errors are data."""
+
+    configurables: list[Any]
+    figures: Figures
+    compile: CellCompiler
+    _depth = 0
+
+    def __init__(self, **traits: Any) -> None:
+        super().__init__(**traits)
+        # Blank lines above a cell magic are in its way; above anything else they belong to the line numbers.
+        self.input_transformers_cleanup[:] = [
+            _lines_above_magic if transform is leading_empty_lines else transform
+            for transform in self.input_transformers_cleanup
+        ]
+        _make_configurable(self)
+        self.figures.watch()
+        libraries.watch()
+        atexit.unregister(self.atexit_operations)
+        _ = self.logger  # made at its first use otherwise, which is in a cell
+
+    def run_named(self, code: str, name: str) -> BaseException | None:
+        """Run a cell as the file `name`; what it raised."""
+        self.compile.next_name = name
+        self.figures.begin()
+        result = self.run_cell(code, store_history=True)
+        return _error(result) or self.figures.interrupt
+
+    def run_cell(self, raw_cell: str, *arguments: Any, **keywords: Any) -> Any:
+        """As IPython's.  The error of a cell that a cell runs is printed; that of the outer one is its outcome."""
+        outer = self.displayhook.exec_result
+        self._depth += 1
+        try:
+            result = super().run_cell(raw_cell, *arguments, **keywords)
+        finally:
+            self._depth -= 1
+            self.displayhook.exec_result = outer
+        error = _error(result)
+        if self._depth and error is not None:
+            if isinstance(error, KeyboardInterrupt):
+                raise error
+            self._print_traceback(error)
+        return result
+
+    async def run_code(self, code_obj: CodeType, result: Any = None, *, async_: bool = False) -> bool:
+        """Run one statement; whether it raised, and in `result` what."""
+        try:
+            if async_:
+                await eval(code_obj, self.user_global_ns, self.user_ns)  # noqa: S307  # what we are here for
+            else:
+                exec(code_obj, self.user_global_ns, self.user_ns)  # noqa: S102
+        except BaseException as error:  # noqa: BLE001  # guest code may raise anything
+            if result is None:
+                self._print_traceback(error)
+            else:
+                result.error_in_exec = error
+            return True
+        return False
+
+    runcode = run_code
+
+    def showtraceback(
+        self,
+        exc_tuple: tuple[Any, Any, Any] | None = None,
+        *_: Any,
+        running_compiled_code: bool = False,
+        **__: Any,
+    ) -> None:
+        """Print an error that is not the cell's own: a display's, a callback's, or one that code asks to see."""
+        error = sys.exc_info()[1] if exc_tuple is None else exc_tuple[1]
+        result = self.displayhook.exec_result
+        is_outcome = result is not None and error in (result.error_before_exec, result.error_in_exec)
+        if error is not None and not is_outcome and not running_compiled_code:
+            self._print_traceback(error)
+
+    def showsyntaxerror(self, *_: Any, **__: Any) -> None:
+        """The cell does not begin, and its outcome says why."""
+
+    def _print_traceback(self, error: BaseException) -> None:
+        print(reports.traceback_text(error), end="", file=sys.stderr)
+
+    def _format_exception_for_storage(self, exception: BaseException, *_: Any, **__: Any) -> dict[str, Any]:
+        """Nobody looks at it, and IPython's takes as long as many cells."""
+        return {"ename": type(exception).__name__, "evalue": "", "traceback": []}
+
+    @contextmanager
+    def _tee(self, channel: str) -> Generator[None]:  # noqa: ARG002  # IPython's signature
+        """All output is kept by who asked for it, not in here as well."""
+        yield
+
+    def system(self, cmd: str) -> None:
+        """Run a line of shell, whose output goes where ours goes."""
+        cmd = self.var_expand(cmd, depth=1)
+        installing = packages.answer_command(cmd)
+        if installing is not None:
+            print(installing[0])
+            code = 0 if installing[1] else 1
+        else:
+            sys.stdout.flush()
+            code = subprocess.call(cmd, shell=True)  # noqa: S602  # that is what it is
+        self.user_ns["_exit_code"] = code
+        if self.system_raise_on_error and code:
+            raise subprocess.CalledProcessError(code, cmd)
+
+    def enable_gui(self, gui: object = None) -> None:
+        """There is none, and nothing that would need its loop."""
+
+    def enable_matplotlib(self, gui: str | None = None) -> Any:  # noqa: ARG002
+        """`%matplotlib` with any argument: figures are shown as results."""
+        return super().enable_matplotlib("inline")
+
+    def ask_exit(self) -> NoReturn:
+        """Ends the cell."""
+        raise SystemExit
+
+    def _exiter_default(self) -> ExitAutocall:
+        return Exit(self)
+
+    def init_builtins(self) -> None:
+        """`exit` stays a built-in name too: modules that code imports call it."""
+        super().init_builtins()
+        for name in ("exit", "quit"):
+            self.builtin_trap.auto_builtins.pop(name, None)
+        builtins.input = _refuse_input
+        after_import("getpass", _refuse_passwords)
+
+    def init_hooks(self) -> None:
+        """What would be paged is displayed."""
+        super().init_hooks()
+        self.set_hook("show_in_pager", page.as_hook(page.display_page), 99)
+
+    def init_display_formatter(self) -> None:
+        """With tables and charts."""
+        self.figures = Figures(self)
+        self.display_formatter = Formatter(self.figures, parent=self)
+        self.configurables.append(self.display_formatter)
+
+    def init_display_pub(self) -> None:
+        """To the channel."""
+        self.display_pub = Publisher(self.figures, parent=self, shell=self)
+        self.configurables.append(self.display_pub)
+
+    def init_magics(self) -> None:
+        """With answers for those who want to install."""
+        super().init_magics()
+        for name in _INSTALLERS:
+            self.magics_manager.register_function(_answer_installer, magic_name=name)
+
+
+class CellCompiler(CachingCompiler):
+    """Gives each cell the name that it was sent with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.next_name = ""
+
+    def get_code_name(self, raw_code: str, transformed_code: str, number: int) -> str:
+        """The name of the cell that begins; cells that it runs itself are named by IPython."""
+        name, self.next_name = self.next_name, ""
+        return name or super().get_code_name(raw_code, transformed_code, number)
+
+
+class Exit(ExitAutocall):
+    """`exit`, `exit()` and `exit(code)`: end the cell as they end a program."""
+
+    def __call__(self, code: object = None) -> NoReturn:
+        """As `sys.exit`."""
+        raise SystemExit(code)
+
+
+class LoopRunner:
+    """Runs cells that await something in IPython's event loop."""
+
+    def __call__(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """What the cell gives.  An interrupt while it waits ends what it waits for."""
+        loop = get_asyncio_loop()
+        cell = loop.create_task(coroutine)
+        try:
+            return loop.run_until_complete(cell)
+        except KeyboardInterrupt as interrupt:
+            cell.cancel()
+            result = loop.run_until_complete(cell)
+            if isinstance(result.error_in_exec, asyncio.CancelledError):
+                result.error_in_exec = interrupt.with_traceback(result.error_in_exec.__traceback__)
+            return result
+
+    def __str__(self) -> str:
+        return "asyncio"
+
+
+def _error(result: Any) -> BaseException | None:
+    """What a cell raised; a usage error of a magic's says all in its words."""
+    if result is None:
+        return None
+    error = result.error_before_exec or result.error_in_exec
+    return error.with_traceback(None) if isinstance(error, UsageError) else error
+
+
+def _make_configurable(shell: CellShell) -> None:
+    """Let `%config InlineBackend...` work before matplotlib is imported."""
+    from matplotlib_inline.config import InlineBackend
+
+    shell.configurables.append(InlineBackend.instance(parent=shell))
+
+
+def _lines_above_magic(lines: list[str]) -> list[str]:
+    rest = leading_empty_lines(lines)
+    return rest if rest and rest[0].startswith("%%") else lines
+
+
+def _answer_installer(line: str) -> None:
+    print(packages.answer_magic(line))
+
+
+def _refuse_input(_prompt: object = "", /) -> NoReturn:
+    raise StdinNotImplementedError(_NO_KEYBOARD)
+
+
+def _refuse_passwords(getpass: Any) -> None:
+    getpass.getpass = functools.wraps(getpass.getpass)(lambda *_, **__: _refuse_input())
+
+
+_run: Final = CellShell.run_named

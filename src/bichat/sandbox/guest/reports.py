@@ -1,0 +1,89 @@
+"""What a guest says of how its code ended: Python's own words, the user's frames only, bounded."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, Final
+
+#: Longest message and traceback that is reported; the rest is cut from the middle.
+_MAX_CHARACTERS: Final = 64 * 1024
+#: Packages whose frames say nothing about the user's code.
+_MACHINERY: Final = ("bichat", "IPython")
+
+
+def outcome(error: BaseException | None, name: str) -> dict[str, Any]:
+    """How the cell `name` ended that raised `error`, or nothing, as JSON-ready values.
+
+    `{"status": "completed"}`, or `{"status": "error", "name", "message", "traceback", "errno", "memory"}`.
+    """
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return {"status": "completed"}
+    return {
+        "status": "error",
+        "name": shortened(type(error).__name__, _MAX_CHARACTERS),
+        "message": shortened(_message(error), _MAX_CHARACTERS),
+        "traceback": shortened(traceback_text(error, name), _MAX_CHARACTERS),
+        "errno": _disk_error(error),
+        "memory": isinstance(error, MemoryError),
+    }
+
+
+def traceback_text(error: BaseException, name: str | None = None) -> str:
+    """As Python prints it, without the frames of what runs cells.
+
+    With `name` it starts at the first frame of that file; an error that has none, as a syntax error, shows no frame.
+    """
+    frames = [frame for frame in _frames(error.__traceback__) if not _is_machinery(frame)]
+    while name is not None and frames and frames[0].tb_frame.f_code.co_filename != name:
+        del frames[0]
+    try:
+        return "".join(traceback.format_exception(error.with_traceback(_chain(frames))))
+    except BaseException:  # noqa: BLE001  # the formatting calls code of the guest's exception
+        return f"{type(error).__name__}: {_message(error)}\n"
+
+
+def _frames(first: TracebackType | None) -> Iterator[TracebackType]:
+    while first is not None:
+        yield first
+        first = first.tb_next
+
+
+def _is_machinery(frame: TracebackType) -> bool:
+    module = frame.tb_frame.f_globals.get("__name__")
+    return isinstance(module, str) and module.partition(".")[0] in _MACHINERY
+
+
+def _chain(frames: list[TracebackType]) -> TracebackType | None:
+    chain = None
+    for frame in reversed(frames):
+        chain = TracebackType(chain, frame.tb_frame, frame.tb_lasti, frame.tb_lineno)
+    return chain
+
+
+def shortened(text: str, limit: int) -> str:
+    """`text`, cut in its middle to `limit` characters with a line that says how many are missing."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    return f"{text[:half]}\n[... {len(text) - 2 * half:,} characters omitted ...]\n{text[-half:]}"
+
+
+def _message(error: BaseException) -> str:
+    try:
+        return str(error)
+    except BaseException:  # noqa: BLE001  # a guest's __str__
+        return "<no message: str() of the exception failed>"
+
+
+def _disk_error(error: BaseException) -> int | None:
+    """The errno of an OSError among what led to `error`: libraries wrap "no space left" in errors of their own."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        if isinstance(cause, OSError) and isinstance(cause.errno, int):
+            return cause.errno
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
+    return None
