@@ -270,6 +270,8 @@ class Session:
             self._is_running = False
         if ended is None:
             raise AssertionError("Sandbox.execute ends with Ended")
+        if self._end is not None:
+            raise self._ended_error()  # by somebody else, meanwhile: there is nothing left to capture
         run_at = time.perf_counter()
         outcome = await self._sandbox.outcome(ended)
         now = time.perf_counter()
@@ -342,7 +344,7 @@ class Session:
 
     def _notice_death(self) -> None:
         """A sandbox that died between two executions: the watchdog's doing, or somebody's on the host."""
-        if self._end is None and not self._is_running and self._sandbox.gone:
+        if self._end is None and not self._is_running and self._sandbox.has_died:
             self.end(_reason(self._sandbox.kill_reason or Status.SESSION_LOST))
 
     def _check_open(self) -> None:

@@ -46,14 +46,16 @@ Output = Stdout | Stderr | Displayed
 class Connection:
     """With one guest and its init.  Owns the guest's ends; `box` and `process` are the sandbox's."""
 
-    def __init__(self, guest: GuestEnds, box: socket.socket, process: int) -> None:
+    def __init__(self, guest: GuestEnds, box: socket.socket, process: int, number: int) -> None:
+        """With guest `number` of the room."""
         self.dead = False
-        """The whole tree is gone."""
+        """The whole tree is gone, or let go of: nothing more will be heard."""
         self.garbled = False
         """The guest sent what is no frame; nothing more is read from its channel."""
         self.exit_code: int | None = None
-        """How the guest ended, as init saw it; negative for a signal."""
+        """How the guest ended, as the kernel told its parent; negative for a signal."""
         self._guest = guest
+        self._number = number
         self._box = box
         self._process = process
         self._pipes = (guest.output, guest.errors)
@@ -64,6 +66,7 @@ class Connection:
         self._reader = wire.FrameReader(wire.MAX_DISPLAY_BYTES)
         self._frames = self._display_bytes = self._reply_bytes = 0
         self._interrupts = 0
+        self._closed = False
         self._epoll = select.epoll()
         for descriptor in (box.fileno(), guest.channel.fileno(), *self._pipes):
             os.set_blocking(descriptor, False)  # positional in the standard library
@@ -71,7 +74,12 @@ class Connection:
         self._epoll.register(process, select.EPOLLIN)
 
     def close(self) -> None:
-        """Let go of the guest; may be called again."""
+        """Let go of the guest; may be called again.  Whoever waits goes on, and hears nothing more."""
+        if self._closed:
+            return  # its descriptors may be somebody else's by now
+        self._closed = self.dead = True
+        anyio.notify_closing(self._epoll.fileno())
+        anyio.notify_closing(self._guest.channel)
         self._epoll.close()
         self._guest.close()
 
@@ -82,13 +90,18 @@ class Connection:
             SandboxLostError: it is dead.
         """
         rest = memoryview(wire.encode_frame(message))
-        while rest:
-            try:
-                rest = rest[self._guest.channel.send(rest) :]
-            except BlockingIOError:
-                await anyio.wait_writable(self._guest.channel)
-            except OSError as error:
-                raise SandboxLostError("the sandbox died before the code was handed over", stage="run") from error
+        try:
+            while rest:
+                rest = rest[await self._send_some(rest) :]
+        except (OSError, anyio.ClosedResourceError) as error:
+            raise SandboxLostError("the sandbox died before the code was handed over", stage="run") from error
+
+    async def _send_some(self, rest: memoryview) -> int:
+        try:
+            return self._guest.channel.send(rest)
+        except BlockingIOError:
+            await anyio.wait_writable(self._guest.channel)
+            return 0
 
     def interrupt(self) -> None:
         """Have init interrupt the guest, as Ctrl-C does."""
@@ -98,26 +111,37 @@ class Connection:
 
     async def interrupted(self) -> None:
         """Wait until every interrupt has been delivered: one that came late would hit the next execution."""
-        with anyio.move_on_after(_DELIVERY_S):
-            while self._interrupts:
+        with anyio.move_on_after(_DELIVERY_S), suppress(anyio.ClosedResourceError):
+            while self._interrupts and not self._closed:
                 await anyio.wait_readable(self._box)
                 self._read_control()
 
     async def wait(self) -> None:
         """Wait until there is something to read, or the tree is dead."""
-        await anyio.wait_readable(self._epoll.fileno())
+        if not self._closed:
+            with suppress(anyio.ClosedResourceError):
+                await anyio.wait_readable(self._epoll.fileno())
+
+    def look(self) -> None:
+        """Take notice of what init and zygote have said; afterwards `exit_code` is up to date."""
+        self._read_control()
 
     def begin(self) -> None:
         """A new execution: the allowance of frames starts again."""
         self._frames = self._display_bytes = self._reply_bytes = 0
 
     def advance(self, transcript: Transcript) -> Iterator[Output]:
-        """Read some of what there is into `transcript`, and give it in the order in which it happened."""
+        """Read some of what there is into `transcript`, and give it in the order in which it happened.
+
+        It may be let go of between any two: from then on nothing is read, for its descriptors may be another's.
+        """
+        if self._closed:
+            return
         ready = {descriptor for descriptor, _ in self._epoll.poll(0)}
         self._read_control()
         if self._process in ready:
             self.dead = True
-        printed = [_readable_bytes(pipe) for pipe in self._pipes]
+        printed = [self._readable_bytes(number) for number in range(len(self._pipes))]
         if self._guest.channel.fileno() in ready:
             self._read_channel()
         yield from self._show(transcript)
@@ -125,18 +149,20 @@ class Connection:
             if printed[number]:
                 yield from self._read_pipe(transcript, number, min(printed[number], READ_BYTES))
             elif pipe in ready:
-                self._look_for_end(pipe)
+                self._look_for_end(number)
 
     def drain(self, transcript: Transcript, limit_bytes: int) -> Iterator[Output]:
         """What was printed and displayed before the end and has not been read: it is all there by now.
 
         Of output no more than is in the pipes now, and not beyond `limit_bytes` printed: a thread may print on.
         """
+        if self._closed:
+            return
         self._read_control()
         while transcript.outcome is None and not self.garbled and self._read_channel():
             yield from self._show(transcript)
-        for number, pipe in enumerate(self._pipes):
-            left = _readable_bytes(pipe)
+        for number in range(len(self._pipes)):
+            left = self._readable_bytes(number)
             while left > 0 and transcript.printed_bytes <= limit_bytes:
                 taken = min(left, READ_BYTES)
                 left -= taken
@@ -146,9 +172,9 @@ class Connection:
         """The frames that wait, each behind the output that came before it."""
         while self._waiting:
             frame, size = self._waiting.popleft()
-            for number, pipe in enumerate(self._pipes):
+            for number in range(len(self._pipes)):
                 before = _printed_before(frame, number) - self._read_bytes[number]
-                left = min(before, _readable_bytes(pipe))
+                left = min(before, self._readable_bytes(number))
                 while left > 0:
                     yield from self._read_pipe(transcript, number, min(left, READ_BYTES))
                     left -= READ_BYTES
@@ -157,6 +183,8 @@ class Connection:
                 yield displayed
 
     def _read_pipe(self, transcript: Transcript, number: int, size: int) -> Generator[Output]:
+        if self._closed:
+            return
         try:
             chunk = os.read(self._pipes[number], size)
         except BlockingIOError:
@@ -166,13 +194,23 @@ class Connection:
         if event is not None:
             yield event
 
-    def _look_for_end(self, pipe: int) -> None:
+    def _look_for_end(self, number: int) -> None:
         """A pipe that is ready and empty has lost its last writer."""
-        if not _readable_bytes(pipe):
-            self._unregister(pipe)
+        if not self._closed and not self._readable_bytes(number):
+            self._unregister(self._pipes[number])
+
+    def _readable_bytes(self, number: int) -> int:
+        """How many bytes are in a pipe (ioctl_tty(2), FIONREAD)."""
+        if self._closed:
+            return 0
+        count = array.array("i", [0])
+        fcntl.ioctl(self._pipes[number], termios.FIONREAD, count)
+        return count[0]
 
     def _read_channel(self) -> bool:
         """Take one chunk off the channel; whether there was any."""
+        if self._closed:
+            return False
         try:
             chunk = self._guest.channel.recv(READ_BYTES)
         except BlockingIOError:
@@ -220,7 +258,7 @@ class Connection:
                 self._unregister(self._box.fileno())
                 self._interrupts = 0
                 return
-            if "ended" in received[0]:
+            if "ended" in received[0] and received[0].get("guest") == self._number:
                 self.exit_code = received[0]["ended"]
             elif "interrupted" in received[0]:
                 self._interrupts -= 1
@@ -232,13 +270,6 @@ class Connection:
 
 def _is_intricate(payload: bytes) -> bool:
     return sum(map(payload.count, (b",", b":", b"[", b"{"))) > wire.MAX_DISPLAY_ELEMENTS
-
-
-def _readable_bytes(pipe: int) -> int:
-    """How many bytes are in a pipe (ioctl_tty(2), FIONREAD)."""
-    count = array.array("i", [0])
-    fcntl.ioctl(pipe, termios.FIONREAD, count)
-    return count[0]
 
 
 def _printed_before(frame: dict[str, Any], number: int) -> int:

@@ -1,15 +1,17 @@
-"""From a fresh fork of the zygote to guest code: every wall put up, in the order that each needs.
+"""From a fresh fork to a room with its init, and from another to guest code in it: every wall, in the order each needs.
 
-The fork is pid 1 of its pid namespace and becomes the sandbox's *init*; guest code runs in its child, so that
-signals and exit codes mean what they mean anywhere.  All walls stand before that child exists and bind init too.
-If one step fails, the process says which, and ends: guest code never runs behind fewer walls than were asked for.
+The porter's fork makes the room: it is pid 1 of a fresh pid namespace, mounts, and becomes *init*.  The zygote's fork
+enters: it becomes the *guest*, which runs the user's code as pid 2, so that signals and exit codes mean what they mean
+anywhere.  Both stand behind the same walls.  If one step fails, the process says which, and ends: guest code never
+runs behind fewer walls than were asked for.
 """
 
 from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NoReturn
 
 from bichat.sandbox import init, wire
@@ -20,72 +22,140 @@ from bichat.sandbox.plan import SandboxPlan
 
 #: The kernel's out-of-memory killer takes guests first.
 _OOM_SCORE = "1000"
+_WRITABLE = (rootfs.DATA_FOLDER, rootfs.TEMPORARY_FOLDER, rootfs.SHARED_MEMORY_FOLDER, "/dev/null")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Base:
-    """What every sandbox of one zygote has in common."""
+    """What all sandboxes of one launcher have in common."""
 
     prefixes: tuple[str, ...]
     layers: frozenset[Layer]
     readable: tuple[str, ...]
     """What Landlock lets a guest read and execute."""
-    call_filter: bytes
-    """The packed seccomp program."""
+    init_filter: bytes
+    """The packed seccomp program of inits, which may pass descriptors on."""
+    guest_filter: bytes
     data_bytes: int
-    """What RLIMIT_DATA counts of the zygote."""
+    """What RLIMIT_DATA counts of the process that is forked."""
+
+    def of_guests(self, data_bytes: int) -> Base:
+        """The same, for forks of a process of another size."""
+        return replace(self, data_bytes=data_bytes)
 
 
-def run(plan: SandboxPlan, base: Base, box: socket.socket, channel: int, output: int, errors: int) -> NoReturn:
-    """In the fork: wall in, tell the supervisor over `box`, start the guest on its `channel`, and be its init."""
-    step = "descriptors"
+def make_room(
+    plan: SandboxPlan, base: Base, box: socket.socket, to_zygote: socket.socket, streams: Sequence[int]
+) -> NoReturn:
+    """In the porter's fork: wall in, hand over to the supervisor, ask the zygote for a guest on `streams`, be its init.
+
+    `streams`: the guest's channel, stdout and stderr.
+    """
+    step = _Step(box)
     try:
-        _redirect(box.fileno(), channel, output, errors, base.layers)
-        for name, build in (
-            ("process group", _leave_process_group),
-            ("processors", _bind_processors),
-            ("namespaces", _enter_namespaces),
-            ("mounts", _mount),
-            ("hand over", _hand_over),
-            ("user namespace", _enter_user_namespace),
-            ("privileges", _give_up_privileges),
-            ("resource limits", _limit_resources),
-            ("landlock", _restrict_files),
-            ("seccomp", _filter_calls),
-        ):
-            step = name
-            build(plan, base, box)
-        step = "guest"
-        pid = os.fork()
-        if pid == 0:
-            _become_guest(box, channel, plan)
-        _become_init(box, pid, channel)
-    except OSError as error:
-        wire.send_control(box, {"failed": step, "errno": error.errno, "message": str(error)})
+        step("descriptors", lambda: _redirect({box.fileno(), to_zygote.fileno(), *streams}, base))
+        step("process group", lambda: _leave_process_group(base))
+        step("namespaces", lambda: kernel.unshare(_namespaces(base)))
+        step("mounts", lambda: _mount(plan, base))
+        process = os.pidfd_open(os.getpid())
+        step("hand over", lambda: _hand_over(box, process))
+        step("user namespace", lambda: _make_user_namespace(base))
+        ask = _Asking(plan, box, to_zygote, process)
+        step("guest", lambda: ask(streams))
+        step("privileges", lambda: _give_up_privileges(base))
+        step("resource limits", lambda: _limit_resources(plan, base))
+        # Without the scope of signals: init passes them on, to processes outside its own domain.
+        step("landlock", lambda: _restrict_files(base, scoped=False))
+        step("seccomp", lambda: _filter_calls(base, base.init_filter))
+        init.run(box, ask)
     finally:
         os._exit(99)
 
 
-def _redirect(box: int, channel: int, output: int, errors: int, layers: frozenset[Layer]) -> None:
-    null = os.open("/dev/null", os.O_RDONLY)
+def enter_room(plan: SandboxPlan, base: Base, process: int, box: socket.socket, streams: Sequence[int]) -> NoReturn:
+    """In the zygote's fork: join the room of the init that `process` stands for, wall in, and run guest code."""
+    step = _Step(box)
+    channel, output, errors = streams
+    try:
+        step("descriptors", lambda: _redirect({process, box.fileno(), channel}, base, output, errors))
+        step("process group", lambda: _leave_process_group(base))
+        step("processors", lambda: _bind_processors(plan))
+        step("namespaces", lambda: kernel.setns(process, _namespaces(base)))
+        step("folder", lambda: os.chdir(rootfs.DATA_FOLDER))
+        step("out-of-memory score", _go_first)
+        step("user namespace", lambda: _join_user_namespace(base, process))
+        os.close(process)
+        # The last time that init is needed: it closes itself when the supervisor tells it that we are in.
+        step("hand over", lambda: _introduce(box))
+        step("privileges", lambda: _give_up_privileges(base))
+        step("resource limits", lambda: _limit_resources(plan, base))
+        step("landlock", lambda: _restrict_files(base, scoped=True))
+        step("seccomp", lambda: _filter_calls(base, base.guest_filter))
+        box.close()
+        shell.run(channel, warm_up=plan.warm_up)
+    finally:
+        os._exit(99)
+
+
+class _Step:
+    """Takes one step; where it fails, the supervisor is told which and why, and this process ends."""
+
+    def __init__(self, box: socket.socket) -> None:
+        self._box = box
+
+    def __call__(self, name: str, take: Callable[[], object]) -> None:
+        try:
+            take()
+        except OSError as error:
+            wire.send_control(self._box, {"failed": name, "errno": error.errno, "message": str(error)})
+            os._exit(99)
+
+
+class _Asking:
+    """Asks the zygote for a guest in this room: once at the start, and at each restart."""
+
+    def __init__(self, plan: SandboxPlan, box: socket.socket, to_zygote: socket.socket, process: int) -> None:
+        self._plan = plan
+        self._box = box
+        self._to_zygote = to_zygote
+        self._process = process
+        self._asked = 0
+
+    def __call__(self, streams: Sequence[int]) -> None:
+        """`streams`: its channel, stdout and stderr, closed here once they are sent."""
+        # What was taken for the first guest is taken for good: only a ready one is worth warming up.
+        plan = self._plan if self._asked == 0 else replace(self._plan, warm_up=False)
+        self._asked += 1
+        message = {"plan": plan.to_message(), "guest": self._asked}
+        try:
+            wire.send_control(self._to_zygote, message, [self._process, self._box.fileno(), *streams])
+        except (BrokenPipeError, ConnectionResetError):
+            os._exit(99)  # the zygote is dead, and in a moment all of us are
+        for descriptor in streams:
+            os.close(descriptor)
+
+
+def _redirect(kept: set[int], base: Base, output: int | None = None, errors: int | None = None) -> None:
+    null = os.open("/dev/null", os.O_RDWR)
     os.dup2(null, 0)
-    os.dup2(output, 1)
-    os.dup2(errors, 2)
-    if Layer.CLOSED_DESCRIPTORS in layers:
-        kernel.close_all_but({0, 1, 2, box, channel})
+    os.dup2(null if output is None else output, 1)
+    os.dup2(null if errors is None else errors, 2)
+    if Layer.CLOSED_DESCRIPTORS in base.layers:
+        kernel.close_all_but({0, 1, 2, *kept})
 
 
-def _leave_process_group(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
+def _leave_process_group(base: Base) -> None:
     if Layer.OWN_PROCESS_GROUP in base.layers:
         os.setsid()
 
 
-def _bind_processors(plan: SandboxPlan, _base: Base, _box: socket.socket) -> None:
+def _bind_processors(plan: SandboxPlan) -> None:
     os.sched_setaffinity(0, plan.cpus)
     os.nice(plan.niceness)
 
 
-def _enter_namespaces(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
+def _namespaces(base: Base) -> int:
+    """Those of a room, beside its pid and user namespaces."""
     flags = kernel.CLONE_NEWNS
     for layer, flag in (
         (Layer.IPC_NAMESPACE, kernel.CLONE_NEWIPC),
@@ -94,39 +164,52 @@ def _enter_namespaces(_plan: SandboxPlan, base: Base, _box: socket.socket) -> No
     ):
         if layer in base.layers:
             flags |= flag
-    kernel.unshare(flags)
+    return flags
 
 
-def _mount(plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
+def _mount(plan: SandboxPlan, base: Base) -> None:
     rootfs.mount_scratch(plan.disk_bytes, plan.inodes, base.prefixes)
     rootfs.mount_process_view("hidepid=invisible,subset=pid")
-    os.chdir(rootfs.DATA_FOLDER)
 
 
-def _hand_over(_plan: SandboxPlan, _base: Base, box: socket.socket) -> None:
+def _hand_over(box: socket.socket, process: int) -> None:
     """Give the supervisor its own handles: on this process, and on the data folder, to read it without asking us."""
-    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
-        file.write(_OOM_SCORE)
-    own = os.pidfd_open(os.getpid())
+    _go_first()
     folder = os.open(rootfs.DATA_FOLDER, os.O_RDONLY | os.O_DIRECTORY)
-    wire.send_control(box, {"handles": ["process", "data folder"]}, [own, folder])
-    os.close(own)
+    wire.send_control(box, {"handles": ["process", "data folder"]}, [process, folder])
     os.close(folder)
 
 
-def _enter_user_namespace(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
+def _introduce(box: socket.socket) -> None:
+    """Give the supervisor a handle on this process, from which it knows its pids."""
+    own = os.pidfd_open(os.getpid())
+    wire.send_control(box, {"handles": ["guest"]}, [own])
+    os.close(own)
+
+
+def _go_first() -> None:
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write(_OOM_SCORE)
+
+
+def _make_user_namespace(base: Base) -> None:
     if Layer.NESTED_USER_NAMESPACE in base.layers:
         kernel.unshare(kernel.CLONE_NEWUSER)
         namespaces.map_identity(namespaces.GUEST_ID, 0, 0)
 
 
-def _give_up_privileges(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
+def _join_user_namespace(base: Base, process: int) -> None:
+    if Layer.NESTED_USER_NAMESPACE in base.layers:
+        kernel.setns(process, kernel.CLONE_NEWUSER)
+
+
+def _give_up_privileges(base: Base) -> None:
     kernel.forbid_new_privileges()
     if Layer.NO_CAPABILITIES in base.layers:
         kernel.drop_capabilities()
 
 
-def _limit_resources(plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
+def _limit_resources(plan: SandboxPlan, base: Base) -> None:
     if Layer.RESOURCE_LIMITS in base.layers:
         limits = rlimits.process_limits(
             memory_bytes=plan.memory_bytes,
@@ -138,44 +221,11 @@ def _limit_resources(plan: SandboxPlan, base: Base, _box: socket.socket) -> None
         rlimits.apply_limits(limits)
 
 
-def _restrict_files(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
+def _restrict_files(base: Base, *, scoped: bool) -> None:
     if Layer.LANDLOCK in base.layers:
-        writable = (rootfs.DATA_FOLDER, rootfs.TEMPORARY_FOLDER, rootfs.SHARED_MEMORY_FOLDER, "/dev/null")
-        landlock.restrict(base.readable, writable)
+        landlock.restrict(base.readable, _WRITABLE, scoped=scoped)
 
 
-def _filter_calls(_plan: SandboxPlan, base: Base, _box: socket.socket) -> None:
+def _filter_calls(base: Base, call_filter: bytes) -> None:
     if Layer.SECCOMP in base.layers:
-        seccomp.install(base.call_filter)
-
-
-def _become_guest(box: socket.socket, channel: int, plan: SandboxPlan) -> NoReturn:
-    box.close()
-    shell.run(channel, warm_up=plan.warm_up)
-
-
-def _become_init(box: socket.socket, pid: int, channel: int) -> NoReturn:
-    os.close(channel)
-    for stream in (1, 2):
-        os.dup2(0, stream)
-
-    def start_guest(channel: int, output: int, errors: int) -> int:
-        pid = os.fork()
-        if pid == 0:
-            _become_next_guest(box, channel, output, errors)
-        return pid
-
-    init.run(box, pid, start_guest)
-
-
-def _become_next_guest(box: socket.socket, channel: int, output: int, errors: int) -> NoReturn:
-    """A guest after the first, out of init, which is as the zygote was and stands behind the same walls."""
-    try:
-        kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
-        box.close()
-        os.dup2(output, 1)
-        os.dup2(errors, 2)
-        kernel.close_all_but({0, 1, 2, channel})
-        shell.run(channel)
-    finally:
-        os._exit(99)
+        seccomp.install(call_filter)

@@ -1,14 +1,14 @@
-"""The launcher: a freshly exec'd process that walls itself in and forks the zygote.
+"""The launcher: a freshly exec'd process that walls itself in and forks the porter.
 
 It starts with an empty environment and one socket, knows nothing of the server, and follows one order of calls, in
 which each step needs what the next one gives up:
 
     root:  mount namespace -> build root -> pivot -> unmount the host's root -> become an unused host uid
     both:  user, pid, net, ipc, uts (and mount) namespaces -> map that uid to 0 inside
-    user:  build root -> pivot                                 -> fork the zygote, pid 1 -> fresh /proc
+    user:  build root -> pivot                                 -> fork the porter, pid 1 -> fresh /proc
                                                                   -> unmount the host's root
 
-The launcher then only waits, so that the zygote dies with it and it with the zygote.
+The launcher then only waits, so that the porter dies with it and it with the porter.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ import socket
 import sys
 from typing import NoReturn
 
-from bichat.sandbox import wire, zygote
+from bichat.sandbox import porter, wire
 from bichat.sandbox.isolation import kernel, namespaces, rootfs
 from bichat.sandbox.isolation.layers import Layer
 from bichat.sandbox.plan import LaunchPlan
 
-#: Room for what the zygote itself writes (font caches, joblib's probe of /dev/shm); sandboxes get their own.
+#: Room for what the zygote writes (font caches, joblib's probe of /dev/shm); sandboxes get their own.
 _ZYGOTE_SCRATCH_BYTES = 64 << 20
 _ZYGOTE_INODES = 4096
 
 
 def main(control_descriptor: int) -> NoReturn:
-    """Run in the fresh process: wall it in, fork the zygote, die with it."""
+    """Run in the fresh process: wall it in, fork the porter, die with it."""
     control = socket.socket(fileno=control_descriptor)
     control.set_inheritable(False)  # positional in the standard library
     received = wire.receive_control(control)
@@ -80,7 +80,7 @@ def _wall_in(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
     step.name = "fork"
     pid = os.fork()
     if pid == 0:
-        _become_zygote(plan, control, host_id=uid, leave_old_root=not is_root)
+        _become_porter(plan, control, host_id=uid, leave_old_root=not is_root)
     return pid
 
 
@@ -96,7 +96,7 @@ def _enter_private_root(plan: LaunchPlan, step: _Step) -> None:
         rootfs.use_host_root()
 
 
-def _become_zygote(plan: LaunchPlan, control: socket.socket, *, host_id: int, leave_old_root: bool) -> NoReturn:
+def _become_porter(plan: LaunchPlan, control: socket.socket, *, host_id: int, leave_old_root: bool) -> NoReturn:
     step = _Step()
     try:
         step.name = "die with launcher"
@@ -109,7 +109,7 @@ def _become_zygote(plan: LaunchPlan, control: socket.socket, *, host_id: int, le
         kernel.set_hostname("bichat")
         step.name = "scratch"
         rootfs.mount_scratch(_ZYGOTE_SCRATCH_BYTES, _ZYGOTE_INODES, plan.prefixes)
-        zygote.run(control, plan.prefixes, plan.preload, frozenset(plan.layers), host_id)
+        porter.run(control, plan, host_id)
     except OSError as error:
         wire.send_control(control, {"failed": step.name, "errno": error.errno, "message": str(error)})
     finally:
@@ -117,7 +117,7 @@ def _become_zygote(plan: LaunchPlan, control: socket.socket, *, host_id: int, le
 
 
 def _die_with(pid: int) -> NoReturn:
-    """Wait for the zygote; SIGTERM ends it first, so that whoever waits for us knows that all of it is gone."""
+    """Wait for the porter; SIGTERM ends it first, so that whoever waits for us knows that all of it is gone."""
     signal.signal(signal.SIGTERM, lambda _signal, _frame: os.kill(pid, signal.SIGKILL))
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

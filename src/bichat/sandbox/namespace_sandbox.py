@@ -24,12 +24,12 @@ from bichat.sandbox import verdict, wire
 from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing, snapshot
 from bichat.sandbox.connection import Connection, Output
 from bichat.sandbox.inputs import InputFile, write_input
-from bichat.sandbox.opening import GuestPipes, Handles
+from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready
 from bichat.sandbox.results import name_images
 from bichat.sandbox.sandbox import Ended, Outcome
 from bichat.sandbox.transcript import Transcript
 from bichat.sandbox.walk import FileState
-from bichat.sandbox.watchdog import Watch, Watchdog, anonymous_bytes, host_pid
+from bichat.sandbox.watchdog import Watch, Watchdog, is_exiting
 
 #: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
 _DEATH_S: Final = 30.0
@@ -51,8 +51,10 @@ class NamespaceSandbox:
         spool_folder: Path,
         watchdog: Watchdog | None,
         zygote_lives: Callable[[], bool],
+        base_bytes: int = 0,
         on_gone: Callable[[], None] = lambda: None,
     ) -> None:
+        """`base_bytes`: anonymous memory that the guest shares with the zygote at first."""
         self._handles = handles
         self._limits = limits
         self._isolation = isolation
@@ -61,11 +63,14 @@ class NamespaceSandbox:
         self._watchdog = watchdog
         self._zygote_lives = zygote_lives
         self._on_gone = on_gone
-        self._connection = Connection(handles.guest, handles.box, handles.process)
+        self._guest_number = 1
+        self._connection = Connection(handles.guest, handles.box, handles.process, self._guest_number)
         self._killed: Status | None = None
         #: Why the code was interrupted, and when it is killed if it goes on.
         self._stopping: Status | None = None
         self._kill_at = float("inf")
+        self._tree_was_ended = False
+        self._init_was_killed = False
         self._restarting: GuestPipes | None = None
         #: The execution that its caller walked away from.
         self._abandoned: Transcript | None = None
@@ -78,6 +83,8 @@ class NamespaceSandbox:
         #: What was in the folder when the last execution had ended; None before the first.
         self._before: Snapshot | None = None
         self._folder_turn = anyio.Lock()
+        self._base_bytes = base_bytes
+        self._guest_pids = handles.guest_pids
         self._watch = self._start_watch()
 
     @property
@@ -88,7 +95,12 @@ class NamespaceSandbox:
     @property
     def pid(self) -> int:
         """Pid of the sandbox's init on the host; -1 once it is gone."""
-        return host_pid(self._handles.process)
+        return Pids.of(self._handles.process).host
+
+    @property
+    def guest_pid(self) -> int:
+        """Pid of the process that runs the code, on the host."""
+        return self._guest_pids.host
 
     def within(self, limits: Limits) -> None:
         """Let `limits` hold from now on; those that its walls were made with must be the same."""
@@ -103,8 +115,7 @@ class NamespaceSandbox:
     def _start_watch(self) -> Watch | None:
         if self._watchdog is None:
             return None
-        pid = self.pid
-        watch = Watch(pid, self._limits.memory_bytes, anonymous_bytes(pid), self.kill)
+        watch = Watch(self.pid, self.guest_pid, self._limits.memory_bytes, self._base_bytes, self.kill)
         self._watchdog.add(watch)
         return watch
 
@@ -244,6 +255,7 @@ class NamespaceSandbox:
 
         Raises:
             SandboxLostError: the sandbox died.
+            SandboxUnavailableError: there was no process to be had.
         """
         if self._restarting is None:
             return
@@ -252,23 +264,28 @@ class NamespaceSandbox:
         self._connection.close()
         try:
             with anyio.fail_after(_RESTART_S):
-                await anyio.wait_readable(pipes.ours.channel)
-            is_alive = bool(pipes.ours.channel.recv(4096))
+                self._guest_number += 1
+                self._guest_pids = await introduction(self._handles.box, self._guest_number)
+                await ready(self._handles.box, pipes.ours, self._guest_number)
         except BaseException:
             pipes.abandon()
             self.kill(Status.SESSION_LOST)
             raise
-        self._connection = Connection(pipes.ours, self._handles.box, self._handles.process)
-        if not is_alive:
-            raise SandboxLostError("the sandbox died while it was restarted", stage="session")
+        if self._watch is not None:
+            self._watch.guest = self.guest_pid
+        self._connection = Connection(pipes.ours, self._handles.box, self._handles.process, self._guest_number)
         await self.configure(self._variables)
 
     def kill(self, reason: Status) -> None:
         """Have the kernel kill the whole tree now; the first reason given is the one that counts."""
         if self._closed:
             return  # its descriptor may be another sandbox's by now
-        if self._killed is None and not self._connection.dead:
+        if self._killed is None and not self._connection.dead and self._connection.exit_code is None:
             self._killed = reason
+        self._end_tree()
+
+    def _end_tree(self) -> None:
+        self._tree_was_ended = True
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self._handles.process, signal.SIGKILL)
 
@@ -294,6 +311,17 @@ class NamespaceSandbox:
         poll = select.poll()
         poll.register(self._handles.process, select.POLLIN)
         return bool(poll.poll(0))
+
+    @property
+    def has_died(self) -> bool:
+        """Whether the guest has ended, or the whole tree has."""
+        if self._let_go:
+            return True
+        self._connection.look()
+        if self._connection.exit_code is not None:
+            self._end_tree()
+            return True
+        return self.gone
 
     @property
     def kill_reason(self) -> Status | None:
@@ -327,6 +355,10 @@ class NamespaceSandbox:
                 yield event
             if connection.garbled:
                 self.kill(Status.KILLED)
+            if connection.exit_code is not None and not self._tree_was_ended:
+                # A guest that dies because its init was killed looks like one that was killed itself.
+                self._init_was_killed = connection.exit_code == -signal.SIGKILL and is_exiting(self.pid)
+                self._end_tree()
         if self._restarting is None:
             for event in self._bounded(transcript, connection.drain(transcript, self._limits.output_kill_bytes)):
                 yield event
@@ -384,7 +416,7 @@ class NamespaceSandbox:
         if transcript.outcome is not None:
             reported = verdict.reported(transcript.outcome, disk_is_full=self._disk_is_full())
             return verdict.stopped(self._stopping, reported, timeout_s) if self._stopping else reported
-        if self._connection.exit_code is not None:
+        if self._connection.exit_code is not None and not self._init_was_killed:
             return verdict.exited(self._connection.exit_code)
         return verdict.KILLED_FROM_OUTSIDE if self._zygote_lives() else verdict.ZYGOTE_DIED
 

@@ -43,6 +43,8 @@ class Zygote:
         self._faulty = anyio.Event()
         self.host_id = -1
         """User and group number on the host of everything in its sandboxes; known once it is ready."""
+        self.base_bytes = 0
+        """Its anonymous memory, which every guest shares with it at first."""
         self.sandboxes = 0
         """Those of it that have not gone."""
         self.retired = False
@@ -120,7 +122,7 @@ class Zygote:
             )
         if "failed" in received[0]:
             raise refusal(received[0], "zygote")
-        self.host_id = int(received[0]["host_id"])
+        self.host_id, self.base_bytes = int(received[0]["host_id"]), int(received[0]["base_bytes"])
         for module, reason in received[0]["skipped"].items():
             logger.warning("%s could not be imported ahead: %s", module, reason)
 

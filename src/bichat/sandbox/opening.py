@@ -14,6 +14,26 @@ from bichat.sandbox import wire
 from bichat.sandbox.nursery import refusal
 
 
+@dataclass(frozen=True, slots=True)
+class Pids:
+    """What a process is called on the host, and in its own pid namespace; -1 where it is gone."""
+
+    host: int
+    inner: int
+
+    @staticmethod
+    def of(process_descriptor: int) -> Pids:
+        """Of the process that a pidfd refers to (`/proc/self/fdinfo`, proc(5))."""
+        host = inner = -1
+        with open(f"/proc/self/fdinfo/{process_descriptor}", encoding="ascii") as file:
+            for line in file:
+                if line.startswith("Pid:"):
+                    host = int(line.split()[1])
+                elif line.startswith("NSpid:"):
+                    inner = int(line.split()[-1])
+        return Pids(host, inner)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handles:
     """The supervisor's ends of everything that leads into one sandbox.  Descriptors are owned by the sandbox."""
@@ -23,6 +43,8 @@ class Handles:
     guest: GuestEnds
     process: int
     """pidfd of init; readable once the whole tree is dead."""
+    guest_pids: Pids
+    """Of the guest."""
     folder: int
     """The guest's `/mnt/data`."""
 
@@ -107,29 +129,58 @@ class Opening:
             SandboxLostError: it, or the zygote, died on the way.
             SandboxUnavailableError: a wall could not be put up.
         """
-        process, folder = self._received = await self._two_handles()
-        channel = self._pipes.ours.channel
-        await anyio.wait_readable(channel)
-        if not channel.recv(4096):
-            await self._fail()
-        return Handles(box=self._box, guest=self._pipes.ours, process=process, folder=folder)
+        process, folder = self._received = await receive_handles(self._box, 1)
+        pids = await introduction(self._box, 1)
+        await ready(self._box, self._pipes.ours, 1)
+        return Handles(box=self._box, guest=self._pipes.ours, process=process, guest_pids=pids, folder=folder)
 
-    async def _two_handles(self) -> list[int]:
-        await anyio.wait_readable(self._box)
-        received = wire.receive_control(self._box)
-        if received is None:
-            raise SandboxLostError("the zygote died while it made a sandbox", stage="sandbox")
-        if "failed" in received[0]:
-            raise refusal(received[0], "sandbox")
-        return received[1]
 
-    async def _fail(self) -> None:
-        """The guest's channel closed before it was ready: init knows why."""
-        await anyio.wait_readable(self._box)
-        received = wire.receive_control(self._box)
+async def introduction(box: socket.socket, number: int) -> Pids:
+    """The pids of guest `number` of a room, which has entered it.  Init is told, and closes itself to everybody.
+
+    Raises:
+        As `Opening.handles`.
+    """
+    (guest,) = await receive_handles(box, number)
+    try:
+        pids = Pids.of(guest)
+    finally:
+        os.close(guest)
+    try:
+        wire.send_control(box, {"guest": pids.inner})
+    except OSError as error:
+        raise SandboxLostError("the sandbox died before it was ready", stage="sandbox") from error
+    return pids
+
+
+async def ready(box: socket.socket, guest: GuestEnds, number: int) -> None:
+    """Wait until guest `number` of a room takes code.
+
+    Raises:
+        As `Opening.handles`.
+    """
+    await anyio.wait_readable(guest.channel)
+    if guest.channel.recv(4096):
+        return
+    # It has ended, and over the box comes why.
+    await receive_handles(box, number)
+
+
+async def receive_handles(box: socket.socket, number: int) -> list[int]:
+    """The descriptors that come next over the box, while guest `number` of the room is on its way.
+
+    Raises:
+        As `Opening.handles`.
+    """
+    while True:
+        await anyio.wait_readable(box)
+        received = wire.receive_control(box)
         if received is not None and "failed" in received[0]:
             raise refusal(received[0], "sandbox")
-        raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
+        if received is None or ("ended" in received[0] and received[0].get("guest") == number):
+            raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
+        if received[1]:
+            return received[1]
 
 
 def _pipe(undo: ExitStack) -> tuple[int, int]:

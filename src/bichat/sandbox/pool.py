@@ -107,7 +107,7 @@ class Pool:
         """Let go of those that have died, and of those whose zygote has been replaced."""
         fresh: deque[_Ready] = deque()
         for ready in self._ready:
-            if ready.zygote.retired or ready.sandbox.gone:
+            if ready.zygote.retired or ready.sandbox.has_died:
                 self._background.start(ready.sandbox.close)
             else:
                 fresh.append(ready)

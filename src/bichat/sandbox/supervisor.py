@@ -189,6 +189,7 @@ class Supervisor:
                 spool_folder=self._spool_folder,
                 watchdog=self._watchdog,
                 zygote_lives=lambda: zygote.lives,
+                base_bytes=zygote.base_bytes,
                 on_gone=lambda: self._nursery.gone(zygote),
             )
         except BaseException:

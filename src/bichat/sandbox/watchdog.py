@@ -33,11 +33,13 @@ _CONFIRM_EVERY_S: Final = 0.5
 class Watch:
     """One tree under watch."""
 
-    root: int
-    """Pid of the tree's init, as the supervisor sees it."""
+    init: int
+    """Pid of the tree's init, as the supervisor sees it: orphans are its children."""
+    guest: int
+    """Pid of the process that runs the code."""
     limit_bytes: int
     base_bytes: int
-    """Anonymous memory that a fork of the zygote shares with it."""
+    """Anonymous memory that the guest shares with the zygote."""
     kill: Callable[[Status], None]
     """Called once, on the watchdog's thread, with the reason; not after `Watchdog.remove`."""
     kill_at: float = float("inf")
@@ -53,20 +55,20 @@ class Watch:
         return Status.OUT_OF_MEMORY if self._is_above_limit(now) else None
 
     def _is_above_limit(self, now: float) -> bool:
-        processes = tuple(_tree(self.root))
-        trigger = sum(_resident(pid) for pid in processes) + _socket_bytes(self.root)
+        processes = tuple(_tree(self.init, self.guest))
+        trigger = sum(_resident(pid) for pid in processes) + _socket_bytes(self.init)
         if trigger <= self.limit_bytes:
             return False
         could_be = self._confirmed + max(0, trigger - self._trigger_then)
         if self._confirmed_at and could_be <= self.limit_bytes and now - self._confirmed_at < _CONFIRM_EVERY_S:
             return False
-        self._confirmed = added_bytes(processes, self.base_bytes) + _socket_bytes(self.root)
+        self._confirmed = added_bytes(processes, self.base_bytes) + _socket_bytes(self.init)
         self._confirmed_at, self._trigger_then = now, trigger
         return self._confirmed > self.limit_bytes
 
     def used_bytes(self) -> int:
         """What the tree holds beside the pages that it shares with the zygote: an upper bound, had cheaply."""
-        processes = tuple(_tree(self.root))
+        processes = tuple(_tree(self.init, self.guest))
         return max(0, sum(_resident(pid) for pid in processes) - self.base_bytes * len(processes))
 
 
@@ -121,7 +123,7 @@ class Watchdog:
             return watch.look(now)
         except OSError:
             # The server is out of descriptors, say: nobody would look any more if this ended the thread.
-            logger.exception("the memory of the tree of %d could not be read", watch.root)
+            logger.exception("the memory of the tree of %d could not be read", watch.guest)
             return None
 
     def _tell(self, watch: Watch, reason: Status) -> None:
@@ -132,16 +134,20 @@ class Watchdog:
                 watch.kill(reason)
 
 
-def _tree(root: int) -> Iterator[int]:
-    """Pids of `root` and all below it; one that ends while we look is left out."""
-    waiting = [root]
+def _tree(init: int, guest: int) -> Iterator[int]:
+    """Pids of `guest`, of the children of `init`, and of all below them; one that ends while we look is left out."""
+    waiting = [guest, *_children(init)]
     while waiting:
         pid = waiting.pop()
         yield pid
-        with contextlib.suppress(OSError):
-            for task in os.listdir(f"/proc/{pid}/task"):
-                with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
-                    waiting += map(int, file.read().split())
+        waiting += _children(pid)
+
+
+def _children(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                yield from map(int, file.read().split())
 
 
 def _fields(path: str) -> dict[bytes, int]:
@@ -213,11 +219,6 @@ def _socket_buffer_bytes() -> int:
     return 212_992
 
 
-def anonymous_bytes(pid: int) -> int:
-    """Resident anonymous memory of one process."""
-    return _status(pid).get(b"RssAnon", 0)
-
-
 def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
     """What a session's processes hold beside the pages that they share with the zygote, never more than that.
 
@@ -230,8 +231,7 @@ def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
         try:
             rollup = _of_a_living_thread(pid, "smaps_rollup", b"Rss")
         except PermissionError:
-            if pid != processes[0]:  # init is ours, and undumpable
-                hidden += _resident(pid)
+            hidden += _resident(pid)
             continue
         status = _status(pid)
         tables += status.get(b"VmPTE", 0) + status.get(b"HugetlbPages", 0)
@@ -240,10 +240,10 @@ def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
     return max(private, proportional - base_bytes) + hidden + tables
 
 
-def host_pid(process_descriptor: int) -> int:
-    """Pid, in our own pid namespace, of the process that a pidfd refers to; -1 once it is gone."""
-    with open(f"/proc/self/fdinfo/{process_descriptor}", encoding="ascii") as file:
-        for line in file:
-            if line.startswith("Pid:"):
-                return int(line.split()[1])
-    return -1
+def is_exiting(pid: int) -> bool:
+    """Whether a process is on its way out, or gone already (PF_EXITING in `/proc/<pid>/stat`, proc(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return bool(int(file.read().rpartition(")")[2].split()[6]) & 0x4)
+    except (FileNotFoundError, ProcessLookupError):
+        return True

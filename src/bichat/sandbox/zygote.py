@@ -1,8 +1,8 @@
-"""The zygote: pid 1 of its own pid namespace, libraries imported, forking one sandbox per request.
+"""The zygote: libraries imported, forking one guest per request into a room that an init has made.
 
-It runs trusted code only and reads from the supervisor alone.  A sandbox must be pid 1 of a *fresh* pid namespace:
-`unshare(NEWPID)` before the fork gives that, and `setns` back to our own namespace, which only its owner may do,
-keeps the zygote able to do it again.  When the zygote dies the kernel kills every sandbox below it.
+It runs trusted code only and reads from inits alone, before those give up their privileges.  A guest is born into its
+room's pid namespace (`setns` before the fork) and enters the others itself; the zygote remains its parent, and tells
+the supervisor how it ended: the kernel's word, which guest code cannot reach.
 """
 
 from __future__ import annotations
@@ -11,56 +11,107 @@ import gc
 import importlib
 import os
 import select
-import signal
 import socket
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Final, NoReturn
+from typing import Any, NoReturn
 
 from bichat.sandbox import enclosure, wire
+from bichat.sandbox.children import ended_children, own_memory, wake_on_child_exit
 from bichat.sandbox.guest import shell
-from bichat.sandbox.isolation import kernel, rootfs, seccomp
+from bichat.sandbox.isolation import kernel
 from bichat.sandbox.isolation.layers import Layer
 from bichat.sandbox.plan import SandboxPlan
 
 
 def run(
-    control: socket.socket,
-    prefixes: tuple[str, ...],
-    preload: tuple[str, ...],
-    layers: frozenset[Layer],
-    host_id: int,
+    control: socket.socket, requests: socket.socket, preload: tuple[str, ...], base: enclosure.Base, host_id: int
 ) -> NoReturn:
-    """Import `preload`, say that we are ready, then fork sandboxes until the supervisor's end of `control` closes."""
-    os.chdir("/")
-    skipped = _preload(preload)
-    shell.prepare()
-    gc.collect()
-    gc.freeze()
-    wake = _wake_on_child_exit()
-    base = enclosure.Base(
-        prefixes=prefixes,
-        layers=layers,
-        readable=rootfs.plan_root(prefixes).readable,
-        call_filter=seccomp.packed_filter(),
-        data_bytes=_own_data_bytes(),
-    )
-    own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
-    wire.send_control(control, {"ready": True, "host_id": host_id, "skipped": skipped})
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(wake, select.POLLIN)
-    while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == control.fileno():
-                request = wire.receive_control(control)
+    """Import `preload`, tell the supervisor over `control` that we are ready, then fork guests until we are killed."""
+    try:
+        skipped = _preload(preload)
+        shell.prepare()
+        gc.collect()
+        gc.freeze()
+        base = base.of_guests(own_memory("VmData"))
+        with control:
+            ready = {"ready": True, "host_id": host_id, "base_bytes": own_memory("RssAnon"), "skipped": skipped}
+            wire.send_control(control, ready)
+        Zygote(requests, base).serve()
+    except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor must hear of it, once it is listening
+        with suppress(OSError):
+            wire.send_control(control, {"failed": "zygote", "message": f"{type(error).__name__}: {error}"})
+    finally:
+        os._exit(1)
+
+
+class Zygote:
+    """After its imports."""
+
+    def __init__(self, requests: socket.socket, base: enclosure.Base) -> None:
+        self._requests = requests
+        self._base = base
+        self._own_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        #: By pid: where to say how it ended, and which guest of its room it is.
+        self._guests: dict[int, tuple[socket.socket, int]] = {}
+
+    def serve(self) -> None:
+        """Until there is nobody left who could ask."""
+        wake = wake_on_child_exit()
+        poll = select.poll()
+        poll.register(self._requests, select.POLLIN)
+        poll.register(wake, select.POLLIN)
+        while True:
+            for descriptor, _ in poll.poll():
+                if descriptor != self._requests.fileno():
+                    wake.recv(4096)
+                    self._report()
+                    continue
+                request = wire.receive_control(self._requests)
                 if request is None:
-                    os._exit(0)
-                _fork(SandboxPlan.from_message(request[0]), request[1], base, own_namespace)
-            else:
-                wake.recv(4096)
-                _reap()
+                    return
+                self._fork(*request)
+
+    def _fork(self, message: dict[str, Any], descriptors: list[int]) -> None:
+        """One guest.  `descriptors`: a pidfd of its init, init's control socket, the guest's channel, stdout, stderr."""
+        process, box_descriptor, *streams = descriptors
+        box = socket.socket(fileno=box_descriptor)
+        try:
+            plan = SandboxPlan.from_message(message["plan"])
+            with self._room(process), warnings.catch_warnings():
+                # CPython 3.12 warns about threads; those that may be alive here were tried when the environment was built.
+                warnings.simplefilter("ignore", DeprecationWarning)
+                pid = os.fork()
+                if pid == 0:
+                    enclosure.enter_room(plan, self._base, process, box, streams)
+            self._guests[pid] = (box, message["guest"])
+        except OSError as error:
+            with suppress(OSError):
+                wire.send_control(box, {"failed": "guest", "errno": error.errno, "message": str(error)})
+            box.close()
+        finally:
+            for descriptor in (process, *streams):
+                os.close(descriptor)
+
+    @contextmanager
+    def _room(self, process: int) -> Generator[None]:
+        """The next fork is born into the pid namespace of the init that `process` stands for; no later one is."""
+        if Layer.PID_NAMESPACE in self._base.layers:
+            kernel.setns(process, kernel.CLONE_NEWPID)
+        try:
+            yield
+        finally:
+            if Layer.PID_NAMESPACE in self._base.layers:
+                kernel.setns(self._own_namespace, kernel.CLONE_NEWPID)
+
+    def _report(self) -> None:
+        """Say of each guest that has ended how it did.  A supervisor that has let go does not want to know."""
+        for pid, code in ended_children():
+            box, number = self._guests.pop(pid)
+            with box, suppress(OSError):
+                box.setblocking(False)  # positional in the standard library
+                wire.send_control(box, {"ended": code, "guest": number})
 
 
 def _preload(modules: tuple[str, ...]) -> dict[str, str]:
@@ -72,67 +123,3 @@ def _preload(modules: tuple[str, ...]) -> dict[str, str]:
         except Exception as error:  # noqa: BLE001  # any library's import may raise anything
             skipped[name] = f"{type(error).__name__}: {error}"[:500]
     return skipped
-
-
-def _own_data_bytes() -> int:
-    """What RLIMIT_DATA counts of this process before a guest adds to it."""
-    with open("/proc/self/status", encoding="ascii", errors="replace") as file:
-        for line in file:
-            if line.startswith("VmData:"):
-                return int(line.split()[1]) * 1024
-    return 0
-
-
-_wakers: Final[list[socket.socket]] = []
-
-
-def _wake_on_child_exit() -> socket.socket:
-    """A socket that becomes readable whenever a child has ended."""
-    reader, writer = socket.socketpair()
-    reader.setblocking(False)
-    writer.setblocking(False)
-    _wakers.append(writer)
-    signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, lambda _signal, _frame: None)
-    return reader
-
-
-def _reap() -> None:
-    while True:
-        try:
-            pid, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if pid == 0:
-            return
-
-
-def _fork(plan: SandboxPlan, descriptors: list[int], base: enclosure.Base, own_namespace: int) -> None:
-    """Fork one sandbox.  `descriptors`: init's control socket, the guest's channel, write ends of stdout and stderr."""
-    box = socket.socket(fileno=descriptors[0])
-    try:
-        with _fresh_pid_namespace(own_namespace, wanted=Layer.PID_NAMESPACE in base.layers), warnings.catch_warnings():
-            # CPython 3.12 warns about threads; those that may be alive here were tried when the environment was built.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            if os.fork() == 0:
-                enclosure.run(plan, base, box, *descriptors[1:])
-    except OSError as error:
-        # Whoever asked may have been cancelled and gone: that must not end the zygote, and every sandbox with it.
-        with suppress(OSError):
-            wire.send_control(box, {"failed": "fork", "errno": error.errno, "message": str(error)})
-    finally:
-        box.close()
-        for descriptor in descriptors[1:]:
-            os.close(descriptor)
-
-
-@contextmanager
-def _fresh_pid_namespace(own_namespace: int, *, wanted: bool) -> Generator[None]:
-    """The next fork is pid 1 of a namespace of its own; those after it are not, also when it fails."""
-    if wanted:
-        kernel.unshare(kernel.CLONE_NEWPID)
-    try:
-        yield
-    finally:
-        if wanted:
-            kernel.setns(own_namespace, kernel.CLONE_NEWPID)

@@ -174,7 +174,9 @@ def make_bare_environment():
         (folder / "bin").mkdir(parents=True)
         (folder / "lib" / f"python{version}" / "site-packages").mkdir(parents=True)
         (folder / "bin" / "python").symlink_to(base_python)
-        (folder / "pyvenv.cfg").write_text(f"home = {base_python.parent}\n", encoding="utf-8")
+        (folder / "pyvenv.cfg").write_text(
+            f"home = {base_python.parent}\ninclude-system-site-packages = false\n", encoding="utf-8"
+        )
         return Environment(
             name="bare",
             path=folder,

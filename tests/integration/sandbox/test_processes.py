@@ -26,9 +26,17 @@ def test_kill_of_everybody_ends_the_own_session_only(run_code, supervise, open_s
     assert alive > 0
 
 
-@pytest.mark.parametrize("call", ["os.kill(os.getppid(), 9)", "os.kill(1, 9)", "os.kill(1, 19)", "os.kill(1, 15)"])
-def test_init_is_out_of_reach_of_signals(run_code, call):
-    outcome = run_code(f"{call}\nanswer('lives')")
+@pytest.mark.parametrize("number", [9, 19, 15])
+def test_init_is_out_of_reach_of_signals(run_code, number):
+    outcome = run_code(
+        f"""
+try:
+    os.kill(1, {number})
+except PermissionError:  # from Landlock, where the kernel has scopes of signals
+    pass
+answer("lives")
+"""
+    )
 
     assert outcome.answer == "lives"
     assert outcome.status is Status.COMPLETED

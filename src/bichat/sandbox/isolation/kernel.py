@@ -86,7 +86,7 @@ def unshare(flags: int) -> None:
 
 
 def setns(descriptor: int, kind: int) -> None:
-    """Enter the namespace of `kind` that `descriptor` refers to."""
+    """Enter the namespace that `descriptor` refers to; of a pidfd, those of that process named by the flags in `kind`."""
     _checked(_libc.setns(descriptor, kind), "setns")
 
 

@@ -45,27 +45,27 @@ def handled_rights(abi: int) -> int:
     return {1: (1 << 13) - 1, 2: (1 << 14) - 1}.get(abi, (1 << 15) - 1)
 
 
-def ruleset_attributes(abi: int) -> bytes:
+def ruleset_attributes(abi: int, *, scoped: bool = True) -> bytes:
     """`struct landlock_ruleset_attr` that handles all that ABI version `abi` offers.
 
-    Files always; bind and connect on TCP from 4; abstract unix sockets and signals to outside from 6.
+    Files always; bind and connect on TCP from 4; from 6, if `scoped`, abstract unix sockets and signals to outside.
     """
     network = 3 if abi >= 4 else 0
-    scopes = 3 if abi >= 6 else 0
+    scopes = 3 if abi >= 6 and scoped else 0
     packed = struct.pack("=QQQ", handled_rights(abi), network, scopes)
     return packed[: 8 if abi < 4 else 16 if abi < 6 else 24]
 
 
-def restrict(read_only: Iterable[str], writable: Iterable[str]) -> int:
+def restrict(read_only: Iterable[str], writable: Iterable[str], *, scoped: bool = True) -> int:
     """Confine this process and its children for good: read and execute `read_only`, all but devices below `writable`.
 
-    Paths that do not exist are left out.  Returns the ABI version used.  Needs no_new_privs.
+    `scoped` keeps them from signalling processes outside, where the kernel can.  Paths that do not exist are left out.  Returns the ABI version used.  Needs no_new_privs.
 
     Raises:
         OSError: the kernel has no Landlock, or refused a rule.
     """
     abi = syscall("landlock_create_ruleset", None, 0, _CREATE_RULESET_VERSION)
-    attributes = ruleset_attributes(abi)
+    attributes = ruleset_attributes(abi, scoped=scoped)
     ruleset = syscall("landlock_create_ruleset", attributes, len(attributes), 0)
     try:
         rights = handled_rights(abi)

@@ -169,8 +169,8 @@ class _Check:
     error: int
 
 
-def build_filter(machine: str) -> tuple[Instruction, ...]:
-    """The whole program for `machine` (`x86_64` or `aarch64`).
+def build_filter(machine: str, allowed: Sequence[str] = ()) -> tuple[Instruction, ...]:
+    """The whole program for `machine` (`x86_64` or `aarch64`), without those of `DENIED` that are `allowed`.
 
     Raises:
         KeyError: another machine.
@@ -194,9 +194,9 @@ def build_filter(machine: str) -> tuple[Instruction, ...]:
     program += _when(_MMAP[column], _has_all_bits(3, (_MAP_SHARED, _MAP_ANONYMOUS), errno.EPERM))
     # The watchdog counts a socket at its default buffer.
     program += _when(_SETSOCKOPT[column], _is_one_of(2, (_SO_SNDBUF, _SO_SNDBUFFORCE), errno.EPERM))
-    for numbers in DENIED.values():
+    for name, numbers in DENIED.items():
         number = numbers[column]
-        if number is not None:
+        if number is not None and name not in allowed:
             program += _deny(number, errno.EPERM)
     program.append(_returning(ALLOW))
     return tuple(program)
@@ -265,10 +265,10 @@ def install(packed: bytes) -> None:
     kernel.syscall("seccomp", set_mode_filter, 0, ctypes.pointer(program))
 
 
-def packed_filter() -> bytes:
-    """The packed filter of the machine we are on.
+def packed_filter(*, allowed: Sequence[str] = ()) -> bytes:
+    """The packed filter of the machine we are on, without those of `DENIED` that are `allowed`.
 
     Raises:
         KeyError: the machine is neither x86_64 nor aarch64.
     """
-    return pack(build_filter(platform.machine()))
+    return pack(build_filter(platform.machine(), allowed))
