@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import textwrap
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -163,38 +161,6 @@ def _with_probe():
 def _attack():
     """`await attack(supervisor, code)`: for tests that need an event loop's hand on what they do."""
     return attack
-
-
-@pytest.fixture(scope="session")
-def make_bare_environment():
-    """An environment without packages, made by hand: what `python -m venv --without-pip` makes, where that is missing too."""
-
-    def make(folder: Path, base_python: Path, base_prefix: Path) -> Environment:
-        version = base_python.name.removeprefix("python")
-        (folder / "bin").mkdir(parents=True)
-        (folder / "lib" / f"python{version}" / "site-packages").mkdir(parents=True)
-        (folder / "bin" / "python").symlink_to(base_python)
-        (folder / "pyvenv.cfg").write_text(
-            f"home = {base_python.parent}\ninclude-system-site-packages = false\n", encoding="utf-8"
-        )
-        return Environment(
-            name="bare",
-            path=folder,
-            base_prefix=base_prefix,
-            base_python=base_python,
-            python_version=version,
-            lock_hash="",
-            created_at=datetime.now(UTC),
-        )
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def bare_environment(tmp_path_factory: pytest.TempPathFactory, make_bare_environment) -> Environment:
-    """The running interpreter's base Python, and no package."""
-    base_python = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
-    return make_bare_environment(tmp_path_factory.mktemp("environment") / "bare", base_python, Path(sys.base_prefix))
 
 
 @pytest.fixture(scope="session")
