@@ -231,7 +231,7 @@ class Timings:
     """Seconds spent in each stage, on the server's monotonic clock."""
 
     queue_s: float = 0.0
-    """Waiting for the session's earlier code, and for room (`docs/explanation/sessions.md`)."""
+    """Waiting for the session's earlier code, and for room (`docs/how-to/sessions.md`)."""
     sandbox_s: float = 0.0
     """Until a sandbox was ready (zygote included when it had to be started)."""
     input_s: float = 0.0

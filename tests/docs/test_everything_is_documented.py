@@ -13,7 +13,7 @@ import typer
 
 from bichat import BichatError, ExecutionResult, Limits, Status
 from bichat.cli.app import app
-from bichat.settings.settings import DEFAULT_BOUNDS, Settings
+from bichat.settings.settings import DEFAULT_BOUNDS, Caps, Settings
 from bichat.sizes import parse_size
 
 REFERENCE = Path(__file__).parents[2] / "docs" / "reference"
@@ -46,9 +46,14 @@ def test_a_limit_is_documented_with_its_default_and_bound(limit: str):
     assert meaning
 
 
-@pytest.mark.parametrize("setting", [name for name in Settings.__annotations__ if name not in {"limits", "bounds"}])
+@pytest.mark.parametrize("setting", [name for name in Settings.__annotations__ if name not in {"limits", "bounds", "caps"}])
 def test_a_setting_is_documented(setting: str):
     assert f"BICHAT_{setting.upper()}" in _rows(_page("settings.md"))
+
+
+@pytest.mark.parametrize("cap", list(asdict(Caps())))
+def test_a_cap_is_documented(cap: str):
+    assert f"BICHAT_CAP_{cap.upper()}" in _rows(_page("settings.md"))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ DEFAULT_BOUNDS = Limits(
     output_kill_bytes=GIB,
     artifact_bytes=4 * GIB,
     artifacts=2000,
+    grace_s=60.0,
     idle_s=24 * 3600.0,
     life_s=7 * 24 * 3600.0,
 )
