@@ -70,6 +70,7 @@ class CellShell(InteractiveShell):
     figures: Figures
     compile: CellCompiler
     _depth = 0
+    _unreadable: Exception | None = None
 
     def __init__(self, **traits: Any) -> None:
         super().__init__(**traits)
@@ -88,6 +89,9 @@ class CellShell(InteractiveShell):
         """Run a cell as the file `name`; what it raised."""
         self.compile.next_name = name
         self.figures.begin()
+        if "get_event_loop" in code:
+            # What a script that is written so would get; IPython has its own only while a cell awaits.
+            asyncio.set_event_loop(get_asyncio_loop())
         result = self.run_cell(code, store_history=True)
         return _error(result) or self.figures.interrupt
 
@@ -107,6 +111,24 @@ class CellShell(InteractiveShell):
             self._print_traceback(error)
         return result
 
+    def transform_cell(self, raw_cell: str) -> Any:
+        """The cell as Python; where that cannot be, the error is the cell's outcome."""
+        try:
+            return super().transform_cell(raw_cell)
+        except Exception as error:
+            if isinstance(error, SyntaxError):
+                error.filename = self.compile.next_name or error.filename
+            self._unreadable = error
+            raise
+
+    def safe_execfile(self, fname: str, *where: Any, **options: Any) -> None:
+        """`%run`: an error in the file is the cell's."""
+        try:
+            super().safe_execfile(fname, *where, **{**options, "raise_exceptions": True})
+        except SystemExit as error:
+            if error.code:
+                raise
+
     async def run_code(self, code_obj: CodeType, result: Any = None, *, async_: bool = False) -> bool:
         """Run one statement; whether it raised, and in `result` what."""
         try:
@@ -114,6 +136,8 @@ class CellShell(InteractiveShell):
                 await eval(code_obj, self.user_global_ns, self.user_ns)  # noqa: S307  # what we are here for
             else:
                 exec(code_obj, self.user_global_ns, self.user_ns)  # noqa: S102
+        except GeneratorExit:
+            raise
         except BaseException as error:  # noqa: BLE001  # guest code may raise anything
             if result is None:
                 self._print_traceback(error)
@@ -134,8 +158,10 @@ class CellShell(InteractiveShell):
         """Print an error that is not the cell's own: a display's, a callback's, or one that code asks to see."""
         error = sys.exc_info()[1] if exc_tuple is None else exc_tuple[1]
         result = self.displayhook.exec_result
-        is_outcome = result is not None and error in (result.error_before_exec, result.error_in_exec)
-        if error is not None and not is_outcome and not running_compiled_code:
+        is_outcome = running_compiled_code or error is self._unreadable
+        if result is not None:
+            is_outcome = is_outcome or error in (result.error_before_exec, result.error_in_exec)
+        if error is not None and not is_outcome and not isinstance(error, GeneratorExit):
             self._print_traceback(error)
 
     def showsyntaxerror(self, *_: Any, **__: Any) -> None:

@@ -35,13 +35,25 @@ def traceback_text(error: BaseException, name: str | None = None) -> str:
 
     With `name` it starts at the first frame of that file; an error that has none, as a syntax error, shows no frame.
     """
-    frames = [frame for frame in _frames(error.__traceback__) if not _is_machinery(frame)]
-    while name is not None and frames and frames[0].tb_frame.f_code.co_filename != name:
-        del frames[0]
+    for one in _causes(error):
+        frames = [frame for frame in _frames(one.__traceback__) if not _is_machinery(frame)]
+        while one is error and name is not None and frames and frames[0].tb_frame.f_code.co_filename != name:
+            del frames[0]
+        one.__traceback__ = _chain(frames)
     try:
-        return "".join(traceback.format_exception(error.with_traceback(_chain(frames))))
+        return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001  # the formatting calls code of the guest's exception
         return f"{type(error).__name__}: {_message(error)}\n"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error, and what led to it."""
+    seen: set[int] = set()
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        yield cause
+        seen.add(id(cause))
+        cause = cause.__cause__ or cause.__context__
 
 
 def _frames(first: TracebackType | None) -> Iterator[TracebackType]:
@@ -79,11 +91,5 @@ def _message(error: BaseException) -> str:
 
 def _disk_error(error: BaseException) -> int | None:
     """The errno of an OSError among what led to `error`: libraries wrap "no space left" in errors of their own."""
-    seen: set[int] = set()
-    cause: BaseException | None = error
-    while cause is not None and id(cause) not in seen:
-        if isinstance(cause, OSError) and isinstance(cause.errno, int):
-            return cause.errno
-        seen.add(id(cause))
-        cause = cause.__cause__ or cause.__context__
-    return None
+    numbers = (cause.errno for cause in _causes(error) if isinstance(cause, OSError))
+    return next((number for number in numbers if isinstance(number, int)), None)

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+import warnings
 from typing import Any, Final, NoReturn
 
 from bichat.sandbox import wire
@@ -30,6 +31,7 @@ _CHANNEL_LOST: Final = (
     "this session ends here.\n"
 )
 _prepared: list[Cells] = []
+_warning_filters: list[Any] = []
 
 open_library()
 
@@ -39,6 +41,7 @@ def prepare() -> None:
 
     Only where IPython is among those imports; leaves no thread and no open file behind.
     """
+    _warning_filters[:] = warnings.filters
     if "IPython.core.interactiveshell" in sys.modules:
         _prepared.append(_make_cells())
 
@@ -50,7 +53,7 @@ def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
     """
     channel = Channel(channel_descriptor)
     _restore_signals()
-    sys.argv = [""]
+    _restore_interpreter()
     streams = Streams()
     cells = _prepared[0] if _prepared else _make_cells()
     cells.connect(channel, streams)
@@ -87,20 +90,21 @@ class Guest:
             os.environ.update(request["variables"])
             time.tzset()
             return
-        error = self._run(request["code"], request["name"], final=request["final"])
+        error = self._run(request["code"], request["name"], request["cell"], final=request["final"])
         if not self._channel.is_own:
             _end_fork(error, request["name"])
         outcome = reports.outcome(error, request["name"])
         self._streams.flush()
         self._channel.send(wire.encode_frame({"done": outcome, "cell": request["cell"]}))
 
-    def _run(self, code: str, name: str, *, final: bool) -> BaseException | None:
+    def _run(self, code: str, name: str, cell: int, *, final: bool) -> BaseException | None:
         """Run one cell; what it raised.  Interrupts reach it, and nothing else of ours."""
         error: BaseException | None
         try:
             try:
                 self._streams.mend()
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                self._channel.send(wire.encode_frame({"begun": cell}))
                 error = self._cells.run(code, name)
                 if final:
                     error = finish() or error
@@ -162,6 +166,16 @@ def _end_fork(error: BaseException | None, name: str) -> NoReturn:
 
 def _ignore(_number: int, _frame: object) -> None:
     """An interrupt between two cells has nothing to interrupt."""
+
+
+def _restore_interpreter() -> None:
+    """What Python itself would show to code that is not a file's."""
+    sys.argv = [""]
+    sys.path.insert(0, "")
+    if _warning_filters:
+        # The zygote forks with some switched off.
+        warnings.resetwarnings()
+        warnings.filters[:] = _warning_filters  # pyright: ignore[reportIndexIssue]
 
 
 def _restore_signals() -> None:
