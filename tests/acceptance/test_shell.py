@@ -33,6 +33,7 @@ os.setsid()
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 os.execv(sys.argv[1], sys.argv[1:])
 """
+_BOLD: Final = re.compile("\x1b\\[[01]m")
 #: A bound, never an assertion.
 _WAIT_S: Final = 60.0
 
@@ -74,7 +75,7 @@ class Shell:
             except OSError:
                 pytest.fail(f"the shell ended with {self.process.wait()} before {marker!r}: {self._unseen!r}")
         shown, _, self._unseen = self._unseen.partition(marker)
-        return shown.decode().replace("\r\n", "\n")
+        return _BOLD.sub("", shown.decode()).replace("\r\n", "\n")
 
     def type(self, keys: str) -> None:
         """Press `keys`."""
@@ -161,9 +162,8 @@ def test_an_error_shows_the_lines_of_its_cell(shell):
 
 def test_ctrl_c_interrupts_the_code_and_keeps_the_variables(shell):
     shell.cell("x = 42")
-    shell.type("print('go' + 'ing')\rwhile True: pass\r")
+    shell.type("print('go' + 'ing')\x0awhile True: pass\r")
     shell.until(b"going")
-    shell.until(_HAS_READ)  # of the loop
     shell.type(_CTRL_C)
 
     assert "KeyboardInterrupt" in shell.until(_READS)
@@ -256,19 +256,18 @@ def test_a_table_is_drawn_with_its_true_size(shell):
 
     lines = shown.splitlines()
     assert lines[0].split() == ["region", "amount"]
-    assert ["0", "North", "1234.5"] in [line.split() for line in lines]
-    assert ["1", "South"] in [line.split() for line in lines]
+    assert [line.split() for line in lines[2:4]] == [["North", "1234.5"], ["South", "null"]]
     assert lines[-1] == "[10,000 rows x 2 columns]"
     assert len(lines) < 30
 
 
 def test_a_wide_table_fits_the_terminal(shell):
-    shown = shell.cell("import pandas as pd\npd.DataFrame({f'column_{n:03}': [n] for n in range(200)})")
+    some = shell.cell("import pandas as pd\npd.DataFrame({f'column_{n:03}': [n] for n in range(50)})")
+    many = shell.cell("pd.DataFrame({f'column_{n:03}': [n] for n in range(200)})")
 
-    assert max(map(len, shown.splitlines())) <= 120
-    assert "column_000" in shown
-    assert "column_199" in shown
-    assert shown.endswith("[1 rows x 200 columns]\n")
+    assert max(map(len, (some + many).splitlines())) <= 120
+    assert re.fullmatch(r"column_000 .* … .* column_049\n.*\n.*\n\[1 rows x 50 columns\]\n", some)
+    assert re.fullmatch(r"column_000 .* …\s*\n.*\n.*\n\[1 rows x 200 columns\]\n", many)
 
 
 def test_input_files_are_there(bichat, open_shell):

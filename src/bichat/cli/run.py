@@ -80,7 +80,7 @@ def run(
     def ended(program: Program, result: ExecutionResult) -> None:
         saved = result.save_artifacts(output_dir) if result.artifacts else ()
         if as_json:
-            described.append({"name": program.name, **_describe(result, saved)})
+            described.append(_describe(result, saved) | ({"name": program.name} if len(programs) > 1 else {}))
             return
         screen.failure(result)
         _print_files(result, saved)

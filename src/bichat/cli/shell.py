@@ -32,6 +32,7 @@ _PUT: Final = "%put"
 _RESTART: Final = "%restart"
 #: What is wrong with the options shows in this time; then the prompt comes, while the session is still opening.
 _SETTLE_S: Final = 0.05
+_RETRY_S: Final = 0.01
 #: That many times Ctrl-C ends code that catches it.
 _PATIENCE: Final = 3
 #: Files of one cell that are listed by name.
@@ -157,6 +158,7 @@ class _Shell:
             if code.strip() in _LEAVE:
                 return None
             if code.strip():
+                self._interrupts = asyncio.Queue()  # what came before is not meant for this cell
                 return code
 
     async def _take(self, code: str) -> None:
@@ -208,12 +210,12 @@ class _Shell:
 
     async def _interrupt(self, session: Session) -> None:
         """Pass on each Ctrl-C while a cell runs; the last resort is a fresh interpreter."""
-        self._interrupts = asyncio.Queue()
         with suppress(BichatError):
             for _ in range(_PATIENCE - 1):
                 await self._interrupts.get()
                 self._screen.leave_line(sys.stderr)  # the terminal shows ^C on it
-                await session.interrupt()
+                while not await session.interrupt():  # noqa: ASYNC110  # nothing tells when a cell begins
+                    await asyncio.sleep(_RETRY_S)
             self._screen.tell("the code goes on in spite of Ctrl-C; once more ends it, and the variables with it")
             await self._interrupts.get()
             self._screen.leave_line(sys.stderr)

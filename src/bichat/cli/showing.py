@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from typing import Any, Final, TextIO
+from typing import Final, TextIO
 
 from bichat.cli import tables, terminal
 from bichat.domain import ExecutionResult, Result
@@ -100,15 +100,7 @@ def _words(result: Result) -> str:
     data = result.data
     if any(kind in data for kind in _IMAGES):
         return ""
-    if result.chart is not None:
-        return _chart(result.chart)
     plain = "" if result.text.startswith(_MUTE) else result.text
     value = json.dumps(data["application/json"], indent=2) if "application/json" in data else ""
     words = data.get("text/markdown") or plain or data.get("text/latex") or value or result.text
     return str(words or f"[{', '.join(data)}]")
-
-
-def _chart(chart: Mapping[str, Any]) -> str:
-    """One line for a chart that only a browser can draw."""
-    words = [str(chart[key]) for key in ("type", "title") if isinstance(chart.get(key), str) and chart[key]]
-    return f"[chart: {', '.join(words)}]" if words else "[chart]"
