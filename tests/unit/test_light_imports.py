@@ -7,7 +7,19 @@ import sys
 
 import pytest
 
-HEAVY = {"anyio", "asyncio", "pydantic", "pydantic_settings", "rich", "typer", "uv", "fastapi", "sqlalchemy", "openai"}
+HEAVY = {
+    "anyio",
+    "asyncio",
+    "pydantic",
+    "pydantic_settings",
+    "prompt_toolkit",
+    "rich",
+    "typer",
+    "uv",
+    "fastapi",
+    "sqlalchemy",
+    "openai",
+}
 
 
 def _loaded_after(statement: str) -> set[str]:
@@ -26,6 +38,12 @@ def _loaded_after(statement: str) -> set[str]:
 )
 def test_nothing_heavy_is_loaded(statement):
     assert _loaded_after(statement) & HEAVY == set()
+
+
+def test_the_line_editor_is_loaded_for_the_shell_alone():
+    loaded = _loaded_after("import bichat.cli.app, bichat.cli.run, bichat.interpreter")
+
+    assert loaded & {"prompt_toolkit", "pygments"} == set()
 
 
 def test_using_the_sandbox_elsewhere_than_linux_says_what_to_do():
