@@ -170,6 +170,7 @@ class Nursery:
         self._plain = Zygote(launched) if launched else None
         self._plain_is_ready = False
         self._starting = anyio.Lock()
+        self._is_closed = False
         #: Has `preload` imported.
         self._preloaded: Zygote | None = None
         self._failure: BichatError | None = None
@@ -183,11 +184,13 @@ class Nursery:
             self._background.start(self._keep_preloaded)
 
     async def close(self) -> None:
-        """End every zygote, and with them every sandbox."""
+        """End every zygote, and with them every sandbox; one that is just being started too."""
+        self._is_closed = True
         await self._background.close()
-        for zygote in (self._plain, self._preloaded, *self._retired):
-            if zygote is not None:
-                await zygote.end()
+        async with self._starting:
+            for zygote in (self._plain, self._preloaded, *self._retired):
+                if zygote is not None:
+                    await zygote.end()
 
     @property
     def preloaded(self) -> Zygote | None:
@@ -264,6 +267,10 @@ class Nursery:
 
     async def _ready_plain(self) -> Zygote:
         async with self._starting:
+            if self._is_closed:
+                raise SandboxUnavailableError(
+                    "there are no sandboxes any more: their owner has ended them", stage="zygote"
+                )
             if self._plain is not None and self._plain_is_ready and not self._plain.lives:
                 dead, self._plain = self._plain, None
                 await dead.end()
