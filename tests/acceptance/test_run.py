@@ -12,7 +12,7 @@ import pytest
 
 
 def test_output_and_files_come_out_and_the_exit_code_is_zero(bichat):
-    done = bichat("run", "-c", "print('hello'); open('a.txt', 'w').write('x' * 10)")
+    done = bichat("run", "-c", "print('hello'); open('a.txt', 'w').write('x' * 10);")
 
     assert done.returncode == 0
     assert done.stdout == b"hello\n"
@@ -43,6 +43,65 @@ def test_code_may_come_from_standard_input(bichat):
     done = bichat("run", "-", stdin=b"print(1 + 1)")
 
     assert (done.returncode, done.stdout) == (0, b"2\n")
+
+
+def test_what_the_code_displays_stands_in_its_place_among_what_it_prints(bichat):
+    code = "print('a', end=''); display({'b': 1}); print('c')\n'd' * 2"
+
+    done = bichat("run", "-c", code)
+
+    assert done.stdout == b"a\n{'b': 1}\nc\n'dd'\n"
+
+
+def test_a_displayed_chart_is_a_file_and_a_displayed_frame_a_table(bichat):
+    (bichat.folder / "both.py").write_text(
+        "import matplotlib.pyplot as plt, pandas as pd\n"
+        "plt.plot([1, 2])\n"
+        "plt.show()\n"
+        "pd.DataFrame({'region': ['N', 'S'], 'amount': [1.5, 20]})\n"
+    )
+
+    done = bichat("run", "both.py")
+
+    assert done.stdout.decode().splitlines() == [
+        "region   amount",
+        "───────────────",
+        "N           1.5",
+        "S          20.0",
+    ]
+    assert b"figure-1.png" in done.stderr
+    assert (bichat.folder / "bichat-output" / "figure-1.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_json_has_what_was_displayed_without_the_images_bytes(bichat):
+    code = "import matplotlib.pyplot as plt, pandas as pd\nplt.plot([1, 2])\nplt.show()\npd.DataFrame({'a': [1]})"
+
+    done = bichat("run", "-c", code, "--json")
+
+    result = json.loads(done.stdout)
+    figure, table = result["results"]
+    assert figure["artifact"] == "figure-1.png"
+    assert "image/png" not in figure["data"]
+    assert table["data"]["application/vnd.dataresource+json"]["data"] == [{"a": 1}]
+    assert [(file["name"], file["source"]) for file in result["artifacts"]] == [("figure-1.png", "display")]
+
+
+@pytest.mark.parametrize(
+    "code, shown",
+    [
+        ("from IPython.display import Markdown; Markdown('# Sales')", "# Sales"),
+        ("from IPython.display import JSON; JSON({'a': [1]})", '{\n  "a": [\n    1\n  ]\n}'),
+        ("from IPython.display import Latex; Latex('$x^2$')", "$x^2$"),
+        ("import sympy; sympy.Symbol('x') ** 2", "x**2"),
+        ("import pandas as pd; pd.DataFrame()", "Empty DataFrame\nColumns: []\nIndex: []"),
+        ("None", ""),
+        ("5;", ""),
+    ],
+)
+def test_other_values_are_shown_as_the_text_that_says_most(bichat, code, shown):
+    done = bichat("run", "-c", code)
+
+    assert done.stdout.decode().strip() == shown
 
 
 def test_code_that_raises_exits_with_one_and_shows_the_users_lines_only(bichat):
@@ -247,7 +306,7 @@ def test_a_kill_in_one_of_several_files_gives_its_exit_code(bichat):
 
 
 def test_the_last_of_several_files_ends_as_a_program_does(bichat):
-    (bichat.folder / "a.py").write_text("import atexit\natexit.register(print, 'bye')\n")
+    (bichat.folder / "a.py").write_text("import atexit\natexit.register(print, 'bye');\n")
     (bichat.folder / "b.py").write_text(
         "import threading, time\n"
         "def later():\n"

@@ -86,9 +86,13 @@ class Shell:
         self.until(_HAS_READ)
         return self.until(_READS)
 
+    def paste(self, code: str) -> None:
+        """Paste `code` and press Enter."""
+        self.type(f"\x1b[200~{code}\x1b[201~\r")
+
     def cell(self, code: str) -> str:
         """What `code` shows, pasted and entered."""
-        self.type(f"\x1b[200~{code}\x1b[201~\r")
+        self.paste(code)
         return self.shown()
 
     def end(self) -> int:
@@ -162,7 +166,7 @@ def test_an_error_shows_the_lines_of_its_cell(shell):
 
 def test_ctrl_c_interrupts_the_code_and_keeps_the_variables(shell):
     shell.cell("x = 42")
-    shell.type("print('go' + 'ing')\x0awhile True: pass\r")
+    shell.paste("print('go' + 'ing')\nwhile True: pass")
     shell.until(b"going")
     shell.type(_CTRL_C)
 
@@ -178,11 +182,16 @@ def test_ctrl_c_at_the_prompt_drops_what_was_typed(shell):
 
 
 def test_code_that_catches_ctrl_c_is_ended_by_the_third(shell):
-    stubborn = (
-        "while True:\n    try:\n        print('again')\n        while True: pass\n    except BaseException: pass\n"
-    )
     shell.cell("x = 1; open('kept.txt', 'w').write('y')")
-    shell.type(f"\x1b[200~{stubborn}\x1b[201~\r")
+    shell.paste(
+        "import time\n"
+        "while True:\n"
+        "    try:\n"
+        "        print('again')\n"
+        "        time.sleep(60)\n"
+        "    except KeyboardInterrupt:\n"
+        "        pass\n"
+    )
     for _ in range(3):
         shell.until(b"again\r\n")
         shell.type(_CTRL_C)
