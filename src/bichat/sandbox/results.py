@@ -8,6 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import json
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -125,7 +127,7 @@ def name_images(
 
 
 def _image(name: str, kind: str, content: bytes | str) -> Artifact:
-    content = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    content = content.encode() if isinstance(content, str) else content
     return Artifact(
         name=name,
         mime_type=kind,
@@ -148,10 +150,11 @@ def _checked(display: Mapping[str, Any], size_bytes: int) -> Shown | None:
     if not data:
         return None
     metadata, display_id, saved_as = display.get("metadata"), display.get("id"), display.get("saved_as")
+    metadata = _writable(metadata)  # pyright: ignore[reportUnknownArgumentType]
     result = Result(
         data=data,
         metadata=metadata if isinstance(metadata, dict) else {},  # pyright: ignore[reportUnknownArgumentType]
-        display_id=display_id if isinstance(display_id, str) else "",
+        display_id=_text(display_id) if isinstance(display_id, str) else "",
     )
     names = saved_as[:_MAX_TYPES] if isinstance(saved_as, list) else []  # pyright: ignore[reportUnknownVariableType]
     return Shown(result, size_bytes, tuple(str(name) for name in names))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
@@ -164,8 +167,42 @@ def _value(kind: str, value: object) -> object:
     if _BINARY.match(kind):
         return _decoded(kind, value)
     if kind == "application/json" or kind.endswith("+json"):
-        return value
-    return value if isinstance(value, str) else None
+        return _writable(value)
+    return _text(value) if isinstance(value, str) else None
+
+
+def _writable(value: object) -> object:
+    """A value that came as JSON, so that it can be written down as JSON again; None where it is nested too deep.
+
+    Python reads more than there is: halves of surrogate pairs, NaN and infinities.
+    """
+    try:
+        try:
+            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+        except ValueError:
+            return _mended(value)
+    except RecursionError:
+        return None
+    return value
+
+
+def _mended(value: object) -> object:
+    match value:
+        case str():
+            return _text(value)
+        case float() if not math.isfinite(value):
+            return None
+        case list():
+            return [_mended(one) for one in value]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]  # JSON
+        case dict():
+            return {_text(str(name)): _mended(one) for name, one in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        case _:
+            return value
+
+
+def _text(text: str) -> str:
+    """Valid Unicode: JSON may carry halves of surrogate pairs."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _decoded(kind: str, value: object) -> bytes | None:
