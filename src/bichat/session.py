@@ -199,14 +199,10 @@ class Session:
             SessionEndedError: the session has ended.
         """
         with self._use():
-            try:
-                self._sandbox.begin_restart()
-                async with self._turn:
-                    self._check_open()
-                    await self._sandbox.finish_restart()
-            except SandboxLostError as error:
-                self.end("lost")
-                raise self._ended_error() from error
+            self._sandbox.begin_restart()
+            async with self._turn:
+                self._check_open()
+                await self._sandbox.finish_restart()
 
     async def close(self) -> None:
         """End it; may be called again.  Its processes and files are gone when this returns."""
@@ -236,6 +232,10 @@ class Session:
         self._users += 1
         try:
             yield
+        except SandboxLostError as error:
+            self._notice_death()
+            self.end("lost")
+            raise self._ended_error() from error
         finally:
             self._leave()
 
@@ -262,10 +262,6 @@ class Session:
                             yield event
                         case Ended():
                             ended = event
-        except SandboxLostError as error:
-            self._notice_death()
-            self.end("lost")
-            raise self._ended_error() from error
         finally:
             self._is_running = False
         if ended is None:

@@ -16,19 +16,19 @@ from pathlib import Path
 from typing import Final
 
 import anyio
-import anyio.to_thread
 
-from bichat.domain import Artifact, IsolationReport, Limits, RefusedFile, SessionFile, Status
-from bichat.errors import SandboxLostError, SandboxUnavailableError
+from bichat.domain import Artifact, IsolationReport, Limits, SessionFile, Status
+from bichat.errors import BichatError, SandboxLostError, SandboxUnavailableError
+from bichat.names import display_name
 from bichat.sandbox import verdict, wire
-from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing, snapshot
+from bichat.sandbox.artifacts import Capture
 from bichat.sandbox.connection import Connection, Output
-from bichat.sandbox.inputs import InputFile, write_input
+from bichat.sandbox.folder import Folder
+from bichat.sandbox.inputs import InputFile
 from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready
 from bichat.sandbox.results import name_images
 from bichat.sandbox.sandbox import Ended, Outcome
 from bichat.sandbox.transcript import Transcript
-from bichat.sandbox.walk import FileState
 from bichat.sandbox.watchdog import Watch, Watchdog, is_exiting
 
 #: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
@@ -58,17 +58,21 @@ class NamespaceSandbox:
         self._handles = handles
         self._limits = limits
         self._isolation = isolation
-        self._owner = owner
+        self._folder = Folder(handles.folder, owner=owner, spool_folder=spool_folder)
         self._spool_folder = spool_folder
         self._watchdog = watchdog
         self._zygote_lives = zygote_lives
         self._on_gone = on_gone
-        self._guest_number = 1
+        self._guest_number = self._introduced = 1
         self._connection = Connection(handles.guest, handles.box, handles.process, self._guest_number)
         self._killed: Status | None = None
         #: Why the code was interrupted, and when it is killed if it goes on.
         self._stopping: Status | None = None
         self._kill_at = float("inf")
+        #: Asked for before the guest could hear it: it would pass unheeded.
+        self._interrupts_at_begin = False
+        #: The deadline has passed, and what had come by then has been read.
+        self._looked_again = False
         self._tree_was_ended = False
         self._init_was_killed = False
         self._restarting: GuestPipes | None = None
@@ -76,13 +80,11 @@ class NamespaceSandbox:
         self._abandoned: Transcript | None = None
         self._let_go = False
         self._closed = False
+        self._closing = anyio.Lock()
         self._variables: dict[str, str] = {}
         self._cell = 0
         self._next_figure = 1
         self._transcript: Transcript | None = None
-        #: What was in the folder when the last execution had ended; None before the first.
-        self._before: Snapshot | None = None
-        self._folder_turn = anyio.Lock()
         self._base_bytes = base_bytes
         self._guest_pids = handles.guest_pids
         self._watch = self._start_watch()
@@ -108,9 +110,7 @@ class NamespaceSandbox:
 
     def used_bytes(self) -> int:
         """What it holds now, at most: memory that its processes have added, and what lies on its disk."""
-        disk = os.fstatvfs(self._handles.folder)
-        on_disk = (disk.f_blocks - disk.f_bfree) * disk.f_frsize
-        return on_disk + (self._watch.used_bytes() if self._watch else 0)
+        return self._folder.used_bytes + (self._watch.used_bytes() if self._watch else 0)
 
     def _start_watch(self) -> Watch | None:
         if self._watchdog is None:
@@ -127,18 +127,7 @@ class NamespaceSandbox:
 
     async def put(self, files: Sequence[InputFile]) -> None:
         """See `Sandbox.put`."""
-        before = self._before
-
-        def write() -> None:
-            for file in files:
-                write_input(self._handles.folder, file, self._owner)
-                if before is not None:  # what its owner brought is nothing that the code made
-                    state = os.stat(file.name, dir_fd=self._handles.folder, follow_symlinks=False)
-                    before.files[os.fsencode(file.name)] = FileState.of(state)
-
-        if files:
-            async with self._folder_turn:
-                await anyio.to_thread.run_sync(write)
+        await self._folder.put(files)
 
     async def execute(
         self, code: str, *, name: str, timeout_s: float, final: bool = False
@@ -146,13 +135,13 @@ class NamespaceSandbox:
         """See `Sandbox.execute`."""
         await self.settle()
         await self.finish_restart()
-        if self._before is None:
-            self._before = await anyio.to_thread.run_sync(snapshot, self._handles.folder, self._limits)
+        await self._folder.remember(self._limits)
         await self._connection.interrupted()
         self._connection.begin()
         self._cell += 1
         transcript = self._transcript = Transcript(self._limits, self._cell, self._spool_folder)
         self._stopping, self._kill_at = None, float("inf")
+        self._interrupts_at_begin = self._looked_again = False
         deadline = anyio.current_time() + timeout_s
         self._watch_until(deadline + self._limits.grace_s + _SLOW_CALLER_S)
         finished = False
@@ -184,24 +173,20 @@ class NamespaceSandbox:
 
     async def capture(self) -> Capture:
         """See `Sandbox.capture`."""
-        async with self._folder_turn:
-            captured = await anyio.to_thread.run_sync(
-                capture, self._handles.folder, self._before or Snapshot({}), self._limits, self._spool_folder
-            )
-            self._before = captured.after
-        return captured
+        return await self._folder.capture(self._limits)
 
     async def outcome(self, ended: Ended) -> Outcome:
         """See `Sandbox.outcome`."""
         captured = await self.capture()
+        transcript, self._transcript = self._transcript, None
         artifacts, refused = list(captured.artifacts), list(captured.refused)
-        taken = frozenset(path.decode(errors="replace") for path in captured.after.files)
-        for whole in self._transcript.whole_streams() if self._transcript else ():
-            if isinstance(whole, RefusedFile):
-                refused.append(whole)
-            elif whole.name not in taken:
+        taken = {display_name(path) for path in captured.after.files}
+        for whole in transcript.whole_streams(taken) if transcript else ():
+            if isinstance(whole, Artifact):
                 artifacts.append(whole)
-        results, images = name_images(ended.shown, captured.artifacts, taken, self._next_figure)
+            else:
+                refused.append(whole)
+        results, images = name_images(ended.shown, captured.artifacts, frozenset(taken), self._next_figure)
         self._next_figure += len(images)
         return Outcome(
             artifacts=tuple(sorted((*artifacts, *images), key=lambda artifact: artifact.name)),
@@ -211,27 +196,29 @@ class NamespaceSandbox:
 
     async def files(self) -> tuple[SessionFile, ...]:
         """See `Sandbox.files`."""
-        async with self._folder_turn:
-            return await anyio.to_thread.run_sync(listing, self._handles.folder, self._limits)
+        return await self._folder.files(self._limits)
 
     async def open(self, name: str) -> Artifact:
         """See `Sandbox.open`."""
-        async with self._folder_turn:
-            return await anyio.to_thread.run_sync(
-                capture_one, self._handles.folder, name, self._limits, self._spool_folder
-            )
+        return await self._folder.open(name, self._limits)
 
     def interrupt(self) -> None:
         """See `Sandbox.interrupt`."""
         if self._stopping is None:
             self._stopping = Status.CANCELLED
-        self._connection.interrupt()
+        self._interrupt()
 
     def stop(self, reason: Status) -> None:
         """Interrupt the code, and kill the tree if that has not ended it after `grace_s`."""
         self._stopping, self._kill_at = reason, anyio.current_time() + self._limits.grace_s
         self._watch_until(self._kill_at + _SLOW_CALLER_S)
-        self._connection.interrupt()
+        self._interrupt()
+
+    def _interrupt(self) -> None:
+        if self._transcript is not None and self._transcript.begun:
+            self._connection.interrupt()
+        else:
+            self._interrupts_at_begin = True
 
     def begin_restart(self) -> None:
         """See `Sandbox.restart`: end the guest and have init start another; the execution under way ends.
@@ -254,23 +241,26 @@ class NamespaceSandbox:
         """Wait for the new guest.  Nothing may be executing.
 
         Raises:
-            SandboxLostError: the sandbox died.
-            SandboxUnavailableError: there was no process to be had.
+            SandboxLostError: the sandbox died, or there was no process to be had.
         """
         if self._restarting is None:
             return
-        pipes, self._restarting = self._restarting, None
+        pipes = self._restarting
         self._abandoned = None
         self._connection.close()
         try:
             with anyio.fail_after(_RESTART_S):
-                self._guest_number += 1
-                self._guest_pids = await introduction(self._handles.box, self._guest_number)
-                await ready(self._handles.box, pipes.ours, self._guest_number)
-        except BaseException:
+                if self._introduced != self._guest_number + 1:
+                    self._guest_pids = await introduction(self._handles.box, self._guest_number + 1)
+                    self._introduced = self._guest_number + 1
+                await ready(self._handles.box, pipes.ours, self._guest_number + 1)
+        except (BichatError, OSError) as error:  # a cancelled caller leaves it to the next one
+            self._restarting = None
             pipes.abandon()
             self.kill(Status.SESSION_LOST)
-            raise
+            raise SandboxLostError(f"the sandbox could not be restarted: {error}", stage="session") from error
+        self._restarting = None
+        self._guest_number += 1
         if self._watch is not None:
             self._watch.guest = self.guest_pid
         self._connection = Connection(pipes.ours, self._handles.box, self._handles.process, self._guest_number)
@@ -301,7 +291,6 @@ class NamespaceSandbox:
         if self._restarting is not None:
             self._restarting.abandon()
         self._handles.box.close()
-        os.close(self._handles.folder)
 
     @property
     def gone(self) -> bool:
@@ -331,13 +320,16 @@ class NamespaceSandbox:
     async def close(self) -> None:
         """See `Sandbox.close`."""
         self.end()
-        if self._closed:
-            return
-        self._closed = True
-        with anyio.move_on_after(_DEATH_S, shield=True):
-            await anyio.wait_readable(self._handles.process)
-        os.close(self._handles.process)
-        self._on_gone()
+        with anyio.CancelScope(shield=True):
+            async with self._closing:
+                if self._closed:
+                    return
+                await self._folder.close()
+                with anyio.move_on_after(_DEATH_S):
+                    await anyio.wait_readable(self._handles.process)
+                self._closed = True
+                os.close(self._handles.process)
+                self._on_gone()
 
     async def _hand_over(self, message: dict[str, object], deadline: float) -> None:
         """A guest that does not take it until `deadline` is killed."""
@@ -353,6 +345,9 @@ class NamespaceSandbox:
             await self._wait(deadline)
             for event in self._bounded(transcript, connection.advance(transcript)):
                 yield event
+            if transcript.begun and self._interrupts_at_begin:
+                self._interrupts_at_begin = False
+                connection.interrupt()
             if connection.garbled:
                 self.kill(Status.KILLED)
             if connection.exit_code is not None and not self._tree_was_ended:
@@ -375,6 +370,9 @@ class NamespaceSandbox:
         if self._killed is None and now >= self._kill_at:
             self.kill(self._stopping or Status.CANCELLED)
         elif self._stopping is not Status.TIMEOUT and now >= deadline:
+            if not self._looked_again:
+                self._looked_again = True
+                return  # its caller may have been slow to take what came, and the code may have ended in time
             self.stop(Status.TIMEOUT)
         if self._killed is not None:
             until = now + _DEATH_S
@@ -414,12 +412,8 @@ class NamespaceSandbox:
         if self._restarting is not None:
             return verdict.RESTARTED
         if transcript.outcome is not None:
-            reported = verdict.reported(transcript.outcome, disk_is_full=self._disk_is_full())
+            reported = verdict.reported(transcript.outcome, disk_is_full=self._folder.is_full)
             return verdict.stopped(self._stopping, reported, timeout_s) if self._stopping else reported
         if self._connection.exit_code is not None and not self._init_was_killed:
             return verdict.exited(self._connection.exit_code)
         return verdict.KILLED_FROM_OUTSIDE if self._zygote_lives() else verdict.ZYGOTE_DIED
-
-    def _disk_is_full(self) -> bool:
-        state = os.fstatvfs(self._handles.folder)
-        return state.f_bavail == 0 or state.f_ffree == 0

@@ -105,13 +105,10 @@ class Pool:
 
     def _drop_stale(self) -> None:
         """Let go of those that have died, and of those whose zygote has been replaced."""
-        fresh: deque[_Ready] = deque()
-        for ready in self._ready:
+        for ready in tuple(self._ready):
             if ready.zygote.retired or ready.sandbox.has_died:
+                self._ready.remove(ready)
                 self._background.start(ready.sandbox.close)
-            else:
-                fresh.append(ready)
-        self._ready = fresh
 
     async def _keep_filled(self) -> None:
         while True:
@@ -128,11 +125,13 @@ class Pool:
     async def _add(self, zygote: Zygote) -> bool:
         """Make one more; whether that went well."""
         try:
-            self._ready.append(_Ready(await self._make(zygote), zygote))
-            self._failed = False
+            sandbox = await self._make(zygote)
         except BichatError as error:
             logger.warning("no sandbox could be made ahead: %s", error)
             self._failed = True
+        else:
+            self._ready.append(_Ready(sandbox, zygote))
+            self._failed = False
         self._tried.set()
         self._tried = anyio.Event()
         return not self._failed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,8 @@ class Transcript:
         self.printed_bytes = 0
         self.outcome: dict[str, Any] | None = None
         """The guest's own account of how the code ended; None until it gives one."""
+        self.begun = False
+        """Whether the guest says that interrupts reach the code."""
         self._cell = cell
 
     def hear(self, frame: dict[str, Any], size_bytes: int) -> Displayed | None:
@@ -89,6 +92,8 @@ class Transcript:
                 return None if result is None else Displayed(result)
             case {"clear": dict(clear)}:  # pyright: ignore[reportUnknownVariableType]
                 self.results.clear(wait=clear.get("wait") is True)  # pyright: ignore[reportUnknownMemberType]
+            case {"begun": self._cell}:
+                self.begun = True
             case {"omitted": True}:
                 self.results.omitted += 1
             case {"done": dict(outcome), "cell": self._cell} if self.outcome is None:  # pyright: ignore[reportUnknownVariableType]
@@ -112,9 +117,11 @@ class Transcript:
             if text:
                 yield event(text)
 
-    def whole_streams(self) -> Iterator[Artifact | RefusedFile]:
-        """The streams that were cut, whole, as files called `stdout.txt` and `stderr.txt`."""
-        for stream, name in ((self.stdout, "stdout.txt"), (self.stderr, "stderr.txt")):
-            whole = stream.whole(name)
+    def whole_streams(self, taken: set[str]) -> Iterator[Artifact | RefusedFile]:
+        """The streams that were cut, whole, as files called `stdout.txt` and `stderr.txt`, or numbered where `taken`."""
+        for stream, name in ((self.stdout, "stdout"), (self.stderr, "stderr")):
+            numbered = (f"{name}-{number}.txt" for number in itertools.count(2))
+            names = itertools.chain((f"{name}.txt",), numbered)
+            whole = stream.whole(next(each for each in names if each not in taken))
             if whole is not None:
                 yield whole

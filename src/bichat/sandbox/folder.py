@@ -1,0 +1,99 @@
+"""A sandbox's `/mnt/data`, through the supervisor's own handle: one job at a time, also after the tree is dead."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+
+from bichat.domain import Artifact, Limits, SessionFile
+from bichat.errors import SandboxLostError
+from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing, snapshot
+from bichat.sandbox.inputs import InputFile, write_input
+from bichat.sandbox.walk import FileState
+
+_Value = TypeVar("_Value")
+
+
+class Folder:
+    """Owns its descriptor.  Once closed every method raises `SandboxLostError`."""
+
+    def __init__(self, descriptor: int, *, owner: tuple[int, int] | None, spool_folder: Path) -> None:
+        """`owner`: uid and gid that the guest has on the host; None when the server is that user itself."""
+        self._descriptor = descriptor
+        self._owner = owner
+        self._spool_folder = spool_folder
+        #: Worker threads work on the descriptor by its number: it is closed when none of them does.
+        self._turn = anyio.Lock()
+        self._closed = False
+        #: What was there when the last execution had ended; None before the first.
+        self._before: Snapshot | None = None
+
+    async def put(self, files: Sequence[InputFile]) -> None:
+        """Copy `files` in.  What their owner brought is nothing that the code made: they are not captured as they are.
+
+        Raises:
+            As `write_input`.
+        """
+
+        def write() -> None:
+            for file in files:
+                write_input(self._descriptor, file, self._owner)
+                if self._before is not None:
+                    state = os.stat(file.name, dir_fd=self._descriptor, follow_symlinks=False)
+                    self._before.files[os.fsencode(file.name)] = FileState.of(state)
+
+        if files:
+            await self._in_turn(write)
+
+    async def remember(self, limits: Limits) -> None:
+        """Before the first execution: what is there now is not its doing."""
+        if self._before is None:
+            self._before = await self._in_turn(lambda: snapshot(self._descriptor, limits))
+
+    async def capture(self, limits: Limits) -> Capture:
+        """What is new or changed since the last time, copied."""
+
+        def take() -> Capture:
+            captured = capture(self._descriptor, self._before or Snapshot({}), limits, self._spool_folder)
+            self._before = captured.after
+            return captured
+
+        return await self._in_turn(take)
+
+    async def files(self, limits: Limits) -> tuple[SessionFile, ...]:
+        """The regular files there."""
+        return await self._in_turn(lambda: listing(self._descriptor, limits))
+
+    async def open(self, name: str, limits: Limits) -> Artifact:
+        """One of them, copied."""
+        return await self._in_turn(lambda: capture_one(self._descriptor, name, limits, self._spool_folder))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no byte, or no file, fits on its disk any more."""
+        state = os.fstatvfs(self._descriptor)
+        return state.f_bavail == 0 or state.f_ffree == 0
+
+    @property
+    def used_bytes(self) -> int:
+        """What lies on its disk, `/tmp` and `/dev/shm` included."""
+        state = os.fstatvfs(self._descriptor)
+        return (state.f_blocks - state.f_bfree) * state.f_frsize
+
+    async def close(self) -> None:
+        """Let go of it once no worker thread is at it; may be called again."""
+        async with self._turn:
+            if not self._closed:
+                self._closed = True
+                os.close(self._descriptor)
+
+    async def _in_turn(self, job: Callable[[], _Value]) -> _Value:
+        async with self._turn:
+            if self._closed:
+                raise SandboxLostError("the sandbox has ended", stage="files")
+            return await anyio.to_thread.run_sync(job)
