@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -239,7 +240,7 @@ def test_two_hundred_runs_grow_nothing(portal, supervisor, limits, attack, famil
             outcome = await attack(supervisor, "open('x', 'w').write('x' * 1000); print(1)", limits=limits)
             assert outcome.stdout == "1\n"
 
-    def footprint() -> dict[str, object]:
+    def footprint() -> dict[str, Any]:
         gc.collect()
         launcher = portal.call(supervisor.zygote).pid
         return {
