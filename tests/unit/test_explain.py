@@ -16,13 +16,12 @@ FOLDER = Path(bichat.sandbox.__file__).parent
 STEPS = sorted(
     {
         step
-        for name in ("launcher", "zygote")
+        for name in ("launcher", "porter", "zygote")
         for step in re.findall(
             r'(?:step\.name = |"failed": )"([a-z ]+)"', (FOLDER / f"{name}.py").read_text(encoding="utf-8")
         )
     }
-    | set(re.findall(r'\("([a-z ]+)", _[a-z_]+\)', (FOLDER / "enclosure.py").read_text(encoding="utf-8")))
-    | {"descriptors", "guest"}
+    | set(re.findall(r'step\("([a-z -]+)", ', (FOLDER / "enclosure.py").read_text(encoding="utf-8")))
 )
 NUMBERS = (None, errno.EPERM, errno.EACCES, errno.ENOSYS, errno.ENOSPC, errno.EAGAIN, errno.EMFILE, errno.EINVAL)
 

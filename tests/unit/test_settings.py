@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,7 @@ import pytest
 from bichat.domain import Limits
 from bichat.errors import LimitError, UserInputError
 from bichat.settings.location import data_dir, make_data_dir
-from bichat.settings.settings import load_settings
+from bichat.settings.settings import Caps, load_settings
 from bichat.sizes import GIB, MIB, parse_size
 
 
@@ -33,9 +35,59 @@ def test_the_defaults_are_those_that_the_documentation_promises():
         output_kill_bytes=64 * MIB,
         artifact_bytes=512 * MIB,
         artifacts=200,
+        grace_s=2.0,
         idle_s=1200.0,
         life_s=86400.0,
     )
+
+
+def test_a_machine_gives_its_memory_out_once_and_no_tenant_gets_all_of_anything():
+    settings = load_settings()
+    caps, one = settings.caps, settings.limits.memory_bytes + settings.limits.disk_bytes
+
+    assert caps.memory_bytes == max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), one)
+    assert one <= caps.tenant_memory_bytes <= caps.memory_bytes
+    assert caps.tenant_executions < caps.executions
+    assert caps.tenant_sessions < caps.sessions
+    assert caps.tenant_queue < caps.queue
+    assert (caps.queue_wait_s, settings.ready_sandboxes, settings.zygote_life_s) == (30.0, 2, 3600.0)
+
+
+def test_caps_and_the_engine_are_set_by_variables_of_their_own(monkeypatch):
+    for name, value in (
+        ("BICHAT_CAP_SESSIONS", "7"),
+        ("BICHAT_CAP_TENANT_MEMORY_BYTES", "2g"),
+        ("BICHAT_CAP_QUEUE_WAIT_S", "0.5"),
+        ("BICHAT_READY_SANDBOXES", "0"),
+        ("BICHAT_ZYGOTE_LIFE_S", "60"),
+        ("BICHAT_DEFAULT_IDLE_S", "5"),
+        ("BICHAT_MAX_LIFE_S", "10"),
+    ):
+        monkeypatch.setenv(name, value)
+
+    settings = load_settings()
+
+    assert (settings.caps.sessions, settings.caps.tenant_memory_bytes, settings.caps.queue_wait_s) == (7, 2 * GIB, 0.5)
+    assert (settings.ready_sandboxes, settings.zygote_life_s) == (0, 60.0)
+    assert (settings.limits.idle_s, settings.limits.life_s, settings.bounds.life_s) == (5.0, 10.0, 10.0)
+
+
+def test_a_tenants_cap_that_nobody_set_gives_way_to_the_one_for_all(monkeypatch):
+    monkeypatch.setenv("BICHAT_CAP_SESSIONS", "3")
+    monkeypatch.setenv("BICHAT_CAP_MEMORY_BYTES", "1m")
+    monkeypatch.setenv("BICHAT_CAP_EXECUTIONS", "2")
+    monkeypatch.setenv("BICHAT_CAP_TENANT_EXECUTIONS", "1")
+
+    caps = load_settings().caps
+
+    assert (caps.tenant_sessions, caps.tenant_memory_bytes, caps.tenant_executions) == (3, MIB, 1)
+
+
+@pytest.mark.parametrize("field", [spec.name for spec in fields(Caps)])
+@pytest.mark.parametrize("value", [0, -1, float("inf"), float("nan")])
+def test_a_cap_is_a_number_above_zero(field, value):
+    with pytest.raises(UserInputError, match=field):
+        Caps(**{field: value})
 
 
 def test_sizes_may_be_written_with_units(monkeypatch):
@@ -52,6 +104,11 @@ def test_sizes_may_be_written_with_units(monkeypatch):
         ("BICHAT_DEFAULT_TIMEOUT_S", "inf"),
         ("BICHAT_DEFAULT_TIMEOUT_S", "nan"),
         ("BICHAT_DEFAULT_DISK_BYTES", "plenty"),
+        ("BICHAT_CAP_SESSIONS", "0"),
+        ("BICHAT_CAP_QUEUE_WAIT_S", "inf"),
+        ("BICHAT_CAP_MEMORY_BYTES", "much"),
+        ("BICHAT_READY_SANDBOXES", "-1"),
+        ("BICHAT_ZYGOTE_LIFE_S", "nan"),
     ],
 )
 def test_a_bad_value_names_the_variable_and_the_value(monkeypatch, variable, value):
@@ -81,7 +138,7 @@ def test_a_default_that_was_set_above_its_bound_is_refused_at_the_start(monkeypa
     assert "BICHAT_MAX_MEMORY_BYTES" in caught.value.message
 
 
-@pytest.mark.parametrize("variable", ["BICHAT_MAX_MEMROY_BYTES", "BICHAT_DEFAULT_TIMEOUT"])
+@pytest.mark.parametrize("variable", ["BICHAT_MAX_MEMROY_BYTES", "BICHAT_DEFAULT_TIMEOUT", "BICHAT_CAP_SESSION"])
 def test_a_limit_that_does_not_exist_is_refused_by_name(monkeypatch, variable):
     monkeypatch.setenv(variable, "1")
 

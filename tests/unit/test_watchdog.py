@@ -6,13 +6,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
+from bichat.domain import Status
 from bichat.sandbox import watchdog
-from bichat.sandbox.watchdog import Watch, Watchdog, added_bytes, anonymous_bytes, host_pid
+from bichat.sandbox.watchdog import Watch, Watchdog, added_bytes, is_exiting
 from bichat.sizes import MIB
 
 #: Announces itself, holds what it was asked to hold, and waits for the end of its input.
@@ -43,6 +45,25 @@ def child() -> Iterator[Any]:
         process.communicate()
 
 
+class Told:
+    """What a watchdog has told."""
+
+    def __init__(self) -> None:
+        self.reasons: list[Status] = []
+        self._heard = threading.Event()
+
+    def __call__(self, reason: Status) -> None:
+        self.reasons.append(reason)
+        self._heard.set()
+
+    def wait(self) -> None:
+        assert self._heard.wait(timeout=10)
+
+
+def anonymous_bytes(pid: int) -> int:
+    return watchdog._status(pid).get(b"RssAnon", 0)
+
+
 def test_what_a_process_allocates_is_counted_once(child):
     idle, busy = child(""), child("held = bytearray(os.urandom(1 << 20) * 50)")
 
@@ -56,7 +77,7 @@ def test_pages_shared_with_children_are_counted_once(child):
     shared = child(
         "held = os.urandom(1 << 20) * 50\nfor _ in range(4):\n    if os.fork() == 0: sys.stdin.read(); os._exit(0)"
     )
-    tree = tuple(watchdog._tree(shared))
+    tree = tuple(watchdog._tree(alone, shared))
 
     assert len(tree) == 5
     assert added_bytes(tree, 0) < added_bytes((alone,), 0) + 20 * MIB
@@ -66,7 +87,7 @@ def test_the_base_that_a_process_shares_with_its_zygote_is_not_the_sessions(chil
     base = child(
         "held = os.urandom(1 << 20) * 50\nif os.fork() == 0: more = os.urandom(1 << 20) * 10; print('ready', flush=True); sys.stdin.read(); os._exit(0)\nsys.stdin.read(0)"
     )
-    root, leaf = watchdog._tree(base)
+    root, leaf = watchdog._tree(child(""), base)
 
     assert added_bytes((leaf,), anonymous_bytes(root)) < 25 * MIB
 
@@ -107,7 +128,18 @@ def test_the_tree_reaches_children_of_threads(child):
         "for thread in threads: thread.join()"
     )
 
-    assert len(tuple(watchdog._tree(pid))) == 4
+    assert len(tuple(watchdog._tree(child(""), pid))) == 4
+
+
+def test_the_tree_is_the_guest_with_its_own_and_the_orphans_of_init_but_not_init(child):
+    init = child("if os.fork() == 0:\n    if os.fork() == 0: pass\n    sys.stdin.read(); os._exit(0)")
+    guest = child("if os.fork() == 0: sys.stdin.read(); os._exit(0)")
+
+    tree = set(watchdog._tree(init, guest))
+
+    assert guest in tree
+    assert init not in tree
+    assert len(tree) == 4
 
 
 def test_a_process_that_is_gone_counts_nothing():
@@ -120,59 +152,88 @@ def test_a_process_that_is_gone_counts_nothing():
 
 def test_a_tree_above_its_limit_is_told_once_and_one_below_never(child):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
-    told, below = threading.Event(), threading.Event()
+    init = child("")
+    told, below = Told(), Told()
     dog = Watchdog()
 
-    dog.add(Watch(pid, 1 << 40, 0, below.set))
-    dog.add(Watch(pid, 20 * MIB, 0, told.set))
-    heard = told.wait(timeout=10)
+    dog.add(Watch(init, pid, 1 << 40, 0, below))
+    dog.add(Watch(init, pid, 20 * MIB, 0, told))
+    told.wait()
     dog.close()
 
-    assert heard
-    assert not below.is_set()
+    assert told.reasons == [Status.OUT_OF_MEMORY]
+    assert below.reasons == []
+
+
+def test_a_tree_whose_moment_has_come_is_told_that_its_time_is_over(child):
+    told, later = Told(), Told()
+    dog = Watchdog()
+
+    dog.add(Watch(child(""), child(""), 1 << 40, 0, later, kill_at=time.monotonic() + 3600))
+    dog.add(Watch(child(""), child(""), 1 << 40, 0, told, kill_at=time.monotonic()))
+    told.wait()
+    dog.close()
+
+    assert told.reasons == [Status.TIMEOUT]
+    assert later.reasons == []
+
+
+def test_what_a_tree_uses_is_what_it_has_beside_the_base_of_each_process(child):
+    pid = child("held = bytearray(os.urandom(1 << 20) * 50)\nif os.fork() == 0: sys.stdin.read(); os._exit(0)")
+    init = child("")
+    processes = tuple(watchdog._tree(init, pid))
+
+    def used(base_bytes: int) -> int:
+        return Watch(init, pid, 1 << 40, base_bytes, Told()).used_bytes()
+
+    assert used(0) > 50 * MIB
+    assert used(0) - used(10 * MIB) == len(processes) * 10 * MIB
+    assert used(1 << 40) == 0
 
 
 def test_a_watch_that_was_removed_is_told_nothing(child):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
     dog = Watchdog()
-    heard, removed_told = threading.Event(), []
-    removed = Watch(pid, 20 * MIB, 0, lambda: removed_told.append(1))
+    init = child("")
+    told, removed_told = Told(), Told()
+    removed = Watch(init, pid, 20 * MIB, 0, removed_told)
 
     dog._watches.add(removed)
     dog.remove(removed)
-    dog._tell(removed)
-    dog.add(Watch(pid, 20 * MIB, 0, heard.set))
-    assert heard.wait(timeout=10)
+    dog._tell(removed, Status.OUT_OF_MEMORY)
+    dog.add(Watch(init, pid, 20 * MIB, 0, told))
+    told.wait()
     dog.close()
 
-    assert removed_told == []
+    assert removed_told.reasons == []
 
 
 def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, monkeypatch, caplog):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
-    heard = threading.Event()
+    told = Told()
     looks = iter([OSError(24, "Too many open files"), OSError(24, "Too many open files")])
 
     class Failing(Watch):
-        def look(self, now: float) -> bool:
+        def look(self, now: float) -> Status | None:
             for error in looks:
                 raise error
             return Watch.look(self, now)
 
     dog = Watchdog()
-    dog.add(Failing(pid, 20 * MIB, 0, heard.set))
-    assert heard.wait(timeout=10)
+    dog.add(Failing(child(""), pid, 20 * MIB, 0, told))
+    told.wait()
     dog.close()
 
     assert "could not be read" in caplog.text
 
 
-def test_the_pid_behind_a_descriptor_is_known_until_the_process_is_gone():
-    process = subprocess.Popen(["cat"], stdin=subprocess.PIPE)
-    descriptor = os.pidfd_open(process.pid)
-    try:
-        assert host_pid(descriptor) == process.pid
-        process.communicate()
-        assert host_pid(descriptor) == -1
-    finally:
-        os.close(descriptor)
+def test_a_process_is_exiting_once_it_has_ended_looked_at_or_not(child):
+    running = child("")
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert not is_exiting(process.pid)
+        process.stdin.close()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        assert is_exiting(process.pid)
+    assert is_exiting(process.pid)
+    assert not is_exiting(running)

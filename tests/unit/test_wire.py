@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bichat.sandbox import wire
-from bichat.sandbox.wire import FrameError, FrameReader, encode_frame
+from bichat.sandbox.wire import MAX_DISPLAY_BYTES, MAX_FRAME_BYTES, FrameError, FrameReader, encode_frame
+from bichat.sizes import MIB
 
 messages = st.dictionaries(st.text(max_size=5), st.none() | st.integers() | st.text(max_size=20), max_size=3)
 
@@ -77,6 +78,21 @@ def test_a_frame_of_exactly_the_limit_is_taken():
     payload = json.dumps({"x": "y" * 100}).encode()
 
     assert list(FrameReader(max_bytes=len(payload)).feed(encode_frame({"x": "y" * 100}))) == [{"x": "y" * 100}]
+
+
+def test_payloads_are_given_as_they_came_and_not_looked_into():
+    payloads = [b"no json", b"", b"{}", b"\xff" * 10]
+    stream = b"".join(len(payload).to_bytes(4, "big") + payload for payload in payloads)
+
+    assert list(FrameReader().payloads(stream)) == payloads
+
+
+def test_the_longest_code_fits_into_a_frame_to_the_guest_and_a_displayed_value_has_its_own_bound():
+    longest = encode_frame({"code": "\x01" * (4 * MIB), "name": "x" * 1000, "cell": 1, "final": True})
+
+    assert len(longest) < MAX_FRAME_BYTES
+    with pytest.raises(FrameError):
+        list(FrameReader(MAX_DISPLAY_BYTES).feed(longest))
 
 
 def test_descriptors_travel_beside_a_control_message_and_are_closed_on_exec(pair):
