@@ -10,6 +10,8 @@ PYTHON ?= python3#  the Python to make .venv with, read when .venv is made
 MARK ?= not slow#  which tests by marker; `make test MARK=` runs all
 TESTS ?= tests#  which tests by file
 PYTEST_ARGS ?=#  anything else for pytest
+QUICK ?=#  anything here makes `make bench` short
+JSON ?=#  a file for every measurement of `make bench`
 
 READY := .venv/.ready
 # A checkout that was moved or copied has a .venv that points at the old place: make it again.
@@ -44,8 +46,8 @@ check: $(READY) ## format, lint, types and layers; changes nothing
 	.venv/bin/lint-imports --no-cache
 
 .PHONY: bench
-bench: $(READY) ## what the sandbox costs: the demo bare, by bichat run, and warm; ten rounds
-	@.venv/bin/python scripts/bench.py
+bench: $(READY) ## what sessions cost on this machine, into docs/benchmarks.md (QUICK=1 for a glance, JSON=FILE for every measurement)
+	@PYTHONPATH=scripts .venv/bin/python -m bench --effort $(if $(QUICK),quick,full) $(if $(JSON),--json '$(JSON)')
 
 .PHONY: format
 format: $(READY) ## put the code into its form, and mend what ruff can mend
