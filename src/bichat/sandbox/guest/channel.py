@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import os
-import signal
 import socket
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Any
 
 from bichat.sandbox import wire
-
-#: Signals that code sets handlers for, which may raise.
-_HANDLED: Final = (
-    signal.SIGINT,
-    signal.SIGTERM,
-    signal.SIGHUP,
-    signal.SIGALRM,
-    signal.SIGVTALRM,
-    signal.SIGPROF,
-    signal.SIGCHLD,
-    signal.SIGUSR1,
-    signal.SIGUSR2,
-)
+from bichat.sandbox.guest import interrupts
 
 
 class ChannelLostError(Exception):
@@ -72,7 +58,7 @@ class Channel:
         Raises:
             ChannelLostError: the descriptor is gone, or the supervisor.
         """
-        with self._lock, _undisturbed():
+        with self._lock, interrupts.deferred():
             self._queue.append(frame)
             if self._is_sending:
                 return  # a finalizer that ran in the middle of another frame: this one follows it
@@ -103,26 +89,3 @@ def _identity(descriptor: int) -> tuple[int, int] | None:
     except OSError:
         return None
     return status.st_dev, status.st_ino
-
-
-@contextmanager
-def _undisturbed() -> Generator[None]:
-    """No handler raises an exception in here: half a frame would spoil all that follow.
-
-    A signal that another thread takes is handled in the main thread all the same, so the mask alone does not hold
-    back the one that is expected here.
-    """
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
-    is_main = threading.current_thread() is threading.main_thread()
-    interrupts: list[int] = []
-    handler = signal.getsignal(signal.SIGINT)
-    if is_main:
-        signal.signal(signal.SIGINT, lambda number, _frame: interrupts.append(number))
-    try:
-        yield
-    finally:
-        if is_main:
-            signal.signal(signal.SIGINT, signal.SIG_DFL if handler is None else handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        if interrupts:
-            signal.raise_signal(signal.SIGINT)

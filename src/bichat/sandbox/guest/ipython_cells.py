@@ -7,6 +7,7 @@ import atexit
 import builtins
 import functools
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Coroutine, Generator
@@ -29,7 +30,7 @@ from bichat.sandbox.guest.displays import Formatter, Hook, Outlet, Publisher
 from bichat.sandbox.guest.figures import Figures
 from bichat.sandbox.guest.imports import after_import
 from bichat.sandbox.guest.streams import Streams
-from bichat.sandbox.guest.warm_up import warm_up
+from bichat.sandbox.guest.warm_up import close_fonts, warm_up
 
 _NO_KEYBOARD: Final = (
     "nobody can answer here: code runs without a keyboard; put the value into the code, or into a file that it reads"
@@ -55,8 +56,10 @@ class IPythonCells:
         self._shell.figures.begin(os.path.realpath(os.getcwd()))
 
     def warm_up(self) -> None:
-        """Take the slow first steps of what is imported; nothing is displayed yet, and nothing stays."""
+        """Take the slow first steps of what is imported; nothing of that stays, in the zygote no open file either."""
         warm_up(self._shell)
+        if Publisher.outlet is None:
+            close_fonts()
 
     def run(self, code: str, name: str) -> BaseException | None:
         """Run `code` as the file `name`; what it raised."""
@@ -280,11 +283,16 @@ class LoopRunner:
 
 
 def _error(result: Any) -> BaseException | None:
-    """What a cell raised; a usage error of a magic's says all in its words."""
+    """What a cell raised."""
     if result is None:
         return None
     error = result.error_before_exec or result.error_in_exec
-    return error.with_traceback(None) if isinstance(error, UsageError) else error
+    if isinstance(error, UsageError):
+        error.__traceback__ = None  # a magic's: its words say all
+    if isinstance(error, subprocess.CalledProcessError) and error.returncode == -signal.SIGINT:
+        # `%%bash` makes an error of its own of an interrupt.
+        return KeyboardInterrupt().with_traceback(error.__traceback__)
+    return error
 
 
 def _make_configurable(shell: CellShell) -> None:

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import atexit
 import builtins
-import contextlib
 import os
-import signal
 import sys
 import threading
 import time
@@ -22,6 +20,7 @@ from bichat.sandbox import wire
 from bichat.sandbox.guest import randomness, reports
 from bichat.sandbox.guest.cells import Cells, PlainCells
 from bichat.sandbox.guest.channel import Channel, ChannelLostError
+from bichat.sandbox.guest.interrupts import Interrupts
 from bichat.sandbox.guest.library import open_library
 from bichat.sandbox.guest.streams import Streams
 
@@ -36,14 +35,18 @@ _warning_filters: list[Any] = []
 open_library()
 
 
-def prepare() -> None:
+def prepare(*, warm_up: bool = True) -> None:
     """In the zygote, after its imports: make once what every guest would make for itself.
 
-    Only where IPython is among those imports; leaves no thread and no open file behind.
+    Only where IPython is among those imports; leaves no thread and no open file behind.  With `warm_up` it takes the
+    slow first steps of the libraries too, a tenth of a second: what they leave in memory is then every guest's.
     """
     _warning_filters[:] = warnings.filters
     if "IPython.core.interactiveshell" in sys.modules:
-        _prepared.append(_make_cells())
+        cells = _make_cells()
+        if warm_up:
+            cells.warm_up()
+        _prepared.append(cells)
 
 
 def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
@@ -52,7 +55,7 @@ def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
     With `warm_up` the slow first steps of the libraries that are imported are taken before it says that it is ready.
     """
     channel = Channel(channel_descriptor)
-    _restore_signals()
+    interrupts = Interrupts()
     _restore_interpreter()
     streams = Streams()
     cells = _prepared[0] if _prepared else _make_cells()
@@ -60,14 +63,13 @@ def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
     if warm_up:
         cells.warm_up()
     randomness.reseed()
-    guest = Guest(channel, streams, cells)
+    guest = Guest(channel, streams, cells, interrupts)
     channel.send(wire.encode_frame({"ready": True}))
     try:
         for request in channel.requests():
             guest.answer(request)
     except ChannelLostError:
-        with contextlib.suppress(OSError):
-            os.write(2, _CHANNEL_LOST.encode())
+        streams.say(_CHANNEL_LOST)
         os._exit(1)
     os._exit(0)
 
@@ -75,10 +77,11 @@ def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
 class Guest:
     """Answers requests, one after the other."""
 
-    def __init__(self, channel: Channel, streams: Streams, cells: Cells) -> None:
+    def __init__(self, channel: Channel, streams: Streams, cells: Cells, interrupts: Interrupts) -> None:
         self._channel = channel
         self._streams = streams
         self._cells = cells
+        self._interrupts = interrupts
 
     def answer(self, request: dict[str, Any]) -> None:
         """Do what one frame asks for.
@@ -98,22 +101,23 @@ class Guest:
         self._channel.send(wire.encode_frame({"done": outcome, "cell": request["cell"]}))
 
     def _run(self, code: str, name: str, cell: int, *, final: bool) -> BaseException | None:
-        """Run one cell; what it raised.  Interrupts reach it, and nothing else of ours."""
+        """Run one cell; what it raised."""
         error: BaseException | None
         try:
             try:
                 self._streams.mend()
-                signal.signal(signal.SIGINT, signal.default_int_handler)
+                self._interrupts.open()
                 self._channel.send(wire.encode_frame({"begun": cell}))
                 error = self._cells.run(code, name)
                 if final:
                     error = finish() or error
             finally:
+                self._interrupts.close()
                 restore_builtins()
-        except BaseException as escaped:  # noqa: BLE001  # an interrupt in our own last steps, or a broken shell
+        except BaseException as escaped:  # noqa: BLE001  # a signal in our own last steps, or a broken shell
             error = escaped
             error.__suppress_context__ = True
-        signal.signal(signal.SIGINT, _ignore)
+            self._interrupts.close()
         return error
 
 
@@ -164,10 +168,6 @@ def _end_fork(error: BaseException | None, name: str) -> NoReturn:
     os._exit(code & 0xFF)
 
 
-def _ignore(_number: int, _frame: object) -> None:
-    """An interrupt between two cells has nothing to interrupt."""
-
-
 def _restore_interpreter() -> None:
     """What Python itself would show to code that is not a file's."""
     sys.argv = [""]
@@ -176,10 +176,3 @@ def _restore_interpreter() -> None:
         # The zygote forks with some switched off.
         warnings.resetwarnings()
         warnings.filters[:] = _warning_filters  # pyright: ignore[reportIndexIssue]
-
-
-def _restore_signals() -> None:
-    signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, _ignore)

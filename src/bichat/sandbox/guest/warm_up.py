@@ -19,8 +19,16 @@ def warm_up(shell: Any) -> None:
                 step(sys.modules[name], shell.display_formatter)
 
 
+def close_fonts() -> None:
+    """What a drawing opens and matplotlib keeps open; it closes them after a fork, when their numbers may be others'."""
+    fonts = sys.modules.get("matplotlib.font_manager")
+    if fonts is not None:
+        with contextlib.suppress(AttributeError):
+            fonts._get_font.cache_clear()  # noqa: SLF001  # as it does itself
+
+
 def _draw(pyplot: Any, formatter: Any) -> None:
-    figure, axes = pyplot.subplots()
+    figure, axes = pyplot.subplots(figsize=(2, 1))
     try:
         axes.bar(["a", "b"], [1, 2], label="c")
         axes.set(title="d", xlabel="e", ylabel="f")
