@@ -20,6 +20,8 @@ from typing import Final, Self
 
 import pytest
 
+ROOT: Final = Path(__file__).parents[2]
+
 #: What the line editor sends when it begins to read a cell and when it has read it.
 _READS: Final = b"\x1b[?2004h"
 _HAS_READ: Final = b"\x1b[?2004l"
@@ -422,3 +424,23 @@ def test_without_a_terminal_the_exit_code_is_the_programs(bichat):
 
     assert (failed.returncode, empty.returncode) == (1, 2)
     assert b"no code to run" in empty.stderr
+
+
+def test_the_session_in_the_documents_goes_as_it_is_written(bichat, open_shell):
+    page = (ROOT / "docs" / "how-to" / "shell.md").read_text(encoding="utf-8")
+    transcript = "\n".join(re.findall(r"^```console\n(.*?)^```$", page, re.MULTILINE | re.DOTALL))
+    (bichat.folder / "budget.csv").touch()
+    (bichat.folder / "last year.csv").touch()
+    shell = open_shell("--file", str(ROOT / "examples" / "data" / "sales.csv"))
+    shell.until(_READS)
+
+    for cell in re.split(r"^In \[\d+\]: ", transcript, flags=re.MULTILINE)[1:]:
+        first, *rest = cell.rstrip().split("\n")
+        typed = [line.removeprefix("   ...:").removeprefix(" ") for line in rest if line.startswith("   ...:")]
+        written = "".join(f"{line}\n" for line in rest if not line.startswith("   ...:"))
+
+        assert _without_sizes(shell.cell("\n".join([first, *typed]))) == _without_sizes(written)
+
+
+def _without_sizes(text: str) -> str:
+    return re.sub(r"  [\d.]+ (B|KiB) ->", " ->", text)
