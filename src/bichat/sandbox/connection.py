@@ -124,7 +124,8 @@ class Connection:
 
     def look(self) -> None:
         """Take notice of what init and zygote have said; afterwards `exit_code` is up to date."""
-        self._read_control()
+        if not self._closed:
+            self._read_control()
 
     def begin(self) -> None:
         """A new execution: the allowance of frames starts again."""

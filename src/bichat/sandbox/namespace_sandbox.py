@@ -170,6 +170,7 @@ class NamespaceSandbox:
             async for _ in self._listen(self._abandoned, float("inf")):
                 pass
             self._abandoned = None
+            self._watch_until(float("inf"))
 
     async def capture(self) -> Capture:
         """See `Sandbox.capture`."""
@@ -306,6 +307,8 @@ class NamespaceSandbox:
         """Whether the guest has ended, or the whole tree has."""
         if self._let_go:
             return True
+        if self._restarting is not None:
+            return self.gone  # the guest has ended because it was asked to
         self._connection.look()
         if self._connection.exit_code is not None:
             self._end_tree()
@@ -350,7 +353,7 @@ class NamespaceSandbox:
                 connection.interrupt()
             if connection.garbled:
                 self.kill(Status.KILLED)
-            if connection.exit_code is not None and not self._tree_was_ended:
+            if connection.exit_code is not None and not self._tree_was_ended and self._restarting is None:
                 # A guest that dies because its init was killed looks like one that was killed itself.
                 self._init_was_killed = connection.exit_code == -signal.SIGKILL and is_exiting(self.pid)
                 self._end_tree()
