@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -22,12 +22,13 @@ from typing import Any, Final
 
 import anyio
 import pytest
-from anyio.from_thread import start_blocking_portal
 from jupyter_peer import JupyterPeer
 
 from bichat import CodeInterpreter
-from bichat.domain import CHART_TYPE, TABLE_TYPE
+from bichat.domain import CHART_TYPE, TABLE_TYPE, ExecutionResult
+from bichat.errors import BichatError, SandboxUnavailableError
 from bichat.events import Completed, Displayed, Stdout
+from bichat.session import Session
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.namespaces]
 CORPUS: Final = sorted((Path(__file__).parent / "corpus").glob("*.ipy"))
@@ -35,7 +36,20 @@ CORPUS: Final = sorted((Path(__file__).parent / "corpus").glob("*.ipy"))
 ADDED_TYPES: Final = {TABLE_TYPE, CHART_TYPE}
 #: Code whose output comes by a descriptor: ipykernel passes that on after a while, from a thread.
 _BY_DESCRIPTOR: Final = re.compile(r"subprocess|os\.(system|write|fork)")
-_BOUND_S: Final = 60
+_SETTLE_S: Final = 0.5
+_UNREPEATABLE: Final = (
+    # The file that a cell is called in tracebacks: a hash of process and code in Jupyter, the cell's number in ours.
+    (re.compile(r"(/[\w.-]+)*/ipykernel_\d+/\d+\.py|\b\d{6,}\.py\b|<cell \d+>"), "<cell>"),
+    # Addresses of objects.
+    (re.compile(r"\b0x[0-9a-f]{6,}\b"), "0x0"),
+    # Random names of HTML elements.
+    (re.compile(r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<id>"),
+    # How long something took.
+    (re.compile(r"\b\d[\d.]*(e\+\d+)? ?(ns|[uµμ]s|ms|s|min|seconds)\b"), "<time>"),
+)
+#: For a notebook in seconds, and how many run at a time.
+_BOUND_S: Final = 100
+_AT_ONCE: Final = 3
 
 
 class Aspect(StrEnum):
@@ -88,6 +102,10 @@ class Outcome:
     order: list[str] = field(default_factory=list)
 
 
+Both = tuple[list[Outcome], list[Outcome]]
+"""What ipykernel and what ours made of each cell."""
+
+
 def cells_of(path: Path) -> Iterator[Cell]:
     """The cells of a notebook, in order."""
     for part in re.split(r"^# %% ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
@@ -101,30 +119,31 @@ def cells_of(path: Path) -> Iterator[Cell]:
 
 
 def normalised(text: str, folder: str) -> str:
-    """`text` without what is different each time, and what each side calls by a name of its own.
-
-    Each replacement stands for something that no two runs have in common.
-    """
-    for pattern, instead in (
-        (re.escape(folder), "/mnt/data"),  # each kernel's working directory
-        (
-            r"[^\s\"'(]*/ipykernel_\d+/\d+\.py|\b\d{6,}\.py\b|<cell \d+>",
-            "<cell>",
-        ),  # a hash of process and code, or the cell's number
-        (r"\b0x[0-9a-f]{6,}\b", "0x0"),  # addresses
-        (r"\b[0-9a-f]{32}\b|\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>"),  # random names of HTML elements
-        (r"\b\d[\d.]* ?(ns|[uµμ]s|ms|s|min|seconds)\b", "<time>"),  # how long something took
-    ):
-        text = re.sub(pattern, instead, text)
+    """`text` with what no two runs have in common made equal; `folder` is the session's."""
+    text = text.replace(folder, "/mnt/data")
+    for pattern, instead in _UNREPEATABLE:
+        text = pattern.sub(instead, text)
     return text
 
 
 def differing(jupyter: Outcome, ours: Outcome) -> set[Aspect]:
-    """The aspects in which two outcomes differ; contents count where results are alike, order where stdout is."""
+    """The aspects in which two outcomes differ; the order counts where the same was printed and displayed."""
     found = {aspect for aspect in Aspect if getattr(jupyter, aspect) != getattr(ours, aspect)}
-    if Aspect.RESULTS in found:
-        found -= {Aspect.CONTENTS, Aspect.ORDER}
-    return found - {Aspect.ORDER} if Aspect.STDOUT in found else found
+    if not found.isdisjoint({Aspect.STDOUT, Aspect.RESULTS}):
+        found.discard(Aspect.ORDER)
+    if Aspect.CONTENTS in found and _common_contents(jupyter, ours) == _common_contents(ours, jupyter):
+        found.discard(Aspect.CONTENTS)
+    return found
+
+
+def _common_contents(outcome: Outcome, other: Outcome) -> list[dict[str, Any]]:
+    """The contents of an outcome's results in the types that the other's have too; none where their numbers differ."""
+    if len(outcome.contents) != len(other.contents):
+        return []
+    return [
+        {kind: content for kind, content in one.items() if kind in its}
+        for one, its in zip(outcome.contents, other.contents, strict=True)
+    ]
 
 
 def complaint(cell: Cell, jupyter: Outcome, ours: Outcome) -> str:
@@ -140,26 +159,28 @@ def complaint(cell: Cell, jupyter: Outcome, ours: Outcome) -> str:
 
 
 @pytest.fixture(scope="module")
-def portal():
-    """An event loop in a thread of its own, for what lives longer than one test."""
-    with start_blocking_portal() as portal:
-        yield portal
+def outcomes(request, data_environment, require) -> Mapping[Path, Both | BaseException]:
+    """Both outcomes of each cell of the notebooks that are asked for, or why there are none.
 
-
-@pytest.fixture(scope="module")
-def interpreter(portal, data_environment):
-    with portal.wrap_async_context_manager(CodeInterpreter()) as interpreter:
-        yield interpreter
+    Several notebooks run at a time: a kernel takes most of its time to start and to import.
+    """
+    notebooks = [item.callspec.params["path"] for item in request.session.items if "path" in _parameters(item)]
+    try:
+        return anyio.run(_run_all, notebooks, data_environment.path)
+    except SandboxUnavailableError as error:
+        require("namespaces", f"{error} ({error.remedy})")
+        raise
 
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: path.stem)
-def test_a_notebook_ends_as_in_jupyter(path, portal, interpreter, data_environment):
-    cells = list(cells_of(path))
+def test_a_notebook_ends_as_in_jupyter(path, outcomes):
+    both = outcomes[path]
+    if isinstance(both, BaseException):
+        raise both
 
-    jupyter, ours = portal.call(_run_both, cells, interpreter, data_environment.path)
-
-    complaints = [complaint(*three) for three in zip(cells, jupyter, ours, strict=True)]
-    assert "\n".join(filter(None, complaints)) == ""
+    complaints = [complaint(*three) for three in zip(cells_of(path), *both, strict=True)]
+    if any(complaints):
+        pytest.fail("\n".join(filter(None, complaints)), pytrace=False)
 
 
 def test_the_corpus_is_large_enough():
@@ -181,17 +202,40 @@ def test_a_difference_must_be_listed_and_a_listed_one_must_occur():
     assert complaint(unlisted, silent, loud) == "cell:\n  stdout in Jupyter: ''\n  stdout in ours:    'loud'"
 
 
-async def _run_both(cells: list[Cell], interpreter: CodeInterpreter, environment: Path):
+async def _run_all(notebooks: list[Path], environment: Path) -> dict[Path, Both | BaseException]:
+    outcomes: dict[Path, Both | BaseException] = {}
+    room = anyio.CapacityLimiter(_AT_ONCE)
+
+    async def run(notebook: Path) -> None:
+        async with room:
+            try:
+                with anyio.fail_after(_BOUND_S):
+                    outcomes[notebook] = await _run_both(list(cells_of(notebook)), interpreter, environment)
+            except Exception as error:  # noqa: BLE001  # this notebook's own, for its test
+                outcomes[notebook] = error
+
+    async with CodeInterpreter() as interpreter:
+        await interpreter.run("pass")  # fails here where there can be no sandbox
+        async with anyio.create_task_group() as tasks:
+            for notebook in notebooks:
+                tasks.start_soon(run, notebook)
+    return outcomes
+
+
+async def _run_both(cells: list[Cell], interpreter: CodeInterpreter, environment: Path) -> Both:
     outcomes: dict[str, list[Outcome]] = {}
 
-    async def run(name: str, outcome_list: Any) -> None:
-        outcomes[name] = await outcome_list
+    async def run(name: str, coming: Awaitable[list[Outcome]]) -> None:
+        outcomes[name] = await coming
 
-    with anyio.fail_after(_BOUND_S):
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(run, "jupyter", in_jupyter(cells, environment))
-            tasks.start_soon(run, "ours", in_session(cells, interpreter))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run, "jupyter", in_jupyter(cells, environment))
+        tasks.start_soon(run, "ours", in_session(cells, interpreter))
     return outcomes["jupyter"], outcomes["ours"]
+
+
+def _parameters(item: pytest.Item) -> Mapping[str, object]:
+    return getattr(getattr(item, "callspec", None), "params", {})
 
 
 async def in_jupyter(cells: list[Cell], environment: Path) -> list[Outcome]:
@@ -201,7 +245,7 @@ async def in_jupyter(cells: list[Cell], environment: Path) -> list[Outcome]:
     async with JupyterPeer(environment, variables={"PLOTLY_RENDERER": "plotly_mimetype+notebook"}) as peer:
         folder = str(peer.work_folder)
         for cell in cells:
-            settle_s = 0.05 if _BY_DESCRIPTOR.search(cell.code) else 0
+            settle_s = _SETTLE_S if _BY_DESCRIPTOR.search(cell.code) else 0
             ended = await peer.execute(cell.code, settle_s=settle_s)
             outcome = Outcome(
                 stdout=normalised(ended.stdout, folder),
@@ -220,22 +264,31 @@ async def in_session(cells: list[Cell], interpreter: CodeInterpreter) -> list[Ou
     outcomes: list[Outcome] = []
     async with interpreter.session() as session:
         for cell in cells:
-            parts = [""]
-            async with aclosing(session.stream(cell.code)) as events:
-                async for event in events:
-                    match event:
-                        case Stdout(text):
-                            parts[-1] += text
-                        case Displayed():
-                            parts.append("")
-                        case Completed(result):
-                            outcomes.append(_outcome(result, parts))
-                        case _:
-                            pass
+            try:
+                outcomes.append(await _run_cell(session, cell.code))
+            except BichatError as error:
+                name = type(error).__name__
+                outcomes.append(Outcome(stdout="", stderr="", error=name, message=error.message, order=[""]))
     return outcomes
 
 
-def _outcome(result: Any, parts: list[str]) -> Outcome:
+async def _run_cell(session: Session, code: str) -> Outcome:
+    parts = [""]
+    async with aclosing(session.stream(code)) as events:
+        async for event in events:
+            match event:
+                case Stdout(text):
+                    parts[-1] += text
+                case Displayed():
+                    parts.append("")
+                case Completed(result):
+                    return _outcome(result, parts)
+                case _:
+                    pass
+    raise AssertionError("a stream ends with Completed")
+
+
+def _outcome(result: ExecutionResult, parts: list[str]) -> Outcome:
     folder = "/mnt/data"
     outcome = Outcome(
         stdout=normalised(result.stdout, folder),
