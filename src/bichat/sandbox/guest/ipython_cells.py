@@ -193,7 +193,7 @@ class CellShell(InteractiveShell):
             sys.stdout.flush()
             code = subprocess.call(cmd, shell=True)  # noqa: S602  # that is what it is
         self.user_ns["_exit_code"] = code
-        if self.system_raise_on_error and code:
+        if getattr(self, "system_raise_on_error", False) and code:  # since IPython 9
             raise subprocess.CalledProcessError(code, cmd)
 
     def enable_gui(self, gui: object = None) -> None:

@@ -80,7 +80,7 @@ def _altair_bundle(chart: Any, **_: Any) -> dict[str, Any]:
     version = alt.VEGALITE_VERSION.partition(".")[0]
     data = {
         f"application/vnd.vegalite.v{version}+json": specification,
-        "text/plain": f"<{type(chart).__name__} of Vega-Lite>",
+        "text/plain": f"<altair {type(chart).__name__}>",
     }
     with contextlib.suppress(Exception):
         if renderers.active in _ALTAIR_IMAGES:

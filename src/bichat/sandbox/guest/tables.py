@@ -30,6 +30,7 @@ _MAX_DIGITS: Final = 15
 
 #: Names of column types, as pandas, polars, Arrow and DuckDB write them in lower case, and the table's own.
 _TYPES: Final = (
+    (re.compile(r"(?!.*binary).*\[\d*\]$|list|large_list|array|fixed_size_list|map<"), "array"),
     (re.compile(r"u?int(eger)?\d*\b|(u?(big|huge|small|tiny))int|uinteger"), "integer"),
     (re.compile(r"float|double|real|decimal|numeric|half"), "number"),
     (re.compile(r"bool"), "boolean"),
@@ -37,9 +38,8 @@ _TYPES: Final = (
     (re.compile(r"date"), "date"),
     (re.compile(r"duration|timedelta|interval$"), "duration"),
     (re.compile(r"time"), "time"),
+    (re.compile(r"struct|map\("), "object"),
     (re.compile(r"str|large_string|utf8|varchar|uuid"), "string"),
-    (re.compile(r"list|large_list|array|fixed_size_list"), "array"),
-    (re.compile(r"struct|map"), "object"),
 )
 #: The same for Python's values, where the column's type does not tell; the first that fits.
 _VALUE_TYPES: Final = (
@@ -88,7 +88,7 @@ def _document(table: _Table) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     size = 0
     for row in itertools.islice(zip(*(column.values for column in table.columns), strict=True), MAX_ROWS):
-        record = dict(zip(names, map(_cell, row), strict=True))
+        record = dict(zip(names, map(_safe_cell, row), strict=True))
         size += len(json.dumps(record))
         if size > MAX_BYTES:
             break
@@ -143,6 +143,13 @@ def _is_missing(value: object) -> bool:
         return False
 
 
+def _safe_cell(value: Any) -> Any:
+    try:
+        return _cell(value)
+    except Exception as error:  # noqa: BLE001  # a guest's own class
+        return f"<{type(value).__name__}: {type(error).__name__}>"
+
+
 def _cell(value: Any, depth: int = 0) -> Any:
     """A value as JSON has it, bounded."""
     for method in ("tolist", "to_list"):  # numpy's scalars and arrays; a polars series in a list column
@@ -161,7 +168,7 @@ def _scalar(value: Any) -> Any:
         case bool():
             ready: Any = value
         case str():
-            ready = _cut(str(value))
+            ready = _cut(str.__str__(value))
         case int():
             ready = int(value) if abs(value) <= _MAX_INTEGER else _text(value)
         case float() | decimal.Decimal():
@@ -200,10 +207,7 @@ def _duration(value: dt.timedelta) -> str:
 
 
 def _text(value: object) -> str:
-    try:
-        return _cut(str(value))
-    except Exception as error:  # noqa: BLE001  # a guest's __str__, or a whole number of too many digits
-        return f"<{type(value).__name__}: {type(error).__name__}>"
+    return _cut(str(value))
 
 
 def _cut(text: str) -> str:
