@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Sequence
-from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
 Step = Callable[[ModuleType], object]
 
@@ -28,15 +27,15 @@ class _Watcher:
             spec = None if finder is self else finder.find_spec(name, path, target)
             if spec is not None:
                 if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader, self.steps[name])
+                    spec.loader = _Loader(spec.loader, self.steps[name])  # pyright: ignore[reportAttributeAccessIssue]  # all that one needs
                 return spec
         return None
 
 
-class _Loader(Loader):
+class _Loader:
     """Loads a module with its own loader, then takes the step."""
 
-    def __init__(self, loader: Loader, step: Step) -> None:
+    def __init__(self, loader: Any, step: Step) -> None:
         self._loader = loader
         self._step = step
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import atexit
 import builtins
 import functools
+import importlib
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Coroutine, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import CodeType
 from typing import Any, Final, NoReturn
 
@@ -82,7 +82,6 @@ class CellShell(InteractiveShell):
             _lines_above_magic if transform is leading_empty_lines else transform
             for transform in self.input_transformers_cleanup
         ]
-        _make_configurable(self)
         self.figures.watch()
         libraries.watch()
         atexit.unregister(self.atexit_operations)
@@ -92,9 +91,12 @@ class CellShell(InteractiveShell):
         """Run a cell as the file `name`; what it raised."""
         self.compile.next_name = name
         self.figures.begin()
+        if "InlineBackend" in code:
+            with suppress(ImportError):
+                importlib.import_module("matplotlib_inline.backend_inline")  # `%config` knows what is there
         if "get_event_loop" in code:
             # What a script that is written so would get; IPython has its own only while a cell awaits.
-            asyncio.set_event_loop(get_asyncio_loop())
+            importlib.import_module("asyncio").set_event_loop(get_asyncio_loop())
         result = self.run_cell(code, store_history=True)
         return _error(result) or self.figures.interrupt
 
@@ -274,7 +276,7 @@ class LoopRunner:
         except KeyboardInterrupt as interrupt:
             cell.cancel()
             result = loop.run_until_complete(cell)
-            if isinstance(result.error_in_exec, asyncio.CancelledError):
+            if type(result.error_in_exec).__name__ == "CancelledError":
                 result.error_in_exec = interrupt.with_traceback(result.error_in_exec.__traceback__)
             return result
 
@@ -293,13 +295,6 @@ def _error(result: Any) -> BaseException | None:
         # `%%bash` makes an error of its own of an interrupt.
         return KeyboardInterrupt().with_traceback(error.__traceback__)
     return error
-
-
-def _make_configurable(shell: CellShell) -> None:
-    """Let `%config InlineBackend...` work before matplotlib is imported."""
-    from matplotlib_inline.config import InlineBackend
-
-    shell.configurables.append(InlineBackend.instance(parent=shell))
 
 
 def _lines_above_magic(lines: list[str]) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from importlib import metadata
 from typing import Final
 
 _HOW: Final = (
@@ -33,6 +32,8 @@ def answer_magic(line: str) -> str:
 
 def answer(arguments: str) -> tuple[str, bool]:
     """The answer to somebody who wants to install `arguments`, and whether all are there."""
+    from importlib import metadata  # takes as long as many cells
+
     lines: list[str] = []
     names = _names(arguments)
     for name in names:

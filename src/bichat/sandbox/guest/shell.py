@@ -14,6 +14,7 @@ import threading
 import time
 import traceback
 import warnings
+from importlib.util import find_spec
 from typing import Any, Final, NoReturn
 
 from bichat.sandbox import wire
@@ -38,15 +39,14 @@ open_library()
 def prepare(*, warm_up: bool = True) -> None:
     """In the zygote, after its imports: make once what every guest would make for itself.
 
-    Only where IPython is among those imports; leaves no thread and no open file behind.  With `warm_up` it takes the
-    slow first steps of the libraries too, a tenth of a second: what they leave in memory is then every guest's.
+    Leaves no thread and no open file behind.  With `warm_up` it takes the slow first steps of the libraries that are
+    imported too, a tenth of a second: what they leave in memory is then every guest's.
     """
     _warning_filters[:] = warnings.filters
-    if "IPython.core.interactiveshell" in sys.modules:
-        cells = _make_cells()
-        if warm_up:
-            cells.warm_up()
-        _prepared.append(cells)
+    cells = _make_cells()
+    if warm_up:
+        cells.warm_up()
+    _prepared.append(cells)
 
 
 def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
@@ -145,12 +145,10 @@ def restore_builtins() -> None:
 
 
 def _make_cells() -> Cells:
-    try:
-        from bichat.sandbox.guest.ipython_cells import IPythonCells
-    except ModuleNotFoundError as error:
-        if error.name is None or error.name.partition(".")[0] != "IPython":
-            raise
+    if find_spec("IPython") is None:
         return PlainCells()
+    from bichat.sandbox.guest.ipython_cells import IPythonCells
+
     return IPythonCells()
 
 
