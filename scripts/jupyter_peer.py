@@ -40,6 +40,8 @@ kernelapp.launch_new_instance()
 _START_S: Final = 60
 #: The first question is asked again after this time: it may have been answered before its answers were listened to.
 _ASK_AGAIN_S: Final = 0.05
+#: Messages that come to be seen in a cell.
+_OUTPUT: Final = frozenset({"stream", "display_data", "execute_result", "error"})
 _BINARY: Final = re.compile(r"(image|audio|video)/(?!svg\+xml$)|application/pdf$")
 
 
@@ -276,6 +278,8 @@ class _Heard:
 
     def take(self, kind: str, content: dict[str, Any]) -> None:
         """Take the next message."""
+        if self._clear_first and kind in _OUTPUT:
+            self._clear()
         match kind:
             case "status":
                 self.is_idle |= content["execution_state"] == "idle"
@@ -285,10 +289,10 @@ class _Heard:
                 self._stderr += content["text"]
             case "error":
                 self._error = content["ename"], content["evalue"]
+            case "clear_output" if content["wait"]:
+                self._clear_first = True
             case "clear_output":
-                self._clear_first = content["wait"]
-                if not content["wait"]:
-                    self._results.clear()
+                self._clear()
             case "display_data" | "execute_result" | "update_display_data":
                 self._display(content, kind)
             case _:
@@ -305,11 +309,12 @@ class _Heard:
             stdout_parts=tuple(self._stdout),
         )
 
+    def _clear(self) -> None:
+        self._stdout = [""] * len(self._stdout)  # displays keep their places
+        self._stderr, self._results, self._clear_first = "", [], False
+
     def _display(self, content: dict[str, Any], kind: str) -> None:
         self._stdout.append("")
-        if self._clear_first:
-            self._results.clear()
-            self._clear_first = False
         result = PeerResult(
             data={kind: _decoded(kind, value) for kind, value in content["data"].items()},
             metadata=content["metadata"],

@@ -315,17 +315,17 @@ def _normalised_value(value: Any, folder: str) -> Any:
 
 
 def _pixels(kind: str, value: Any) -> str:
-    """The size of an image, such as ` 640x480`; empty for what is none, or an image of another kind."""
+    """The size of an image, such as ` 640x480`; empty for what is none that is known here."""
     match kind:
-        case "image/png":
+        case "image/png" if value.startswith(b"\x89PNG"):
             return " {}x{}".format(*struct.unpack(">II", value[16:24]))
-        case "image/gif":
+        case "image/gif" if value.startswith(b"GIF8"):
             return " {}x{}".format(*struct.unpack("<HH", value[6:10]))
         case "image/jpeg":
             found = re.search(rb"\xff[\xc0-\xc2]..\x08(..)(..)", value, re.DOTALL)
             return " {1}x{0}".format(*(int.from_bytes(part, "big") for part in found.groups())) if found else ""
         case "image/svg+xml":
-            found = re.search(r'<svg[^>]*?\swidth="([^"]*)"[^>]*?>|<svg', value)
+            found = re.search(r'<svg[^>]*?\swidth="([^"]*)"', value)
             return f" {found[1]}" if found else ""
         case _:
             return ""
