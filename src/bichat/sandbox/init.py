@@ -13,11 +13,14 @@ import select
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from bichat.sandbox import wire
 from bichat.sandbox.children import ended_children, wake_on_child_exit
 from bichat.sandbox.isolation import kernel
+
+#: After an interrupt the guest is woken this often, after so many milliseconds each.
+_NUDGES_MS: Final = (10, 40, 150)
 
 AskForGuest = Callable[[Sequence[int]], None]
 """Asks the zygote for a guest on these descriptors: its channel, stdout and stderr."""
@@ -32,18 +35,24 @@ def run(box: socket.socket, ask_for_guest: AskForGuest) -> NoReturn:
     poll.register(box, select.POLLIN)
     poll.register(wake, select.POLLIN)
     guest = 0
+    nudges = 0
     while True:
-        for descriptor, _ in poll.poll():
+        ready = poll.poll(_NUDGES_MS[-nudges] if nudges else None)
+        if not ready:
+            nudges -= 1
+            _nudge(guest)
+        for descriptor, _ in ready:
             if descriptor == box.fileno():
-                guest = _obey(box, guest, ask_for_guest)
+                guest, was_interrupted = _obey(box, guest, ask_for_guest)
+                nudges = len(_NUDGES_MS) if was_interrupted else nudges
             else:
                 wake.recv(4096)
                 for _ in ended_children():
                     pass
 
 
-def _obey(box: socket.socket, guest: int, ask_for_guest: AskForGuest) -> int:
-    """Do what the supervisor asks for; the guest's pid, as known from then on."""
+def _obey(box: socket.socket, guest: int, ask_for_guest: AskForGuest) -> tuple[int, bool]:
+    """Do what the supervisor asks for; the guest's pid, as known from then on, and whether it has been interrupted."""
     received = wire.receive_control(box)
     if received is None:
         os._exit(0)
@@ -51,10 +60,11 @@ def _obey(box: socket.socket, guest: int, ask_for_guest: AskForGuest) -> int:
         case {"guest": pid}, _:
             # It has entered: nobody needs to look into us any more.
             kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
-            return int(pid)
+            return int(pid), False
         case {"interrupt": _}, _:
             _interrupt(guest)
             wire.send_control(box, {"interrupted": True})
+            return guest, guest > 0
         case {"restart": _}, streams:
             _kill_all()
             # The next guest finds its way in by us, which takes leave to look.
@@ -62,7 +72,7 @@ def _obey(box: socket.socket, guest: int, ask_for_guest: AskForGuest) -> int:
             ask_for_guest(streams)
         case _:
             pass
-    return guest
+    return guest, False
 
 
 def _interrupt(guest: int) -> None:
@@ -75,6 +85,16 @@ def _interrupt(guest: int) -> None:
         # It has moved itself into another group.
         with contextlib.suppress(ProcessLookupError):
             os.kill(guest, signal.SIGINT)
+
+
+def _nudge(guest: int) -> None:
+    """Wake the guest, by a signal that it has a handler for which does nothing.
+
+    An interrupt that comes just before a blocking call, `time.sleep(60)` say, is noticed by Python only after it;
+    another signal breaks the call off, and one that nothing waits for lets it go on.
+    """
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(guest, signal.SIGWINCH)
 
 
 def _kill_all() -> None:

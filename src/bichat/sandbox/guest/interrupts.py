@@ -34,6 +34,8 @@ class Interrupts:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
+        # Init's nudge after an interrupt (see `init.py`); a handler, be it an empty one, breaks off blocking calls.
+        signal.signal(signal.SIGWINCH, _ignore)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._mask: set[int] = set()
         self._is_open = True
