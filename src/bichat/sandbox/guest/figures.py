@@ -100,7 +100,8 @@ class Figures:
     def _saved_image(self, figure: Any) -> str | None:
         """The PNG that the figure was saved as in this cell, if it is what would be drawn again."""
         printer = self._shell.display_formatter.formatters[_PNG].type_printers.get(_figure_class(figure))
-        if figure.stale or getattr(printer, "keywords", None) != _USUAL_KEYWORDS:
+        is_empty = not figure.axes and not figure.lines  # then IPython draws nothing
+        if is_empty or figure.stale or getattr(printer, "keywords", None) != _USUAL_KEYWORDS:
             return None
         for file in reversed(self._files.get(figure, [])):
             if file.path.lower().endswith(".png") and file.size <= _MAX_REUSED_BYTES and file.is_untouched:

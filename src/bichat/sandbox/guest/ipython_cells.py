@@ -162,6 +162,8 @@ class CellShell(InteractiveShell):
     ) -> None:
         """Print an error that is not the cell's own: a display's, a callback's, or one that code asks to see."""
         error = sys.exc_info()[1] if exc_tuple is None else exc_tuple[1]
+        if error is None:
+            print("No traceback available to show.", file=sys.stderr)
         result = self.displayhook.exec_result
         is_outcome = running_compiled_code or error is self._unreadable
         if result is not None:
@@ -241,6 +243,8 @@ class CellShell(InteractiveShell):
         super().init_magics()
         for name in _INSTALLERS:
             self.magics_manager.register_function(_answer_installer, magic_name=name)
+        for name in ("edit", "ed"):
+            self.magics_manager.register_function(_refuse_editor, magic_name=name)
 
 
 class CellCompiler(CachingCompiler):
@@ -304,6 +308,10 @@ def _lines_above_magic(lines: list[str]) -> list[str]:
 
 def _answer_installer(line: str) -> None:
     print(packages.answer_magic(line))
+
+
+def _refuse_editor(_line: str) -> NoReturn:
+    raise UsageError("there is no editor here: write a file with %%writefile")
 
 
 def _refuse_input(_prompt: object = "", /) -> NoReturn:
