@@ -70,7 +70,27 @@ class Occupant(Protocol):
 @dataclass(eq=False, slots=True)
 class _Waiter:
     claim: Claim
+    needed: Claim
+    """What must fit: the claim, and for a session the room to run something in it."""
     admitted: anyio.Event = field(default_factory=anyio.Event)
+
+
+class _Line(OrderedDict[str, "deque[_Waiter]"]):
+    """Tenants that wait, in the order of their turns, each with its requests in the order that they came."""
+
+    def join(self, tenant: str, waiter: _Waiter) -> None:
+        self.setdefault(tenant, deque()).append(waiter)
+
+    def leave(self, tenant: str, waiter: _Waiter) -> None:
+        queue = self.get(tenant, ())
+        if waiter in queue:
+            self[tenant].remove(waiter)
+            if not self[tenant]:
+                del self[tenant]
+
+    def end_turn(self, tenant: str) -> None:
+        if tenant in self:
+            self.move_to_end(tenant)
 
 
 class Admission:
@@ -91,8 +111,9 @@ class Admission:
         self._shrink = shrink
         self._held = Claim()
         self._held_by: dict[str, Claim] = {}
-        #: Tenants that wait, in the order of their turns, each with its requests in the order that they came.
-        self._queues: OrderedDict[str, deque[_Waiter]] = OrderedDict()
+        #: Code of sessions that are open goes first: while it waits its session cannot end, and make room for another.
+        self._executions = _Line()
+        self._sessions = _Line()
         self._occupants: set[Occupant] = set()
         self._is_making_room = False
         self._released_at: float | None = None
@@ -108,7 +129,11 @@ class Admission:
 
     def has_room(self, memory_bytes: int) -> bool:
         """Whether so much more memory would fit beside all that is held, with nobody waiting."""
-        return not self._queues and self._memory_bytes() + memory_bytes <= self._caps.memory_bytes
+        return (
+            not self._executions
+            and not self._sessions
+            and self._memory_bytes() + memory_bytes <= self._caps.memory_bytes
+        )
 
     def check(self, claim: Claim) -> None:
         """Refuse what could never fit.
@@ -126,23 +151,24 @@ class Admission:
                 "BICHAT_CAP_TENANT_MEMORY_BYTES.",
             )
 
-    async def admit(self, tenant: str, claim: Claim) -> None:
-        """Wait until `claim` fits under every cap, and hold it.
+    async def admit(self, tenant: str, claim: Claim, *, needed: Claim | None = None) -> None:
+        """Wait until `claim` fits under every cap, and hold it.  Requests of one tenant are served in their order.
 
-        Requests of one tenant are served in their order, tenants in turns.
+        `needed` is what must fit at that moment, if that is more: a session that nothing could ever run in is no use.
 
         Raises:
             CapacityError: the queue is full, or the wait was longer than `queue_wait_s`.
         """
-        if tenant not in self._queues and not self._other_turns(tenant) and self._make_room(tenant, claim):
+        waiter = _Waiter(claim, needed or claim)
+        line = self._sessions if claim.sessions else self._executions
+        if not self._must_wait(line, tenant) and self._make_room(tenant, waiter.needed):
             self._hold(tenant, claim)
             return
-        waiting = sum(map(len, self._queues.values()))
-        mine = len(self._queues.get(tenant, ()))
+        mine = sum(len(each.get(tenant, ())) for each in (self._executions, self._sessions))
+        waiting = sum(len(queue) for each in (self._executions, self._sessions) for queue in each.values())
         if waiting >= self._caps.queue or mine >= self._caps.tenant_queue:
             raise self._refused("the queue is full", mine)
-        waiter = _Waiter(claim)
-        self._queues.setdefault(tenant, deque()).append(waiter)
+        line.join(tenant, waiter)
         try:
             with anyio.move_on_after(self._caps.queue_wait_s):
                 self._serve()
@@ -152,7 +178,7 @@ class Admission:
                 self.release(tenant, claim)
             raise
         finally:
-            self._forget(tenant, waiter)
+            line.leave(tenant, waiter)
             if not waiter.admitted.is_set():
                 self._serve()  # those whom it held up
         if not waiter.admitted.is_set():
@@ -174,40 +200,40 @@ class Admission:
             self._serve()
 
     def _serve(self) -> None:
-        """Admit those who wait, tenant by tenant in turns, as long as there is room.
+        """Admit those who wait, as long as there is room."""
+        self._serve_line(self._executions)
+        self._serve_line(self._sessions)
+
+    def _serve_line(self, line: _Line) -> None:
+        """Tenant by tenant in turns.
 
         A tenant that is at its own cap is passed over.  One whose turn it is and for whom the whole lacks room holds
         up those behind it: what they would take could keep it waiting for ever.
         """
         passed: set[str] = set()
         while True:
-            tenant = next((name for name in self._queues if name not in passed), None)
+            tenant = next((name for name in line if name not in passed), None)
             if tenant is None:
                 return
-            waiter = self._queues[tenant][0]
-            if not self._make_room(tenant, waiter.claim):
-                if self._fits_tenant(tenant, waiter.claim):
+            waiter = line[tenant][0]
+            if not self._make_room(tenant, waiter.needed):
+                if self._fits_tenant(tenant, waiter.needed):
                     return
                 passed.add(tenant)
                 continue
             self._hold(tenant, waiter.claim)
             waiter.admitted.set()
-            self._forget(tenant, waiter)
-            if tenant in self._queues:
-                self._queues.move_to_end(tenant)
+            line.leave(tenant, waiter)
+            line.end_turn(tenant)
 
-    def _other_turns(self, tenant: str) -> bool:
-        """Whether somebody else waits who could take what becomes free: nobody goes past him."""
-        return any(name != tenant and self._fits_tenant(name, queue[0].claim) for name, queue in self._queues.items())
-
-    def _forget(self, tenant: str, waiter: _Waiter) -> None:
-        queue = self._queues.get(tenant)
-        if queue is None:
-            return
-        if waiter in queue:
-            queue.remove(waiter)
-        if not queue:
-            del self._queues[tenant]
+    def _must_wait(self, line: _Line, tenant: str) -> bool:
+        """Whether somebody waits who comes first: an earlier request of the tenant, or anybody who could be served."""
+        before = (self._executions,) if line is self._executions else (self._executions, self._sessions)
+        return tenant in line or any(
+            name != tenant and self._fits_tenant(name, queue[0].needed)
+            for each in before
+            for name, queue in each.items()
+        )
 
     def _make_room(self, tenant: str, claim: Claim) -> bool:
         """Whether `claim` fits, once what may be given up for it has been."""

@@ -204,9 +204,10 @@ class CodeInterpreter:
         variables = options.get("variables") or {}
         _check_variables(variables)
         inputs = await anyio.to_thread.run_sync(check_inputs, options.get("files") or {}, limits)
-        self._admission.check(Claim(memory_bytes=limits.memory_bytes + limits.disk_bytes))
+        whole = Claim(sessions=1, memory_bytes=limits.memory_bytes + limits.disk_bytes)
+        self._admission.check(whole)
         self._check_open()
-        await self._admission.admit(tenant, claim)
+        await self._admission.admit(tenant, claim, needed=claim if claim.executions else whole)
         try:
             admitted = time.perf_counter()
             supervisor = await self._supervisor(options.get("environment") or self._settings.environment)

@@ -75,7 +75,7 @@ class Log:
 
 
 def holds_nothing(admission: Admission) -> bool:
-    return (admission._held, admission._held_by, dict(admission._queues)) == (Claim(), {}, {})
+    return (admission._held, admission._held_by, dict(admission._executions), dict(admission._sessions)) == (Claim(), {}, {}, {})
 
 
 async def test_what_fits_is_held_and_given_back_to_the_last_byte():

@@ -61,7 +61,10 @@ def receive_control(peer: socket.socket) -> tuple[dict[str, Any], list[int]] | N
         OSError: from the socket; EMFILE where this process has no room for the descriptors.
     """
     space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
-    payload, ancillary, flags, _ = peer.recvmsg(MAX_CONTROL_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    try:
+        payload, ancillary, flags, _ = peer.recvmsg(MAX_CONTROL_BYTES, space, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        return None  # it died with something of ours unread: an end like any other
     descriptors = array.array("i")
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
