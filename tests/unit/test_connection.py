@@ -393,6 +393,22 @@ async def test_how_the_guest_ended_is_told_over_the_box_and_for_this_guest_alone
     assert guest.connection.exit_code == -9
 
 
+@pytest.mark.parametrize("message", [{"handles": ["guest"]}, {"failed": "fork", "errno": 11}], ids=str)
+async def test_what_comes_from_the_next_guest_is_left_for_who_waits_for_it(guest, message):
+    wire.send_control(guest.init, {"ended": -9, "guest": GUEST})
+    wire.send_control(guest.init, message, [0])
+    wire.send_control(guest.init, {"ended": 0, "guest": GUEST})
+    guest.heard()
+    guest.connection.look()
+
+    received = wire.receive_control(guest.connection._box)
+
+    assert guest.connection.exit_code == -9
+    assert received is not None
+    assert received[0] == message
+    os.close(received[1][0])
+
+
 async def test_an_interrupt_counts_as_delivered_when_init_says_so(guest):
     guest.connection.interrupt()
     guest.connection.interrupt()

@@ -250,6 +250,8 @@ class Connection:
     def _read_control(self) -> None:
         while True:
             try:
+                if self._is_next_guests():
+                    return
                 received = wire.receive_control(self._box)
             except BlockingIOError:
                 return
@@ -263,6 +265,11 @@ class Connection:
                 self.exit_code = received[0]["ended"]
             elif "interrupted" in received[0]:
                 self._interrupts -= 1
+
+    def _is_next_guests(self) -> bool:
+        """Whether the next message over the box comes from a guest after this one, and is for who waits for that."""
+        payload = self._box.recv(wire.MAX_CONTROL_BYTES, socket.MSG_PEEK)
+        return b'"handles"' in payload or b'"failed"' in payload
 
     def _unregister(self, descriptor: int) -> None:
         with suppress(FileNotFoundError):
