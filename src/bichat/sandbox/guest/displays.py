@@ -121,14 +121,14 @@ class Publisher(DisplayPublisher):
             display_id=None if display_id is None else str(display_id),
             update=update,
             saved_as=saved_as,
-            printed=self.outlet.streams.flush(),
+            printed=self.outlet.streams.hand_over(),
         )
         self._send(frame)
 
     def clear_output(self, wait: bool = False) -> None:  # noqa: FBT001, FBT002  # IPython's signature
         """Forget what was displayed, at once or when the next value comes."""
         if self.outlet is not None and self.outlet.channel.is_own:
-            self.outlet.streams.flush()
+            self.outlet.streams.hand_over()
             self._send(wire.encode_frame({"clear": {"wait": bool(wait)}}))
 
     def _send(self, frame: bytes) -> None:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import array
 import contextlib
+import fcntl
 import io
 import os
 import sys
-from typing import Any, TextIO
+import termios
+import time
+from typing import Any, Final, TextIO
+
+#: Longest wait for output to be read before a value is displayed, and between two looks.
+_HAND_OVER_S: Final = 0.02
+_LOOK_AGAIN_S: Final = 0.00005
 
 
 class CountingFile(io.FileIO):
@@ -30,13 +38,12 @@ class Streams:
         sys.stdin = sys.__stdin__ = io.TextIOWrapper(open(0, "rb", closefd=False), encoding="utf-8")  # noqa: SIM115
         self._install("stdout", 0)
         self._install("stderr", 1)
-        self._stderr_identity = os.fstat(2)
+        self._pipes = [(number, os.fstat(number)) for number in (1, 2)]
 
     def say(self, text: str) -> None:
-        """Write to the descriptor of stderr, if it still is one: for the last words of a guest that code has broken."""
-        with contextlib.suppress(OSError):
-            if os.path.samestat(os.fstat(2), self._stderr_identity):
-                os.write(2, text.encode())
+        """Write to stderr's pipe, if its descriptor still is that: the last words of a guest that code has broken."""
+        if _is_still(*self._pipes[1]):
+            os.write(2, text.encode())
 
     def mend(self) -> None:
         """Before a cell: give back a stream that an earlier cell closed or took away; one that it replaced stays."""
@@ -57,9 +64,37 @@ class Streams:
                 stream.flush()  # pyright: ignore[reportOptionalMemberAccess]
         return [file.written for file in self._files]
 
+    def hand_over(self) -> list[int]:
+        """As `flush`, and wait a little until all of it has been read.
+
+        Other processes write to the same pipes, and their bytes are counted nowhere: what is displayed now keeps its
+        place behind them if nothing is left to be read.
+        """
+        written = self.flush()
+        deadline = time.monotonic() + _HAND_OVER_S
+        while any(map(_unread_bytes, self._pipes)) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_S)
+        return written
+
     def _install(self, name: str, number: int) -> None:
         setattr(sys, name, self._outputs[number])
         setattr(sys, f"__{name}__", self._outputs[number])
+
+
+def _is_still(descriptor: int, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), status)
+    except OSError:
+        return False
+
+
+def _unread_bytes(pipe: tuple[int, os.stat_result]) -> int:
+    """How much is in a pipe (ioctl_tty(2), FIONREAD); 0 where the descriptor is something else."""
+    count = array.array("i", [0])
+    if _is_still(*pipe):
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(pipe[0], termios.FIONREAD, count)
+    return count[0]
 
 
 def _text(file: CountingFile) -> TextIO:
