@@ -7,6 +7,7 @@ that was started for something else is ended unused.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -35,7 +36,7 @@ def take_head_start(command: str, arguments: Sequence[str]) -> Launched | None:
         environment = EnvironmentStore(data_dir()).find(_environment_name(arguments))
         if environment is None:
             return None
-        packages = _LIKELY if command == "shell" else _imported(arguments)
+        packages = _LIKELY if command == "shell" and os.isatty(0) else _imported(arguments)
         return launch(environment, preload=_preload(packages, environment))
     except (BichatError, OSError):
         return None  # the command itself meets the same error, and has the words for it
