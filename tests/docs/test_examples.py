@@ -103,6 +103,15 @@ def test_watch_output_prints_every_step(run: Run):
     assert "completed" in said
 
 
+def test_explore_answers_with_a_value_a_table_and_a_chart(run: Run):
+    said = run(sys.executable, "-W", "error", EXAMPLES / "explore.py")
+
+    assert "6400\n" in said
+    assert "table of 6 rows" in said
+    assert "bar chart 'Units by region' of 6 values" in said
+    assert "figure-1.png" in said
+
+
 def test_the_sample_data_is_what_its_generator_writes(run: Run, tmp_path: Path):
     run(sys.executable, EXAMPLES / "data" / "make_sales.py", tmp_path)
 
