@@ -24,7 +24,10 @@ _HANDLED: Final = (
     signal.SIGCHLD,
     signal.SIGUSR1,
     signal.SIGUSR2,
+    signal.SIGWINCH,
 )
+#: Holds something while an interrupt waits for a moment at which it does no harm.
+_postponed: Final[list[bool]] = []
 
 
 class Interrupts:
@@ -34,8 +37,8 @@ class Interrupts:
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             signal.signal(number, signal.SIG_DFL)
-        # Init's nudge after an interrupt (see `init.py`); a handler, be it an empty one, breaks off blocking calls.
-        signal.signal(signal.SIGWINCH, _ignore)
+        # Init's nudge after an interrupt (see `init.py`); a handler, whatever it does, breaks off blocking calls.
+        signal.signal(signal.SIGWINCH, lambda _number, _frame: raise_postponed())
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         self._mask: set[int] = set()
         self._is_open = True
@@ -43,6 +46,7 @@ class Interrupts:
 
     def open(self) -> None:
         """A cell begins: signals reach it, an interrupt as `KeyboardInterrupt` whatever an earlier cell made of it."""
+        _postponed.clear()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         self._is_open = True
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
@@ -72,6 +76,18 @@ def deferred() -> Generator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if interrupts:
             signal.raise_signal(signal.SIGINT)
+
+
+def postpone() -> None:
+    """An interrupt came at the wrong moment: it comes again with the next nudge, or the next `raise_postponed`."""
+    _postponed.append(True)
+
+
+def raise_postponed() -> None:
+    """Raise the interrupt that was postponed, if one was and this is the thread for it."""
+    if _postponed and threading.current_thread() is threading.main_thread():
+        _postponed.clear()
+        raise KeyboardInterrupt
 
 
 def _ignore(_number: int, _frame: object) -> None:

@@ -12,6 +12,8 @@ import termios
 import time
 from typing import Any, Final, TextIO
 
+from bichat.sandbox.guest import interrupts
+
 #: Longest wait for output to be read before a value is displayed, and between two looks.
 _HAND_OVER_S: Final = 0.02
 _LOOK_AGAIN_S: Final = 0.00005
@@ -23,10 +25,21 @@ class CountingFile(io.FileIO):
     written = 0
 
     def write(self, chunk: Any, /) -> int:
-        """As every raw file."""
-        count = super().write(chunk)
-        self.written += count
-        return count
+        """As every raw file.
+
+        An interrupt must not come between the bytes and their count: the buffer above would write them again.
+        """
+        interrupts.raise_postponed()
+        counts: list[int] = []
+        try:
+            # One call of C code, after which interrupts are looked for: by then the count is there.
+            counts.extend(map(super().write, (chunk,)))
+        except KeyboardInterrupt:
+            if not counts:
+                raise
+            interrupts.postpone()
+        self.written += counts[0]
+        return counts[0]
 
 
 class Streams:
