@@ -151,7 +151,7 @@ def test_whatever_a_guest_sends_becomes_results_that_can_be_written_down_or_noth
     results = Results()
     for display in displays:
         results.add(display, 10)
-    named, images = name_images(results.listed(), (), frozenset(), 1)
+    named, images, _ = name_images(results.listed(), (), frozenset(), 1)
     whole = ExecutionResult(
         status=Status.COMPLETED, results=named, artifacts=images, isolation=IsolationReport(level="namespaces")
     )
@@ -281,7 +281,7 @@ def test_images_are_numbered_in_order_and_each_is_an_artifact():
         {"data": {"image/jpeg": text(JPEG)}},
     )
 
-    results, images = name_images(shown, (), frozenset(), 3)
+    results, images, next_number = name_images(shown, (), frozenset(), 3)
 
     assert [result.artifact for result in results] == [
         "figure-3.png",
@@ -297,14 +297,16 @@ def test_images_are_numbered_in_order_and_each_is_an_artifact():
         ("figure-6.jpg", "image/jpeg", "display", JPEG),
     ]
     assert all(one.size_bytes == len(one.read_bytes()) for one in images)
+    assert next_number == 7
 
 
 def test_no_image_takes_the_name_of_a_file_that_is_there():
     shown = shown_of(*[{"data": {"image/png": text(PNG)}}] * 2)
 
-    _, images = name_images(shown, (), frozenset({"figure-1.png", "figure-2.png", "figure-4.png"}), 1)
+    _, images, next_number = name_images(shown, (), frozenset({"figure-1.png", "figure-2.png", "figure-4.png"}), 1)
 
     assert [one.name for one in images] == ["figure-3.png", "figure-5.png"]
+    assert next_number == 6
 
 
 def test_a_figure_that_was_saved_as_an_image_goes_by_that_name_and_is_shown_once():
@@ -316,7 +318,7 @@ def test_a_figure_that_was_saved_as_an_image_goes_by_that_name_and_is_shown_once
     )
     captured = (artifact("chart.png"), artifact("chart.pdf", "application/pdf"), artifact("data.csv", "text/csv"))
 
-    results, images = name_images(shown, captured, frozenset(), 1)
+    results, images, _ = name_images(shown, captured, frozenset(), 1)
 
     assert [result.artifact for result in results] == ["chart.png", "figure-1.png", "figure-2.png"]
     assert [one.name for one in images] == ["figure-1.png", "figure-2.png"]
@@ -325,7 +327,7 @@ def test_a_figure_that_was_saved_as_an_image_goes_by_that_name_and_is_shown_once
 def test_naming_changes_nothing_else_of_a_result():
     shown = shown_of({"data": {"image/png": text(PNG), "text/plain": "x"}, "metadata": {"a": 1}, "id": "i"})
 
-    (result,), _ = name_images(shown, (), frozenset(), 1)
+    (result,), *_ = name_images(shown, (), frozenset(), 1)
 
     assert replace(result, artifact="") == shown[0].result
 

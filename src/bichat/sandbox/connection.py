@@ -138,17 +138,19 @@ class Connection:
         """
         if self._closed:
             return
+        # In this order: what was displayed before these bytes were printed is on the channel by the time it is polled.
+        printed = [read + self._readable_bytes(number) for number, read in enumerate(self._read_bytes)]
         ready = {descriptor for descriptor, _ in self._epoll.poll(0)}
         self._read_control()
         if self._process in ready:
             self.dead = True
-        printed = [self._readable_bytes(number) for number in range(len(self._pipes))]
         if self._guest.channel.fileno() in ready:
             self._read_channel()
         yield from self._show(transcript)
         for number, pipe in enumerate(self._pipes):
-            if printed[number]:
-                yield from self._read_pipe(transcript, number, min(printed[number], READ_BYTES))
+            left = printed[number] - self._read_bytes[number]
+            if left > 0:
+                yield from self._read_pipe(transcript, number, min(left, READ_BYTES))
             elif pipe in ready:
                 self._look_for_end(number)
 

@@ -187,8 +187,9 @@ class NamespaceSandbox:
                 artifacts.append(whole)
             else:
                 refused.append(whole)
-        results, images = name_images(ended.shown, captured.artifacts, frozenset(taken), self._next_figure)
-        self._next_figure += len(images)
+        results, images, self._next_figure = name_images(
+            ended.shown, captured.artifacts, frozenset(taken), self._next_figure
+        )
         return Outcome(
             artifacts=tuple(sorted((*artifacts, *images), key=lambda artifact: artifact.name)),
             refused=tuple(refused),

@@ -102,8 +102,9 @@ class Results:
 
 def name_images(
     shown: tuple[Shown, ...], captured: tuple[Artifact, ...], taken: frozenset[str], first_number: int
-) -> tuple[tuple[Result, ...], tuple[Artifact, ...]]:
-    """The results with the names of their images, and those images that are not among the files that were captured.
+) -> tuple[tuple[Result, ...], tuple[Artifact, ...], int]:
+    """The results with the names of their images, those images that are not among the files that were captured, and
+    the number of the next.
 
     An image gets `figure-<number>.<ending>`, counted from `first_number` and not one of `taken`; a figure that the
     code also saved as an image under a name goes by that name, and is no second artifact.
@@ -123,7 +124,7 @@ def name_images(
             first_number += 1
             images.append(_image(name, kind, one.result.data[kind]))
         results.append(replace(one.result, artifact=name))
-    return tuple(results), tuple(images)
+    return tuple(results), tuple(images), first_number
 
 
 def _image(name: str, kind: str, content: bytes | str) -> Artifact:
