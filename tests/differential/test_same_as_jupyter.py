@@ -37,6 +37,7 @@ CORPUS: Final = sorted((Path(__file__).parent / "corpus").glob("*.ipy"))
 ADDED_TYPES: Final = {TABLE_TYPE, CHART_TYPE}
 #: Code whose output comes by a descriptor: ipykernel passes that on after a while, from a thread.
 _BY_DESCRIPTOR: Final = re.compile(r"subprocess|os\.(system|write|fork)")
+#: How long is listened for it.
 _SETTLE_S: Final = 0.5
 _UNREPEATABLE: Final = (
     # The file that a cell is called in tracebacks: a hash of process and code in Jupyter, the cell's number in ours.
@@ -165,7 +166,8 @@ def outcomes(request, data_environment, require) -> Mapping[Path, Both | BaseExc
 
     Several notebooks run at a time: a kernel takes most of its time to start and to import.
     """
-    notebooks = [item.callspec.params["path"] for item in request.session.items if "path" in _parameters(item)]
+    here = [item for item in request.session.items if item.path == request.path]
+    notebooks = [item.callspec.params["path"] for item in here if hasattr(item, "callspec")]
     try:
         return anyio.run(_run_all, notebooks, data_environment.path)
     except SandboxUnavailableError as error:
@@ -235,10 +237,6 @@ async def _run_both(cells: list[Cell], interpreter: CodeInterpreter, environment
     return outcomes["jupyter"], outcomes["ours"]
 
 
-def _parameters(item: pytest.Item) -> Mapping[str, object]:
-    return getattr(getattr(item, "callspec", None), "params", {})
-
-
 async def in_jupyter(cells: list[Cell], environment: Path) -> list[Outcome]:
     """What ipykernel makes of the cells, one after the other."""
     outcomes: list[Outcome] = []
@@ -306,13 +304,17 @@ def _outcome(result: ExecutionResult, parts: list[str]) -> Outcome:
 def _describe(outcome: Outcome, bundles: Sequence[Mapping[str, Any]], folder: str) -> None:
     for bundle in bundles:
         outcome.results.append(tuple(sorted(kind + _pixels(kind, value) for kind, value in bundle.items())))
-        outcome.contents.append(
-            {kind: _normalised_value(value, folder) for kind, value in bundle.items() if not kind.startswith("image/")}
-        )
+        texts = {kind: value for kind, value in bundle.items() if not kind.startswith("image/")}
+        outcome.contents.append({kind: _normalised_content(kind, value, folder) for kind, value in texts.items()})
 
 
-def _normalised_value(value: Any, folder: str) -> Any:
-    return normalised(value, folder) if isinstance(value, str) else value
+def _normalised_content(kind: str, content: Any, folder: str) -> Any:
+    if isinstance(content, str):
+        return normalised(content, folder)
+    if kind == "application/vnd.plotly.v1+json":
+        # Ours leaves out the address of a service that edits figures.
+        return {name: part for name, part in content.items() if name != "config"}
+    return content
 
 
 def _pixels(kind: str, value: Any) -> str:
@@ -326,8 +328,8 @@ def _pixels(kind: str, value: Any) -> str:
             found = re.search(rb"\xff[\xc0-\xc2]..\x08(..)(..)", value, re.DOTALL)
             return " {1}x{0}".format(*(int.from_bytes(part, "big") for part in found.groups())) if found else ""
         case "image/svg+xml":
-            found = re.search(r'<svg[^>]*?\swidth="([^"]*)"', value)
-            return f" {found[1]}" if found else ""
+            sides = re.findall(r'\s(?:width|height)="([^"]*)"', value[: value.find(">", value.find("<svg"))])
+            return f" {'x'.join(sides)}" if sides else ""
         case _:
             return ""
 
