@@ -210,6 +210,14 @@ def test_a_file_that_is_not_text_is_refused(bichat):
     assert b"UTF-8" in done.stderr
 
 
+def test_output_that_a_result_does_not_hold_whole_is_shown_and_saved_whole(bichat):
+    done = bichat("run", "-c", "print('x' * 3_000_000)")
+
+    assert done.stdout == b"x" * 3_000_000 + b"\n"
+    assert b"stdout.txt has all of it" in done.stderr
+    assert (bichat.folder / "bichat-output" / "stdout.txt").stat().st_size == 3_000_001
+
+
 def test_awkward_output_survives_as_json(bichat):
     code = r"import os; os.write(1, b'\xff\x00\x1b]0;title\x07 \xe2\x82'); print('\ud800')"
 

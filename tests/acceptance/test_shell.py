@@ -323,12 +323,29 @@ def test_a_restart_keeps_the_files(shell):
     assert shell.cell("print('x' in globals(), open('kept.txt').read())") == "False y\n"
 
 
-def test_a_session_that_ended_is_explained_and_followed_by_another(shell):
+@pytest.mark.parametrize(
+    "code, status",
+    [
+        pytest.param("import os; os.kill(os.getpid(), 9)", "killed", id="by itself"),
+        pytest.param("import time\nwhile True:\n    try: time.sleep(60)\n    except: pass\n", "timeout", id="deaf"),
+        pytest.param(
+            "import subprocess, sys\n"
+            "hoard = [sys.executable, '-c', 'x = bytearray(150 << 20); input()']\n"
+            "[subprocess.Popen(hoard, stdin=subprocess.PIPE) for _ in range(4)][0].wait()",
+            "out_of_memory",
+            id="greedy",
+        ),
+    ],
+)
+def test_a_session_that_ended_is_explained_and_followed_by_another(open_shell, code, status):
+    shell = open_shell("--memory", "256m", "--timeout", "5", BICHAT_DEFAULT_GRACE_S="0.2")
+    shell.until(_READS)
     shell.cell("x = 1; open('a.txt', 'w').write('first')")
 
-    killed = shell.cell("import os; os.kill(os.getpid(), 9)")
+    killed = shell.cell(code)
     after = shell.cell("print('x' in globals()); open('a.txt', 'w').write('second');")
 
+    assert f"status {status}" in killed
     assert "the session has ended" in killed
     assert after.startswith("bichat: this is a new session: the variables of the last one are gone")
     assert "False\n" in after

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Final, TextIO
 
 from bichat.cli import tables, terminal
-from bichat.domain import ExecutionResult, Result
+from bichat.domain import ExecutionResult, Result, Status
 from bichat.events import Completed, Displayed, Event, Stderr, Stdout
 
 _IMAGES: Final = ("image/png", "image/jpeg", "image/svg+xml", "image/webp", "image/gif")
@@ -48,16 +48,18 @@ class Screen:
 
     def failure(self, result: ExecutionResult) -> None:
         """Show what went wrong, if anything did."""
+        whole = {artifact.name for artifact in result.artifacts if artifact.source == "output"}
         for omitted, name in ((result.stdout_omitted_bytes, "stdout"), (result.stderr_omitted_bytes, "stderr")):
             if omitted:
-                self.tell(f"{name} above the limit is shown but not kept in the result ({omitted:,} bytes)")
+                where = f"{name}.txt has all of it" if f"{name}.txt" in whole else "the rest is not kept"
+                self.tell(f"{name} is {omitted:,} bytes longer than a result keeps; {where}")
         if result.results_omitted:
             self.tell(f"{result.results_omitted:,} displayed results are not kept: too many or too large")
         if result.error is not None:
             error = result.error
             self.end_line(sys.stderr)
             terminal.show(error.traceback or f"{error.name}: {error.message}\n", sys.stderr)
-            if result.status.value != "error":
+            if result.status not in (Status.ERROR, Status.CANCELLED):
                 self.tell(f"status {result.status.value}")
 
     def tell(self, sentence: str) -> None:
@@ -101,6 +103,6 @@ def _words(result: Result) -> str:
     if any(kind in data for kind in _IMAGES):
         return ""
     plain = "" if result.text.startswith(_MUTE) else result.text
-    value = json.dumps(data["application/json"], indent=2) if "application/json" in data else ""
+    value = json.dumps(data["application/json"], indent=2, ensure_ascii=False) if "application/json" in data else ""
     words = data.get("text/markdown") or plain or data.get("text/latex") or value or result.text
     return str(words or f"[{', '.join(data)}]")
