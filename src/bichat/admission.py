@@ -111,9 +111,11 @@ class Admission:
         self._shrink = shrink
         self._held = Claim()
         self._held_by: dict[str, Claim] = {}
-        #: Code of sessions that are open goes first: while it waits its session cannot end, and make room for another.
+        #: Neither holds up the other: while its code waits a session cannot end, and make room for another.
         self._executions = _Line()
         self._sessions = _Line()
+        #: In the order of their turns.
+        self._lines = [self._executions, self._sessions]
         self._occupants: set[Occupant] = set()
         self._is_making_room = False
         self._released_at: float | None = None
@@ -200,31 +202,31 @@ class Admission:
             self._serve()
 
     def _serve(self) -> None:
-        """Admit those who wait, as long as there is room."""
-        self._serve_line(self._executions)
-        self._serve_line(self._sessions)
+        """Admit those who wait, out of the two lines in turns, as long as there is room."""
+        while any(map(self._serve_one, tuple(self._lines))):
+            pass
 
-    def _serve_line(self, line: _Line) -> None:
-        """Tenant by tenant in turns.
+    def _serve_one(self, line: _Line) -> bool:
+        """Admit the next one of `line` that fits, tenants in turns; whether there was one.
 
         A tenant that is at its own cap is passed over.  One whose turn it is and for whom the whole lacks room holds
         up those behind it: what they would take could keep it waiting for ever.
         """
-        passed: set[str] = set()
-        while True:
-            tenant = next((name for name in line if name not in passed), None)
-            if tenant is None:
-                return
-            waiter = line[tenant][0]
-            if not self._make_room(tenant, waiter.needed):
-                if self._fits_tenant(tenant, waiter.needed):
-                    return
-                passed.add(tenant)
-                continue
-            self._hold(tenant, waiter.claim)
-            waiter.admitted.set()
-            line.leave(tenant, waiter)
-            line.end_turn(tenant)
+        for tenant, queue in line.items():
+            waiter = queue[0]
+            if self._make_room(tenant, waiter.needed):
+                break
+            if self._fits_tenant(tenant, waiter.needed):
+                return False
+        else:
+            return False
+        self._hold(tenant, waiter.claim)
+        waiter.admitted.set()
+        line.leave(tenant, waiter)
+        line.end_turn(tenant)
+        if line is self._lines[0]:
+            self._lines.reverse()
+        return True
 
     def _must_wait(self, line: _Line, tenant: str) -> bool:
         """Whether somebody waits who comes first: an earlier request of the tenant, or anybody who could be served."""

@@ -75,7 +75,12 @@ class Log:
 
 
 def holds_nothing(admission: Admission) -> bool:
-    return (admission._held, admission._held_by, dict(admission._executions), dict(admission._sessions)) == (Claim(), {}, {}, {})
+    return (admission._held, admission._held_by, dict(admission._executions), dict(admission._sessions)) == (
+        Claim(),
+        {},
+        {},
+        {},
+    )
 
 
 async def test_what_fits_is_held_and_given_back_to_the_last_byte():
@@ -280,6 +285,68 @@ async def test_a_hundred_requests_of_one_tenant_keep_the_one_of_another_waiting_
 
     assert log.admitted.index("bob") <= 1
     assert [name for name in log.admitted if name != "bob"] == [f"ann{number}" for number in range(100)]
+
+
+ONE_SHOT = Claim(sessions=1, executions=1)
+
+
+@pytest.mark.parametrize("many, one", [(EXECUTION, ONE_SHOT), (ONE_SHOT, EXECUTION)], ids=["cells", "one-shots"])
+async def test_neither_cells_of_open_sessions_nor_new_sessions_starve_the_other(many, one):
+    admission = Admission(replace(ROOMY, executions=1))
+    log = Log(admission)
+    await admission.admit("ann", many)
+    held = [("ann", many)]
+
+    async def ask(name: str, claim: Claim) -> None:
+        await log.ask(name, claim)
+        held.append((name.rstrip("0123456789"), claim))
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(100):
+            tasks.start_soon(ask, f"ann{number}", many)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(ask, "bob", one)
+        await anyio.wait_all_tasks_blocked()
+        while held:
+            admission.release(*held.pop())
+            await anyio.wait_all_tasks_blocked()
+
+    assert log.admitted.index("bob") <= 1
+    assert holds_nothing(admission)
+
+
+async def test_a_session_that_waits_for_another_to_end_holds_up_no_code_of_open_ones():
+    admission = Admission(replace(ROOMY, sessions=2, executions=1))
+    log = Log(admission)
+    for tenant in ("ann", "ann"):
+        await admission.admit(tenant, SESSION)
+    await admission.admit("ann", EXECUTION)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(log.ask, "bob", SESSION)
+        await anyio.wait_all_tasks_blocked()
+        tasks.start_soon(log.ask, "ann", EXECUTION)
+        await anyio.wait_all_tasks_blocked()
+        admission.release("ann", EXECUTION)
+        await anyio.wait_all_tasks_blocked()
+        assert log.admitted == ["ann"]
+        admission.release("ann", SESSION)
+
+    assert log.admitted == ["ann", "bob"]
+
+
+async def test_a_session_opens_only_where_something_could_run_in_it_and_holds_what_it_needs_alone():
+    admission = Admission(replace(ROOMY, memory_bytes=10, queue_wait_s=0.01))
+    idle, whole = Claim(sessions=1, memory_bytes=1), Claim(sessions=1, memory_bytes=5)
+
+    for _ in range(6):
+        await admission.admit("ann", idle, needed=whole)
+    assert admission._held.memory_bytes == 6
+    with pytest.raises(CapacityError):
+        await admission.admit("ann", idle, needed=whole)
+
+    # All of them ask for their code at once: none is idle, and yet they are served one after the other.
+    await admission.admit("ann", Claim(executions=1, memory_bytes=4))
 
 
 async def test_tenants_take_turns_and_each_ones_requests_keep_their_order():
