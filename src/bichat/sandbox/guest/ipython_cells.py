@@ -7,7 +7,6 @@ import builtins
 import functools
 import importlib
 import os
-import signal
 import subprocess
 import sys
 from collections.abc import Coroutine, Generator
@@ -295,7 +294,7 @@ def _error(result: Any) -> BaseException | None:
     error = result.error_before_exec or result.error_in_exec
     if isinstance(error, UsageError):
         error.__traceback__ = None  # a magic's: its words say all
-    if isinstance(error, subprocess.CalledProcessError) and error.returncode == -signal.SIGINT:
+    if isinstance(error, subprocess.CalledProcessError) and isinstance(error.__context__, KeyboardInterrupt):
         # `%%bash` makes an error of its own of an interrupt.
         return KeyboardInterrupt().with_traceback(error.__traceback__)
     return error

@@ -112,8 +112,8 @@ class Guest:
                 if final:
                     error = finish() or error
             finally:
-                self._interrupts.close()
                 restore_builtins()
+                self._interrupts.close()
         except BaseException as escaped:  # noqa: BLE001  # a signal in our own last steps, or a broken shell
             error = escaped
             error.__suppress_context__ = True

@@ -10,13 +10,14 @@ from typing import Any
 
 def warm_up(shell: Any) -> None:
     """Run a cell in IPython's `shell`, draw a chart, group a table: only with what is imported already."""
-    with contextlib.suppress(Exception):
-        shell.run_cell("None", silent=True)
-        shell.last_execution_result = None
     for name, step in (("matplotlib.pyplot", _draw), ("pandas", _group)):
         if name in sys.modules:
             with contextlib.suppress(Exception):
                 step(sys.modules[name], shell.display_formatter)
+    # The end of a cell forgets that something was drawn.
+    with contextlib.suppress(Exception):
+        shell.run_cell("None", silent=True)
+        shell.last_execution_result = None
 
 
 def close_fonts() -> None:
