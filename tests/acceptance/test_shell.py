@@ -106,14 +106,22 @@ class Shell:
         return self.process.wait(_WAIT_S)
 
 
+@pytest.fixture(name="home")
+def _home(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """A data directory with the environments that are there and a history of its own."""
+    home = tmp_path_factory.mktemp("home")
+    (home / "environments").symlink_to(data_dir / "environments")
+    return home
+
+
 @pytest.fixture(name="open_shell")
-def _open_shell(bichat) -> Generator[Callable[..., Shell]]:
+def _open_shell(bichat, home: Path) -> Generator[Callable[..., Shell]]:
     """`open_shell(*options)`: one more shell in the test's folder, not yet at its first prompt."""
     with ExitStack() as shells:
 
         def open_shell(*options: str, **variables: str) -> Shell:
-            command = [*bichat.command, "shell", *options]
-            return shells.enter_context(Shell(command, bichat.folder, {**bichat.variables, **variables}))
+            variables = {**bichat.variables, "BICHAT_DATA_DIR": str(home), **variables}
+            return shells.enter_context(Shell([*bichat.command, "shell", *options], bichat.folder, variables))
 
         yield open_shell
 
@@ -390,18 +398,15 @@ def test_a_shell_may_be_left_while_its_session_is_still_opening(open_shell):
     assert shell.end() == 0
 
 
-def test_what_was_typed_comes_back_in_the_next_shell(tmp_path, bichat, open_shell):
-    home = tmp_path / "data"
-    home.mkdir(mode=0o700)
-    (home / "environments").symlink_to(Path(bichat.variables["BICHAT_DATA_DIR"]) / "environments")
+def test_what_was_typed_comes_back_in_the_next_shell(home, open_shell):
     history = home / "shell_history"
     history.touch(mode=0o644)
-    first = open_shell(BICHAT_DATA_DIR=str(home))
+    first = open_shell()
     first.until(_READS)
     first.cell("for i in range(2):\n    print('from before', i)\n")
     first.type(_CTRL_D)
     first.end()
-    second = open_shell(BICHAT_DATA_DIR=str(home))
+    second = open_shell()
     second.until(_READS)
 
     second.type(_UP + "\r")
