@@ -28,6 +28,17 @@ def numbers(values: Iterable[Any]) -> list[float]:
     return [found for found in map(number, values) if found is not None]
 
 
+def ends(one: Iterable[Any], other: Iterable[Any]) -> tuple[list[float | None], list[float | None]]:
+    """The lower and the higher of each two numbers; None where one of them is none."""
+    low: list[float | None] = []
+    high: list[float | None] = []
+    for pair in zip(one, other, strict=False):
+        found = numbers(pair)
+        low.append(min(found) if len(found) == 2 else None)
+        high.append(max(found) if len(found) == 2 else None)
+    return low, high
+
+
 class Stack:
     """Where the next bar or area begins at each place: what is below zero goes down, the rest goes up."""
 
@@ -134,24 +145,24 @@ class Bins(NamedTuple):
 
     start: float
     size: float
-    count: int
+    number: int
 
     @property
     def edges(self) -> list[float]:
         """One more than there are bins."""
-        return shape.tidy_values(self.start + self.size * step for step in range(self.count + 1))
+        return shape.tidy_values(self.start + self.size * step for step in range(self.number + 1))
 
     def groups(self, places: Iterable[Any], values: Iterable[Any], *, is_closed: bool = False) -> list[list[Any]]:
         """The values in each bin; with `is_closed` the last edge belongs to the last bin."""
         edges = self.edges
-        groups: list[list[Any]] = [[] for _ in range(self.count)]
+        groups: list[list[Any]] = [[] for _ in range(self.number)]
         for place, value in zip(places, values, strict=False):
             at = number(place)
             if at is None:
                 continue
             step = bisect_right(edges, at + abs(self.size) * 1e-9) - 1
-            step -= is_closed and step == self.count
-            if 0 <= step < self.count:
+            step -= is_closed and step == self.number
+            if 0 <= step < self.number:
                 groups[step].append(value)
         return groups
 
@@ -223,4 +234,3 @@ def _clear_of_edges(start: float, size: float, values: Sequence[float], low: flo
     if in_middle < len(values) * 0.1 and (at_edge > len(values) * 0.3 or is_near(low) or is_near(high)):
         return start + (size / 2 if start + size / 2 < low else -size / 2)
     return start
-

@@ -6,6 +6,7 @@ import sys
 from typing import Any, Final
 
 from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts.chart import Series
 from bichat.sandbox.guest.charts.matplotlib_axis import EXACT, NEAR
 from bichat.sandbox.guest.charts.matplotlib_marks import Mark, color_of, filled, label_of
 
@@ -28,7 +29,7 @@ def read_area(collection: Any) -> Mark | None:
         across = "y" if along == "x" else "x"
         columns = {along: joined[0], f"{across}_low": joined[1], f"{across}_high": joined[2]}
         extra = {"orientation": "vertical" if along == "x" else "horizontal"}
-        series = shape.Series(
+        series = Series(
             type="band", name=label_of(collection), color=color_of(collection), columns=columns, extra=extra
         )
         return Mark(series=series, axis_of={column: column[0] for column in columns}, places={along: EXACT})
@@ -128,8 +129,13 @@ def _is_violin(mark: Mark) -> bool:
     middle = (low + high) / 2
     if mark.series.name or len(middle) < 3 or not numpy.isfinite(middle).all() or numpy.allclose(low, low[0]):
         return False
-    is_violin = bool(numpy.allclose(middle, middle[0], rtol=1e-9, atol=1e-9)) and mark.series.extra["orientation"] == "horizontal"
-    is_lying = bool(numpy.allclose(middle, middle[0], rtol=1e-9, atol=1e-9)) and mark.series.extra["orientation"] == "vertical"
+    is_violin = (
+        bool(numpy.allclose(middle, middle[0], rtol=1e-9, atol=1e-9))
+        and mark.series.extra["orientation"] == "horizontal"
+    )
+    is_lying = (
+        bool(numpy.allclose(middle, middle[0], rtol=1e-9, atol=1e-9)) and mark.series.extra["orientation"] == "vertical"
+    )
     if is_violin or is_lying:
         mark.series.type = "violin"
     return is_violin or is_lying
@@ -148,7 +154,9 @@ def _violins(marks: list[Mark]) -> list[Mark]:
     if len(rest) < len(marks):
         rest = [mark for mark in rest if not _is_inside(mark)]
     for orientation in ("vertical", "horizontal"):
-        violins = [mark for mark in marks if mark.series.type == "violin" and mark.series.extra["orientation"] == orientation]
+        violins = [
+            mark for mark in marks if mark.series.type == "violin" and mark.series.extra["orientation"] == orientation
+        ]
         if not violins:
             continue
         # A violin stands upright where its outline is filled sideways.
@@ -168,6 +176,6 @@ def _violins(marks: list[Mark]) -> list[Mark]:
         color = colors[0] if len(set(colors)) == 1 else None
         if color is None:
             columns["colors"] = colors
-        series = shape.Series(type="violin", color=color, columns=columns, extra=extra)
+        series = Series(type="violin", color=color, columns=columns, extra=extra)
         rest.append(Mark(series=series, axis_of={across: across}, places={across: NEAR}, length_on=along))
     return rest

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts.chart import Series
 from bichat.sandbox.guest.charts.matplotlib_areas import read_area, settle_areas
 from bichat.sandbox.guest.charts.matplotlib_axis import EXACT
 from bichat.sandbox.guest.charts.matplotlib_bars import error_ends, read_bars
@@ -68,7 +69,7 @@ class ArtistReader:
 
     def _unknown(self, artist: Any) -> None:
         kind = shape.text(type(artist).__name__)
-        self.marks.append(Mark(series=shape.Series(type="unknown", extra={"kind": kind})))
+        self.marks.append(Mark(series=Series(type="unknown", extra={"kind": kind})))
 
     def _use(self, artists: Iterable[Any]) -> None:
         self._used.update(map(id, artists))
@@ -97,7 +98,9 @@ class ArtistReader:
         if line is None:
             if not any(getattr(other, "errorbar", None) is container for other in self._axes.containers):
                 for bar in bars:
-                    self._add(self._ranges(filled([path.vertices for path in bar.get_paths()]), bar, label_of(container)))
+                    self._add(
+                        self._ranges(filled([path.vertices for path in bar.get_paths()]), bar, label_of(container))
+                    )
             return
         mark = self._points(line, _type_of(line), label_of(container))
         for axis, (low, high) in error_ends(container, mark.series.count).items():
@@ -136,7 +139,7 @@ class ArtistReader:
 
     def _sloping(self, line: Any) -> None:
         x, y = line.get_xy1()
-        reference = {"axis": "both", "through": [float(x), float(y)]}
+        reference: dict[str, Any] = {"axis": "both", "through": [float(x), float(y)]}
         if line.get_slope() is not None:
             reference["slope"] = float(line.get_slope())
         else:
@@ -149,7 +152,7 @@ class ArtistReader:
             columns = {"x": x, "y": y, "z": z}
         else:
             columns = {"x": filled(line.get_xdata(orig=False)), "y": filled(line.get_ydata(orig=False))}
-        series = shape.Series(type=kind, name=name, color=hex_color(line.get_color()), columns=columns)
+        series = Series(type=kind, name=name, color=hex_color(line.get_color()), columns=columns)
         return Mark(series=series, axis_of={"x": "x", "y": "y"}, places={"x": EXACT, "y": EXACT})
 
     def _errors_as_lines(self) -> None:
@@ -226,12 +229,12 @@ class ArtistReader:
         extra: dict[str, Any] = {"orientation": "vertical" if along == "x" else "horizontal"}
         if len(numpy.unique(low)) == 1:
             extra |= {"base": float(low[0])} if low[0] else {}
-            series = shape.Series(
+            series = Series(
                 type="stem", name=name, color=color, columns={along: ends[:, 0, place], across: high}, extra=extra
             )
             return Mark(series=series, axis_of={"x": "x", "y": "y"}, places={along: EXACT})
         columns = {along: ends[:, 0, place], f"{across}_low": low, f"{across}_high": high}
-        series = shape.Series(type="range", name=name, color=color, columns=columns, extra=extra)
+        series = Series(type="range", name=name, color=color, columns=columns, extra=extra)
         return Mark(series=series, axis_of={column: column[0] for column in columns}, places={along: EXACT})
 
     # -------------------------------------------------------------------------------------------------------- rest
@@ -245,7 +248,7 @@ class ArtistReader:
         rows = sorted({row for row, _ in cells})
         columns = sorted({column for _, column in cells})
         values = [[shape.text(cells.get((row, column), "")) for column in columns] for row in rows]
-        self._add(Mark(series=shape.Series(type="table", columns={"rows": values})))
+        self._add(Mark(series=Series(type="table", columns={"rows": values})))
 
     def _text(self, text: Any) -> None:
         shown = text.get_text().strip()

@@ -29,7 +29,9 @@ class Axis:
         self._frequency = getattr(axes, "freq", None)
         self._labels: dict[float, str] = {}
         self.scale: str = self._axis.get_scale()
-        converters = _names_of(self._axis.get_converter() if hasattr(self._axis, "get_converter") else self._axis.converter)
+        converters = _names_of(
+            self._axis.get_converter() if hasattr(self._axis, "get_converter") else self._axis.converter
+        )
         if "StrCategoryConverter" in converters:
             self.scale = "category"
             self._labels = self._categories()
@@ -89,8 +91,8 @@ class Axis:
         places = shape.plain_values(self.values(sys.modules["numpy"].array(list(shown), float)))
         return [{"at": at, "label": shape.text(label)} for at, label in zip(places, shown.values(), strict=True)]
 
-    def _unit(self) -> str:
-        return "%" if type(self._axis.get_major_formatter()).__name__ == "PercentFormatter" else ""
+    def _unit(self) -> str | None:
+        return "%" if type(self._axis.get_major_formatter()).__name__ == "PercentFormatter" else None
 
     def _categories(self) -> dict[float, str]:
         places = list(self._axis.get_major_locator().tick_values(None, None))

@@ -13,11 +13,12 @@ from itertools import islice
 from typing import Any, Final
 
 from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts.chart import Series
 from bichat.sandbox.guest.charts.matplotlib_axis import EXACT, NEAR, Axis
 from bichat.sandbox.guest.charts.matplotlib_marks import Mark, filled, hex_color, label_of
 
 #: Bars of one container that are looked at.
-_MAX_READ: Final = 20_000
+_MAX_READ: Final = 5_000
 #: The share of a bin that `hist()` fills with the bars of several data sets.
 _FILLED: Final = 0.8
 _TOLERANCE: Final = 1e-6
@@ -37,7 +38,7 @@ def read_bars(container: Any) -> Mark | None:
     start, base, width, length = geometry.T
     centers = numpy.array(shape.tidy_values(start + width / 2))
     colors = _colors(patches)
-    series = shape.Series(
+    series = Series(
         type="barh" if is_lying else "bar",
         name=label_of(container),
         color=colors[0] if len(set(colors)) == 1 else None,
@@ -66,7 +67,7 @@ def _colors(patches: list[Any]) -> list[str | None]:
     return colors
 
 
-def _add_errors(series: shape.Series, axis_of: dict[str, str], errorbar: Any, along: str, across: str) -> None:
+def _add_errors(series: Series, axis_of: dict[str, str], errorbar: Any, along: str, across: str) -> None:
     if errorbar is None:
         return
     ends = error_ends(errorbar, len(series.columns[along])).get(across)
@@ -84,7 +85,9 @@ def error_ends(errorbar: Any, count: int) -> dict[str, tuple[Any, Any]]:
         paths = collection.get_paths()
         if len(paths) != count or not count:
             continue
-        ends = numpy.stack([path.vertices[:2] if len(path.vertices) == 2 else numpy.full((2, 2), numpy.nan) for path in paths])
+        ends = numpy.stack(
+            [path.vertices[:2] if len(path.vertices) == 2 else numpy.full((2, 2), numpy.nan) for path in paths]
+        )
         ends = filled(ends)
         axis = 1 if not (ends[:, 0, 0] - ends[:, 1, 0])[~numpy.isnan(ends[:, 0, 0])].any() else 0
         found["xy"[axis]] = (ends[:, 0, axis], ends[:, 1, axis])
@@ -101,7 +104,10 @@ def arrangement(marks: list[Mark]) -> str | None:
         return "stacked"
     first = bars[0].spans
     if all(
-        mark.spans is not None and first is not None and len(mark.spans) == len(first) and numpy.allclose(mark.spans, first)
+        mark.spans is not None
+        and first is not None
+        and len(mark.spans) == len(first)
+        and numpy.allclose(mark.spans, first)
         for mark in bars
     ):
         return "overlaid"
@@ -146,7 +152,8 @@ def _touch(spans: Any) -> bool:
     numpy = sys.modules["numpy"]
     widths = spans[:, 1] - spans[:, 0]
     return bool(
-        (widths > 0).all() and (numpy.abs(spans[1:, 0] - spans[:-1, 1]) <= _TOLERANCE * numpy.maximum(widths[1:], widths[:-1])).all()
+        (widths > 0).all()
+        and (numpy.abs(spans[1:, 0] - spans[:-1, 1]) <= _TOLERANCE * numpy.maximum(widths[1:], widths[:-1])).all()
     )
 
 

@@ -7,6 +7,7 @@ import sys
 from typing import Any, NamedTuple
 
 from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts.chart import Series
 from bichat.sandbox.guest.charts.matplotlib_axis import NEAR
 from bichat.sandbox.guest.charts.matplotlib_marks import Mark, color_of, filled
 
@@ -141,7 +142,7 @@ def _marks(boxes: list[_Box], along: str, patches: list[Any]) -> tuple[list[Mark
     if len(set(colors)) > 1:
         columns["colors"] = colors
     color = colors[0] if len(set(colors)) == 1 else None
-    series = shape.Series(type="box", color=color, columns=columns, extra=extra)
+    series = Series(type="box", color=color, columns=columns, extra=extra)
     # Its values are numbers on the other axis; matplotlib knows no dates there that it could give quartiles of.
     mark = Mark(series=series, axis_of={along: along}, places={along: NEAR}, length_on="y" if along == "x" else "x")
     return [mark], used + filling

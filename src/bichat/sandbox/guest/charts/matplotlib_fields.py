@@ -7,6 +7,7 @@ import sys
 from typing import Any, Final
 
 from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts.chart import Series
 from bichat.sandbox.guest.charts.matplotlib_axis import EXACT, NEAR
 from bichat.sandbox.guest.charts.matplotlib_marks import Mark, filled, hex_color, label_of
 
@@ -46,7 +47,7 @@ def read_colored(collection: Any, kind: str) -> Mark:
     sizes = collection.get_sizes() if kind == "scatter" else ()
     if len(sizes) == len(offsets) and len(numpy.unique(sizes)) > 1:
         columns["size"] = filled(sizes)
-    series = shape.Series(type=kind, name=label_of(collection), color=color, columns=columns, extra=extra)
+    series = Series(type=kind, name=label_of(collection), color=color, columns=columns, extra=extra)
     return Mark(series=series, axis_of={"x": "x", "y": "y"}, places={"x": EXACT, "y": EXACT})
 
 
@@ -58,7 +59,9 @@ def read_mesh(mesh: Any) -> Mark:
     values = values.reshape(len(y) - 1, len(x) - 1) if values.ndim == 1 else values
     if not (numpy.array_equal(corners[:, :, 0], numpy.broadcast_to(x, corners.shape[:2])) and values.ndim == 2):
         raise ValueError("the cells are not in straight rows and columns")
-    return _grid(mesh, values, *(_centers(edges, length) for edges, length in zip((x, y), values.shape[::-1], strict=True)))
+    return _grid(
+        mesh, values, *(_centers(edges, length) for edges, length in zip((x, y), values.shape[::-1], strict=True))
+    )
 
 
 def _centers(edges: Any, count: int) -> Any:
@@ -72,7 +75,7 @@ def read_image(image: Any) -> Mark:
     values = image.get_array()
     if values is None or values.ndim != 2:
         shown = [] if values is None else [int(length) for length in values.shape[:2]]
-        return Mark(series=shape.Series(type="image", extra={"shape": shown}))
+        return Mark(series=Series(type="image", extra={"shape": shown}))
     rows, columns = values.shape
     left, right, bottom, top = image.get_extent()
     if image.origin == "upper":
@@ -91,5 +94,5 @@ def _grid(mappable: Any, values: Any, x: Any, y: Any) -> Mark:
         "y": sys.modules["numpy"].array(shape.tidy_values(y[:: step[0]])),
     }
     extra: dict[str, Any] = {"shape": [int(length) for length in values.shape], "color_scale": color_scale(mappable)}
-    series = shape.Series(type="heatmap", columns=columns, grid=kept, extra=extra, count=int(values.size))
+    series = Series(type="heatmap", columns=columns, grid=kept, extra=extra, count=int(values.size))
     return Mark(series=series, axis_of={"x": "x", "y": "y"}, places={"x": NEAR, "y": NEAR})

@@ -6,6 +6,7 @@ from itertools import islice
 from typing import Any, Final
 
 from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts.chart import Axes, Chart
 from bichat.sandbox.guest.charts.matplotlib_artists import ArtistReader
 from bichat.sandbox.guest.charts.matplotlib_axis import EXACT, Axis
 from bichat.sandbox.guest.charts.matplotlib_bars import arrangement, tell_histograms, tell_ranges
@@ -20,17 +21,16 @@ _MAX_READ_AXES: Final = 2 * shape.MAX_AXES
 def describe(figure: Any) -> dict[str, Any]:
     """The description of a figure."""
     every = list(_shown_axes(figure))
-    chart = shape.Chart(library="matplotlib", title=_title(figure))
+    chart = Chart(library="matplotlib", title=_title(figure))
     legends = [_legend_entries(legend) for legend in figure.legends]
     entries = [entry for _, named in legends for entry in named]
     if legends:
         chart.legend = shape.legend(legends[0][0], entries)
     readers = [_AxesReader(axes, entries) for axes in every[:_MAX_READ_AXES]]
-    chart.axes = [reader.plot for reader in readers] + [shape.Axes() for _ in every[_MAX_READ_AXES:]]
+    chart.axes = [reader.plot for reader in readers] + [Axes() for _ in every[_MAX_READ_AXES:]]
     for reader in readers:
         reader.finish(chart.points_per_series)
-    for number, axes in enumerate(every[:_MAX_READ_AXES]):
-        readers[number].plot.place.update(_twin(axes, every[:number]))
+    _tell_twins([(axes, reader.plot) for axes, reader in zip(every, readers, strict=False)])
     return chart.document()
 
 
@@ -57,13 +57,15 @@ def _legend_entries(legend: Any) -> tuple[str, list[tuple[str, str | None]]]:
     return legend.get_title().get_text(), entries
 
 
-def _twin(axes: Any, before: list[Any]) -> dict[str, Any]:
-    """Which of the axes before these are drawn over, and what both share."""
-    for number, other in enumerate(before):
-        if other.get_position().bounds == axes.get_position().bounds:
-            shared = "x" if axes.get_shared_x_axes().joined(axes, other) else "y"
-            return {"twin_of": number, "shares": shared}
-    return {}
+def _tell_twins(pairs: list[tuple[Any, Axes]]) -> None:
+    """Say of axes that are drawn over others, at the same place, which those are and what both share."""
+    first: dict[tuple[float, ...], int] = {}
+    for number, (axes, plot) in enumerate(pairs):
+        # As it was asked for: the place after all adjustments takes the layout to be worked out, as drawing does.
+        under = first.setdefault(axes.get_position(original=True).bounds, number)
+        if under != number:
+            shared = "x" if axes.get_shared_x_axes().joined(axes, pairs[under][0]) else "y"
+            plot.place.update(twin_of=under, shares=shared)
 
 
 class _AxesReader:
@@ -76,7 +78,7 @@ class _AxesReader:
         reader = ArtistReader(axes)
         reader.read()
         self._marks = reader.marks
-        self.plot = shape.Axes(title=self._title(), references=reader.references, texts=reader.texts, place=self._place())
+        self.plot = Axes(title=self._title(), references=reader.references, texts=reader.texts, place=self._place())
         self._name_axes()
         tell_histograms(self._marks, self._axis)
         tell_ranges(self._marks, self._axis)
@@ -133,7 +135,9 @@ class _AxesReader:
                 if mark.axis_of.get(column) == name
             ]
             is_measured = any(
-                measured == name and column not in mark.places for mark in self._marks for column, measured in mark.axis_of.items()
+                measured == name and column not in mark.places
+                for mark in self._marks
+                for column, measured in mark.axis_of.items()
             ) or any(mark.length_on == name for mark in self._marks)
             if placed and not is_measured and all(self._fits(axis, column, share) for column, share in placed):
                 axis.name_positions()
@@ -149,7 +153,13 @@ class _AxesReader:
         split: list[Mark] = []
         for mark in self._marks:
             colors = [color[:7] for color in mark.series.columns.get("colors", ()) if color]
-            if mark.series.name or mark.series.type == "pie" or not colors or len(colors) != mark.series.count or not set(colors) <= set(names):
+            if (
+                mark.series.name
+                or mark.series.type == "pie"
+                or not colors
+                or len(colors) != mark.series.count
+                or not set(colors) <= set(names)
+            ):
                 split.append(mark)
             else:
                 split += [mark.part(color, name) for color, name in names.items() if color in colors]

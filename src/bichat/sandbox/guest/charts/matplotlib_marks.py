@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts.chart import Series
 
 
 @dataclass(slots=True, kw_only=True)
 class Mark:
     """A series, and along which axis each of its columns lies."""
 
-    series: shape.Series
+    series: Series
     axis_of: dict[str, str] = field(default_factory=dict[str, str])
     """The axis, `x` or `y`, on which the positions in a column are; lengths and counts are on none."""
     places: dict[str, float] = field(default_factory=dict[str, float])
@@ -29,7 +30,7 @@ class Mark:
         numbers = [number for number, own in enumerate(self.series.columns["colors"]) if own and own[:7] == color]
         columns = {column: shape.taken(values, numbers) for column, values in self.series.columns.items()}
         shown = columns.pop("colors")[0]
-        series = shape.Series(type=self.series.type, name=name, color=shown, columns=columns, extra=self.series.extra)
+        series = Series(type=self.series.type, name=name, color=shown, columns=columns, extra=self.series.extra)
         spans = None if self.spans is None else shape.taken(self.spans, numbers)
         return Mark(series=series, axis_of=self.axis_of, places=self.places, length_on=self.length_on, spans=spans)
 

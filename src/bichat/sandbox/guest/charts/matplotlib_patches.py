@@ -6,6 +6,7 @@ import sys
 from typing import Any
 
 from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts.chart import Series
 from bichat.sandbox.guest.charts.matplotlib_bars import make_histogram
 from bichat.sandbox.guest.charts.matplotlib_marks import Mark, axes_branches, color_of, filled, guarded, label_of
 
@@ -30,7 +31,7 @@ def read_patches(patches: list[Any], axes: Any, *, is_alone: bool) -> tuple[list
     if is_alone and not marks:
         for kind in dict.fromkeys(type(patch).__name__ for patch in others):
             count = sum(type(patch).__name__ == kind for patch in others)
-            marks.append(Mark(series=shape.Series(type="unknown", extra={"kind": shape.text(kind)}, count=count)))
+            marks.append(Mark(series=Series(type="unknown", extra={"kind": shape.text(kind)}, count=count)))
     return marks, references
 
 
@@ -64,7 +65,7 @@ def _pie(wedges: list[Any], others: list[Any]) -> Mark:
     hole = 1 - width / radius if width is not None else _white_circle(wedges[0], others) / radius
     if hole > 0:
         extra["hole"] = shape.tidy(hole)
-    return Mark(series=shape.Series(type="pie", columns=columns, extra=extra))
+    return Mark(series=Series(type="pie", columns=columns, extra=extra))
 
 
 def _white_circle(wedge: Any, others: list[Any]) -> float:
@@ -102,7 +103,7 @@ def _outline(patch: Any) -> Mark | None:
 
 
 def _histogram(patch: Any) -> Mark:
-    return Mark(series=shape.Series(type="histogram", name=label_of(patch), color=color_of(patch)))
+    return Mark(series=Series(type="histogram", name=label_of(patch), color=color_of(patch)))
 
 
 def _bases(baseline: Any, count: int) -> Any:

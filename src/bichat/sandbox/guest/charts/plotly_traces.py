@@ -7,23 +7,25 @@ are of names.
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any, Final
 
 from bichat.sandbox.guest.charts import aggregates, shape
+from bichat.sandbox.guest.charts.chart import Series
 from bichat.sandbox.guest.charts.plotly_values import at, color_text, column, words
 
 #: Points that are looked at one by one: for sums, quartiles and bins.
-MAX_COMPUTED: Final = 1_000_000
+MAX_COMPUTED: Final = 50_000
 #: Fewer points are marked on lines unless a trace says otherwise.
 _MARKED: Final = 20
 _STEPS: Final = {"hv": "post", "vh": "pre", "hvh": "mid", "vhv": "mid"}
 
 
-def read_trace(trace: Any, color: str | None) -> shape.Series:
+def read_trace(trace: Any, color: str | None) -> Series:
     """The series that a trace is; `color` is what it has if it names none."""
     kind = str(at(trace, "type") or "scatter")
     read = _READERS.get(kind)
-    series = read(trace) if read is not None else shape.Series(type="unknown", extra={"kind": shape.text(kind)})
+    series = read(trace) if read is not None else Series(type="unknown", extra={"kind": shape.text(kind)})
     series.name = words(at(trace, "name"))
     if series.color is None and series.type not in _MANY_COLORED:
         series.color = _color(trace) or (None if "colors" in series.columns or "values" in series.columns else color)
@@ -45,7 +47,7 @@ def columns_of(trace: Any, *names: str) -> dict[str, Any]:
 
 
 def points(trace: Any) -> dict[str, Any]:
-    """x and y, of equal length; what is not given counts."""
+    """X and y, of equal length; what is not given counts."""
     columns = columns_of(trace, "x", "y")
     columns = {name: _levels(values) for name, values in columns.items()}
     lengths = [len(values) for values in columns.values()]
@@ -61,7 +63,7 @@ def points(trace: Any) -> dict[str, Any]:
 
 def _levels(values: Any) -> Any:
     """Two levels of names as one name each."""
-    first = values[0] if len(values) else None
+    first: Any = values[0] if len(values) else None
     is_nested = isinstance(first, (list, tuple)) or (shape.is_array(first) and first.ndim == 1)
     if not is_nested or len(values) != 2:
         return values
@@ -69,15 +71,16 @@ def _levels(values: Any) -> Any:
 
 
 def lies(trace: Any) -> bool:
-    """Whether what it draws is horizontal; without a word, where only x holds values."""
+    """Whether what it draws is horizontal; without a word, where its values are given as x alone, or counted along y."""
     orientation = at(trace, "orientation")
-    return orientation == "h" or (orientation is None and at(trace, "x") is not None and at(trace, "y") is None)
+    along, across = ("y", "x") if at(trace, "type") == "histogram" else ("x", "y")
+    return orientation == "h" or (orientation is None and at(trace, along) is not None and at(trace, across) is None)
 
 
 # --------------------------------------------------------------------------------------------------- points and bars
 
 
-def _scatter(trace: Any) -> shape.Series:
+def _scatter(trace: Any) -> Series:
     columns = points(trace)
     mode = str(at(trace, "mode") or ("lines+markers" if len(columns["x"]) < _MARKED else "lines"))
     extra: dict[str, Any] = {}
@@ -90,16 +93,16 @@ def _scatter(trace: Any) -> shape.Series:
         kind, extra["step"] = ("step" if kind == "line" else kind), step
     _add_errors(trace, columns)
     _add_marker(trace, columns, extra)
-    return shape.Series(type=kind, columns=columns, extra=extra)
+    return Series(type=kind, columns=columns, extra=extra)
 
 
-def _polar(trace: Any) -> shape.Series:
+def _polar(trace: Any) -> Series:
     found = columns_of(trace, "theta", "r")
     kind = "bar" if at(trace, "type") == "barpolar" else "scatter" if at(trace, "mode") == "markers" else "line"
-    return shape.Series(type=kind, columns={"x": found.get("theta", []), "y": found.get("r", [])})
+    return Series(type=kind, columns={"x": found.get("theta", []), "y": found.get("r", [])})
 
 
-def _bar(trace: Any) -> shape.Series:
+def _bar(trace: Any) -> Series:
     columns, extra = points(trace), {}
     if not lies(trace):
         kind, across = "bar", "y"
@@ -112,7 +115,7 @@ def _bar(trace: Any) -> shape.Series:
     if at(trace, f"error_{across}", "visible") is not False:
         _add_errors(trace, columns)
     _add_marker(trace, columns, extra)
-    return shape.Series(type=kind, columns=columns, extra=extra)
+    return Series(type=kind, columns=columns, extra=extra)
 
 
 def _add_errors(trace: Any, columns: dict[str, Any]) -> None:
@@ -123,13 +126,17 @@ def _add_errors(trace: Any, columns: dict[str, Any]) -> None:
         upper = column(at(error, "array"))
         kind, amount = at(error, "type"), at(error, "value")
         if upper is None and amount is not None and kind in ("percent", "constant"):
-            upper = [abs((aggregates.number(value) or 0) * amount / 100) if kind == "percent" else amount for value in values]
+            upper = [
+                abs((aggregates.number(value) or 0) * amount / 100) if kind == "percent" else amount for value in values
+            ]
         if at(error, "visible") is False or upper is None or len(upper) != len(values):
             continue
         lower = column(at(error, "arrayminus"))
         lower = upper if lower is None or len(lower) != len(values) else lower
         for side, sign, lengths in (("low", -1, lower), ("high", 1, upper)):
-            columns[f"{axis}_{side}"] = [_moved(value, sign, length) for value, length in zip(values, lengths, strict=True)]
+            columns[f"{axis}_{side}"] = [
+                _moved(value, sign, length) for value, length in zip(values, lengths, strict=True)
+            ]
 
 
 def _moved(value: Any, sign: int, length: Any) -> float | None:
@@ -156,7 +163,7 @@ def _add_marker(trace: Any, columns: dict[str, Any], extra: dict[str, Any]) -> N
 # --------------------------------------------------------------------------------------------- parts of a whole, boxes
 
 
-def _pie(trace: Any) -> shape.Series:
+def _pie(trace: Any) -> Series:
     found = columns_of(trace, "labels", "values")
     labels = found.get("labels", range(len(found.get("values", ()))))
     values = found.get("values", [1] * len(labels))
@@ -171,10 +178,10 @@ def _pie(trace: Any) -> shape.Series:
     if colors is not None and len(colors) >= len(sums):
         columns["colors"] = [color_text(color) for color in colors[: len(sums)]]
     hole = at(trace, "hole")
-    return shape.Series(type="pie", columns=columns, extra={"shares": False} | ({"hole": hole} if hole else {}))
+    return Series(type="pie", columns=columns, extra={"shares": False} | ({"hole": hole} if hole else {}))
 
 
-def _box(trace: Any) -> shape.Series:
+def _box(trace: Any) -> Series:
     is_lying = lies(trace)
     along, across = ("y", "x") if is_lying else ("x", "y")
     kind = "violin" if at(trace, "type") == "violin" else "box"
@@ -189,10 +196,10 @@ def _box(trace: Any) -> shape.Series:
         places = [at(trace, f"{along}0") or words(at(trace, "name"))] * len(values)
     groups = aggregates.grouped(map(shape.plain, places), values)
     columns = aggregates.boxes(groups, along, is_midpoint=True)
-    return shape.Series(type=kind, columns=columns, extra=extra)
+    return Series(type=kind, columns=columns, extra=extra)
 
 
-def _computed_box(trace: Any, kind: str, along: str, extra: dict[str, Any]) -> shape.Series:
+def _computed_box(trace: Any, kind: str, along: str, extra: dict[str, Any]) -> Series:
     """A box whose numbers the code has given."""
     found = columns_of(trace, along, "q1", "median", "q3", "lowerfence", "upperfence", "mean")
     columns = {name: found[name] for name in (along, "q1", "median", "q3") if name in found}
@@ -200,21 +207,21 @@ def _computed_box(trace: Any, kind: str, along: str, extra: dict[str, Any]) -> s
     columns["high"] = found.get("upperfence", found["q3"])
     if "mean" in found:
         columns["mean"] = found["mean"]
-    return shape.Series(type=kind, columns=columns, extra=extra)
+    return Series(type=kind, columns=columns, extra=extra)
 
 
-def _hierarchy(trace: Any) -> shape.Series:
+def _hierarchy(trace: Any) -> Series:
     columns = columns_of(trace, "labels", "parents", "values")
-    return shape.Series(type="hierarchy", columns=columns, extra={"kind": shape.text(at(trace, "type"))})
+    return Series(type="hierarchy", columns=columns, extra={"kind": shape.text(at(trace, "type"))})
 
 
 # ------------------------------------------------------------------------------------------------------------- fields
 
 
-def _grid(trace: Any) -> shape.Series:
+def _grid(trace: Any) -> Series:
     rows = column(at(trace, "z"))
     if rows is None or not len(rows):
-        return shape.Series(type="heatmap", columns={"x": [], "y": []}, grid=[])
+        return Series(type="heatmap", columns={"x": [], "y": []}, grid=[])
     across = len(rows[0])
     x, y = (column(at(trace, name)) for name in ("x", "y"))
     columns = {
@@ -224,7 +231,7 @@ def _grid(trace: Any) -> shape.Series:
     kind = str(at(trace, "type"))
     label = words(at(trace, "colorbar", "title", "text"))
     extra: dict[str, Any] = {"shape": [len(rows), across], "color_scale": {"label": label} if label else {}}
-    return shape.Series(
+    return Series(
         type=kind if kind in ("contour", "surface") else "heatmap", columns=columns, grid=list(rows), extra=extra
     )
 
@@ -233,37 +240,37 @@ def _centers(values: Any, count: int) -> Any:
     """The middle of each cell, where the edges were given."""
     if len(values) != count + 1:
         return values
-    return shape.tidy_values((float(low) + float(high)) / 2 for low, high in zip(values, values[1:], strict=False))
+    return shape.tidy_values((float(low) + float(high)) / 2 for low, high in pairwise(values))
 
 
-def _image(trace: Any) -> shape.Series:
+def _image(trace: Any) -> Series:
     rows = at(trace, "z")
     lengths = [len(rows), len(rows[0])] if rows is not None and len(rows) else []
-    return shape.Series(type="image", extra={"shape": lengths})
+    return Series(type="image", extra={"shape": lengths})
 
 
 # --------------------------------------------------------------------------------------------------------------- rest
 
 
-def _columns(kind: str, *names: str) -> Callable[[Any], shape.Series]:
-    def read(trace: Any) -> shape.Series:
-        return shape.Series(type=kind, columns=columns_of(trace, *names))
+def _columns(kind: str, *names: str) -> Callable[[Any], Series]:
+    def read(trace: Any) -> Series:
+        return Series(type=kind, columns=columns_of(trace, *names))
 
     return read
 
 
-def _map(trace: Any) -> shape.Series:
+def _map(trace: Any) -> Series:
     columns = columns_of(trace, "locations", "lat", "lon")
     values = column(at(trace, "z"))
     if values is None:
         values = column(at(trace, "marker", "color"))
     if values is not None and not isinstance(at(trace, "marker", "color"), str):
         columns["values"] = values
-    return shape.Series(type="map", columns=columns, extra={"kind": shape.text(at(trace, "type"))})
+    return Series(type="map", columns=columns, extra={"kind": shape.text(at(trace, "type"))})
 
 
-def _indicator(trace: Any) -> shape.Series:
-    series = shape.Series(type="indicator", columns={"values": [at(trace, "value")]})
+def _indicator(trace: Any) -> Series:
+    series = Series(type="indicator", columns={"values": [at(trace, "value")]})
     reference = at(trace, "delta", "reference")
     if reference is not None:
         series.extra["reference"] = shape.plain(reference)
@@ -273,23 +280,23 @@ def _indicator(trace: Any) -> shape.Series:
     return series
 
 
-def _table(trace: Any) -> shape.Series:
+def _table(trace: Any) -> Series:
     header = [words(column(name)[0]) for name in column(at(trace, "header", "values")) or ()]
     columns = [column(values) for values in column(at(trace, "cells", "values")) or ()]
     length = max(map(len, columns), default=0)
     shown = min(length, shape.MAX_POINTS)
     rows = [[shape.plain(values[row]) if row < len(values) else None for values in columns] for row in range(shown)]
-    return shape.Series(type="table", columns={"rows": [header, *rows] if header else rows}, count=length + bool(header))
+    return Series(type="table", columns={"rows": [header, *rows] if header else rows}, count=length + bool(header))
 
 
-def _histogram(trace: Any) -> shape.Series:
+def _histogram(trace: Any) -> Series:
     """What is to be counted; the bins are those of all histograms on the same axes."""
     along = "y" if lies(trace) else "x"
-    return shape.Series(type="histogram", columns=columns_of(trace, along))
+    return Series(type="histogram", columns=columns_of(trace, along))
 
 
 _MANY_COLORED: Final = frozenset({"pie", "heatmap", "contour", "surface", "image", "table", "hierarchy"})
-_READERS: Final[dict[str, Callable[[Any], shape.Series]]] = {
+_READERS: Final[dict[str, Callable[[Any], Series]]] = {
     "scatter": _scatter,
     "scattergl": _scatter,
     "scatterpolar": _polar,

@@ -29,9 +29,48 @@ _ARRAY_TYPES: Final = {
 _LONG: Final = ("x", "y", "z", "text", "hovertext", "customdata", "labels", "values", "lat", "lon", "locations", "base")
 #: The others that are read.
 _SHORT: Final = (
-    *("type", "name", "visible", "showlegend", "orientation", "mode", "fill", "fillcolor", "stackgroup", "line", "marker"),
-    *("xaxis", "yaxis", "subplot", "scene", "domain", "coloraxis", "colorbar", "error_x", "error_y", "x0", "dx", "y0", "dy"),
-    *("histfunc", "histnorm", "nbinsx", "nbinsy", "xbins", "ybins", "cumulative", "hole", "sort", "theta", "r", "parents"),
+    *(
+        "type",
+        "name",
+        "visible",
+        "showlegend",
+        "orientation",
+        "mode",
+        "fill",
+        "fillcolor",
+        "stackgroup",
+        "line",
+        "marker",
+    ),
+    *(
+        "xaxis",
+        "yaxis",
+        "subplot",
+        "scene",
+        "domain",
+        "coloraxis",
+        "colorbar",
+        "error_x",
+        "error_y",
+        "x0",
+        "dx",
+        "y0",
+        "dy",
+    ),
+    *(
+        "histfunc",
+        "histnorm",
+        "nbinsx",
+        "nbinsy",
+        "xbins",
+        "ybins",
+        "cumulative",
+        "hole",
+        "sort",
+        "theta",
+        "r",
+        "parents",
+    ),
     *("q1", "median", "q3", "lowerfence", "upperfence", "mean", "open", "high", "low", "close", "measure"),
     *("value", "delta", "title", "header", "cells"),
 )
@@ -104,6 +143,12 @@ def items(value: Any) -> Sequence[Any]:
 def words(value: Any) -> str:
     """A text without the tags that plotly lets in."""
     return " ".join(_TAG.sub(" ", str(value)).split()) if value is not None else ""
+
+
+def title_of(node: Any) -> str:
+    """The title of a figure or an axis, which stands below it in one of two ways."""
+    title = at(node, "title")
+    return words(title if isinstance(title, str) else at(title, "text"))
 
 
 def color_text(color: Any) -> str | None:

@@ -11,25 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from bichat.sandbox.guest.charts import shape
+from bichat.sandbox.guest.charts import shape, vega_marks
+from bichat.sandbox.guest.charts.chart import Axes, Chart
 from bichat.sandbox.guest.charts.vega_data import MAX_ROWS, Channel, Row, Unresolved, rows_of, transformed
 from bichat.sandbox.guest.charts.vega_views import View
 
 #: Charts within charts.
 _MAX_DEPTH: Final = 10
+#: Rows by which altair tells the types of fields.
+_TYPE_SAMPLE: Final = 100
 _SCALES: Final = {"log": "log", "symlog": "symlog", "sqrt": "sqrt", "pow": "pow"}
 _CONCATENATIONS: Final = ("hconcat", "vconcat", "concat")
 
 
 def describe_chart(chart: Any) -> dict[str, Any] | None:
     """The description of an altair chart.  Data that are too many are not even asked for."""
-    rows = getattr(chart, "data", None)
-    if hasattr(rows, "__len__") and not isinstance(rows, (str, Mapping)) and len(rows) > MAX_ROWS:
-        count = len(rows)
-        chart = chart.copy(deep=False)
-        chart.data = {"values": [{}]}
-        return describe({**chart.to_dict(validate=False, context={"pre_transform": False}), "data": {"rows": count}})
-    return describe(chart.to_dict(validate=False, context={"pre_transform": False}))
+    rows: Any = getattr(chart, "data", None)
+    if not (hasattr(rows, "head") and hasattr(rows, "__len__") and len(rows) > MAX_ROWS):
+        return describe(chart.to_dict(validate=False, context={"pre_transform": False}))
+    chart = chart.copy(deep=False)
+    chart.data = rows.head(_TYPE_SAMPLE)
+    return describe({**chart.to_dict(validate=False, context={"pre_transform": False}), "data": {"rows": len(rows)}})
 
 
 def describe(specification: Mapping[str, Any]) -> dict[str, Any]:
@@ -37,7 +39,7 @@ def describe(specification: Mapping[str, Any]) -> dict[str, Any]:
     datasets = specification.get("datasets")
     walk = _Walk(datasets if isinstance(datasets, Mapping) else {})
     walk.visit(specification, _Context(), depth=0)
-    chart = shape.Chart(library="vega-lite", title=_title(specification), axes=walk.axes)
+    chart = Chart(library="vega-lite", title=_title(specification), axes=walk.axes)
     if len(walk.axes) == 1:
         walk.axes[0].place = {key: value for key, value in walk.axes[0].place.items() if key not in ("row", "column")}
     return chart.document()
@@ -69,12 +71,12 @@ class _Walk:
 
     def __init__(self, datasets: Mapping[str, Any]) -> None:
         self._datasets = datasets
-        self.axes: list[shape.Axes] = []
+        self.axes: list[Axes] = []
 
     def visit(self, specification: Mapping[str, Any], context: _Context, *, depth: int) -> None:
         """Add what a chart, or one of several that it holds, shows."""
         if depth > _MAX_DEPTH or len(self.axes) > shape.MAX_AXES:
-            self.axes.append(shape.Axes())
+            self.axes.append(Axes())
             return
         context = _entered(specification, context)
         side_by_side = next((name for name in _CONCATENATIONS if name in specification), None)
@@ -84,7 +86,8 @@ class _Walk:
             self._repeat(specification, context, depth)
         elif "facet" in specification and "spec" in specification:
             facet = specification["facet"]
-            channels = facet if {"row", "column"} & facet.keys() else {"facet": facet}
+            columns = {"columns": specification["columns"]} if "columns" in specification else {}
+            channels = facet if {"row", "column"} & facet.keys() else {"facet": {**facet, **columns}}
             encoding = {**(context.encoding or {}), **channels}
             self.visit(specification["spec"], replace(context, encoding=encoding), depth=depth + 1)
         else:
@@ -154,7 +157,7 @@ class _Walk:
 
     def _plot(self, specification: Mapping[str, Any], views: list[tuple[Any, _Context]], place: _Context) -> None:
         independent = _independent(specification)
-        axes = shape.Axes(title=place.title, place={"row": place.row, "column": place.column})
+        axes = Axes(title=place.title, place={"row": place.row, "column": place.column})
         first = len(self.axes)
         self.axes.append(axes)
         framed: list[View] = []
@@ -163,7 +166,7 @@ class _Walk:
             if independent and number and len(self.axes) - first <= number:
                 _frame(axes, framed)
                 shared = "x" if independent == "y" else "y"
-                axes = shape.Axes(place={"twin_of": first, "shares": shared})
+                axes = Axes(place={"twin_of": first, "shares": shared})
                 self.axes.append(axes)
                 framed = []
             framed.append(view)
@@ -182,13 +185,21 @@ class _Walk:
         view = View(mark, context.encoding or {}, rows, context.size)
         try:
             if not reason:
-                view.read()
+                vega_marks.read(view)
         except Unresolved as unresolved:
             reason = str(unresolved)
         if reason:
-            view.series = [view.unresolved(reason)]
-            view.series[0].count = _row_count(context, rows)
+            view.series = [view.unresolved(reason, self._row_count(context))]
         return view
+
+    def _row_count(self, context: _Context) -> int:
+        """How many rows there are before any transform, as far as is known."""
+        if isinstance(context.data, Mapping) and "rows" in context.data:
+            return int(context.data["rows"])
+        try:
+            return len(rows_of(context.data, self._datasets))
+        except Unresolved:
+            return 0
 
     def _rows(self, context: _Context) -> Sequence[Row]:
         rows = transformed(rows_of(context.data, self._datasets), context.transforms)
@@ -196,11 +207,6 @@ class _Walk:
             channel = Channel("facet", {"field": field})
             rows = [row for row in rows if shape.plain(channel.value(row)) == value]
         return rows
-
-
-def _row_count(context: _Context, rows: Sequence[Row]) -> int:
-    known = context.data.get("rows") if isinstance(context.data, Mapping) else None
-    return int(known) if known is not None else len(rows)
 
 
 def _entered(specification: Mapping[str, Any], context: _Context) -> _Context:
@@ -233,7 +239,10 @@ def _substituted(value: Any, repeated: Mapping[str, str]) -> Any:
         name = value.get("repeat")
         if isinstance(name, str) and name in repeated:
             return repeated[name]
-        return {key: _substituted(item, repeated) if isinstance(item, (Mapping, list)) else item for key, item in value.items()}
+        return {
+            key: _substituted(item, repeated) if isinstance(item, (Mapping, list)) else item
+            for key, item in value.items()
+        }
     return [_substituted(item, repeated) for item in value] if isinstance(value, list) else value
 
 
@@ -246,7 +255,7 @@ def _independent(specification: Mapping[str, Any]) -> str:
     return next((axis for axis in ("y", "x") if scale.get(axis) == "independent"), "")
 
 
-def _frame(axes: shape.Axes, views: list[View]) -> None:
+def _frame(axes: Axes, views: list[View]) -> None:
     """Describe the axes and the legend of views that share them."""
     if not views or all(series.type == "pie" for series in axes.series):
         axes.legend = _legend(views)
@@ -262,13 +271,12 @@ def _axis(views: list[View], name: str) -> dict[str, Any] | None:
     channels = [(view, view.channels[name]) for view in views if name in view.channels]
     if not channels:
         return None
-    view, channel = channels[0]
-    scale_options = channel.definition.get("scale")
-    options = scale_options if isinstance(scale_options, Mapping) else {}
-    categories = _categories(channels, name)
-    scale = "category" if channel.is_discrete and not channel.is_binned else _SCALES.get(str(options.get("type")), "linear")
-    if channel.type == "temporal":
-        scale = "date"
+    channel = channels[0][1]
+    found = channel.definition.get("scale")
+    options = found if isinstance(found, Mapping) else {}
+    scale = _SCALES.get(str(options.get("type")), "linear")
+    if channel.type == "temporal" or (channel.is_discrete and not channel.is_binned):
+        scale = "date" if channel.type == "temporal" else "category"
     domain = options.get("domain")
     limits = domain if isinstance(domain, list) and len(domain) == 2 and scale != "category" else None
     titles = dict.fromkeys(title for _, other in channels if (title := other.title))
@@ -276,9 +284,11 @@ def _axis(views: list[View], name: str) -> dict[str, Any] | None:
         ", ".join(titles),
         scale,
         limits=None if limits is None else shape.plain_values(limits),
-        categories=categories if scale == "category" else None,
-        inverted=bool(options.get("reverse")) or (scale != "category" and channel.definition.get("sort") == "descending"),
-        unit="%" if "%" in _format(channel) else "",
+        categories=_categories(channels, name) if scale == "category" else None,
+        inverted=bool(options.get("reverse"))
+        or (scale != "category" and channel.definition.get("sort") == "descending"),
+        # The brackets of a title that Vega-Lite makes hold no unit.
+        unit="%" if "%" in _format(channel) else "" if channel.is_binned or channel.unit else None,
     )
 
 

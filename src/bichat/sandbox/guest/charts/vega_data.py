@@ -5,7 +5,7 @@ What is not understood here, an expression above all, is `Unresolved`: the view 
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from bichat.sandbox.guest.charts import aggregates, shape
 
 #: Rows that are looked at; with more, a chart is described without values.
-MAX_ROWS: Final = 50_000
+MAX_ROWS: Final = 20_000
 _SEQUENCE: Final = "data"
 #: Bins at most: a channel of positions, and one of rows, columns, sizes or colours.
 _MAX_BINS: Final = 10
@@ -210,8 +210,8 @@ def _field_value(row: Row, field: str) -> Any:
 def _moment(value: Any) -> Any:
     """A moment as ISO text; numbers are milliseconds since 1970."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        epoch = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
-        return shape.plain((epoch + datetime.timedelta(milliseconds=value)).replace(tzinfo=None))
+        epoch = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+        return shape.plain((epoch + dt.timedelta(milliseconds=value)).replace(tzinfo=None))
     return shape.plain(value)
 
 
@@ -221,7 +221,7 @@ def _rounded(value: Any, unit: str) -> Any:
     if shown is None:
         return None
     try:
-        moment = datetime.datetime.fromisoformat(str(shown)).replace(tzinfo=None)
+        moment = dt.datetime.fromisoformat(str(shown)).replace(tzinfo=None)
     except ValueError:
         raise Unresolved(f"timeUnit {unit}") from None
     cyclic: dict[str, Any] = {
@@ -235,7 +235,7 @@ def _rounded(value: Any, unit: str) -> Any:
     if unit in cyclic:
         return cyclic[unit]
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
-    rounded: dict[str, datetime.datetime] = {
+    rounded: dict[str, dt.datetime] = {
         "year": midnight.replace(month=1, day=1),
         "yearquarter": midnight.replace(month=(moment.month - 1) // 3 * 3 + 1, day=1),
         "yearmonth": midnight.replace(day=1),
