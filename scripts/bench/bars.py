@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from bench.crowd import PROCESSORS, Throughput
+from bench.crowd import Throughput
 from bench.latency import Latency, ratio
-from bench.measured import Measured
+from bench.measured import PROCESSORS, Measured
 from bench.tasks import CHART, PRINT, TASKS
 from bench.variants import BARE, CELL, DEMAND, FLOOR, KERNEL_COLD, POOL
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,12 +29,8 @@ _CAPS: Final = Caps(
     memory_bytes=1_000_000 * GIB,
     tenant_memory_bytes=1_000_000 * GIB,
 )
-#: The bars are for this many processors.
-PROCESSORS: Final = 2
-#: In one sandbox that runs nothing of its own: init and guest.
-_PROCESSES: Final = 2
-#: A processor's worth of executions and one more of each, so that none waits for the supervisor.
-_WORKERS: Final = 2 * PROCESSORS
+#: Twice as many as processors, so that none of those waits for the supervisor.
+_WORKERS: Final = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,34 +83,31 @@ class Idle:
 
 
 def interpreter(ready_sandboxes: int) -> CodeInterpreter:
-    """One with default limits, no caps, and a pool of this size."""
+    """One with default limits, no caps to speak of, and a pool of this size."""
     return CodeInterpreter(settings=Settings(data_dir=data_dir(), caps=_CAPS, ready_sandboxes=ready_sandboxes))
 
 
-async def throughput(effort: Effort) -> tuple[Throughput, ...]:
-    """Of `print(1)` and of the chart, with an empty pool and with the usual one."""
-    found: list[Throughput] = []
-    with _on_processors(PROCESSORS):
-        for ready in (0, Settings(data_dir=data_dir()).ready_sandboxes):
-            async with interpreter(ready) as own:
-                for task in (PRINT, CHART):
-                    await own.warm()
-                    found.append(await _throughput(own, task, effort.throughput[task.name], ready))
-    return tuple(found)
+async def throughput(interpreters: Mapping[int, CodeInterpreter], effort: Effort) -> tuple[Throughput, ...]:
+    """Of `print(1)` and of the chart, by interpreters with pools of so many; nothing else is in a sandbox meanwhile."""
+    return tuple(
+        [
+            await _throughput(own, task, effort.throughput[task.name], ready)
+            for ready, own in interpreters.items()
+            for task in (PRINT, CHART)
+        ]
+    )
 
 
-async def opened_at_once(effort: Effort) -> tuple[Opened, ...]:
-    """For each number of sessions."""
-    async with interpreter(0) as own:
-        await own.warm()
-        await _open(own, 1)  # not counted
-        return tuple(
-            [_merged([await _open(own, count) for _ in range(times)]) for count, times in effort.opened_at_once.items()]
-        )
+async def opened_at_once(own: CodeInterpreter, effort: Effort) -> tuple[Opened, ...]:
+    """For each number of sessions, by an interpreter without a pool."""
+    await _open(own, 1)  # not counted
+    return tuple(
+        [_merged([await _open(own, count) for _ in range(times)]) for count, times in effort.opened_at_once.items()]
+    )
 
 
 async def idle(effort: Effort) -> Idle:
-    """Of a pool of some size, full."""
+    """Of a pool of some size, full; nothing else is in a sandbox, and there is no other zygote."""
     async with interpreter(effort.idle) as own:
         await own.warm()
         held = tree.held(tree.sandboxed())
@@ -131,10 +122,10 @@ async def _throughput(own: CodeInterpreter, task: Task, executions: int, ready: 
         for _ in left:
             verify(task, await own.run(task.code), "throughput")
 
-    standing = ready * _PROCESSES
     await own.run(task.code)
     await own.warm()
-    await tree.gone(but=standing)
+    await tree.settled()
+    standing = len(tree.sandboxed())
     started, own_started = time.perf_counter(), time.process_time()
     async with anyio.create_task_group() as group:
         for _ in range(_WORKERS):
@@ -161,23 +152,25 @@ async def _open(own: CodeInterpreter, count: int) -> Opened:
     async def answer(session: Session) -> None:
         verify(PRINT, await session.run(PRINT.code), "a first cell")
 
+    await tree.settled()
+    before = frozenset(tree.sandboxed())
     available = tree.available_bytes()
     started = time.perf_counter()
     async with anyio.create_task_group() as group:
         for _ in range(count):
             group.start_soon(open_one)
     open_at = time.perf_counter()
-    held = tree.held(tree.sandboxed())
+    held = tree.held(frozenset(tree.sandboxed()) - before)
     asked_at = time.perf_counter()
     async with anyio.create_task_group() as group:
         for session in sessions:
             group.start_soon(answer, session)
     answered_at = time.perf_counter()
-    held_after = tree.held(tree.sandboxed())
+    held_after = tree.held(frozenset(tree.sandboxed()) - before)
     taken = available - tree.available_bytes()
     for session in sessions:
         await session.close()
-    await tree.gone()
+    await tree.gone(but=len(before))
     return Opened(
         sessions=count,
         each=each,
@@ -205,14 +198,3 @@ def _merged(rounds: list[Opened]) -> Opened:
 
 def _each(held: tree.Held, count: int) -> tree.Held:
     return tree.Held(proportional_bytes=held.proportional_bytes // count, private_bytes=held.private_bytes // count)
-
-
-@contextmanager
-def _on_processors(count: int) -> Generator[None]:
-    """Bind this process, and what it starts meanwhile, to so many processors."""
-    allowed = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(allowed)[:count])
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, allowed)

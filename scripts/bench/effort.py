@@ -40,9 +40,9 @@ FULL: Final = Effort(
     cancels=20,
 )
 QUICK: Final = Effort(
-    rounds=_by_name({PRINT: 30, GROUP: 10, CHART: 12}),
-    dear_every=4,
-    throughput=_by_name({PRINT: 100, CHART: 20}),
+    rounds=_by_name({PRINT: 20, GROUP: 6, CHART: 8}),
+    dear_every=6,
+    throughput=_by_name({PRINT: 60, CHART: 12}),
     opened_at_once={1: 5, 10: 1, 100: 1},
     idle=10,
     cancels=3,

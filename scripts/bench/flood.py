@@ -59,10 +59,8 @@ async def measure(case: str) -> Flood:
 
 async def _flood(case: str) -> dict[str, object]:
     limits, expected = CASES[case]
-    async with CodeInterpreter() as interpreter:
-        await interpreter.warm()
+    async with CodeInterpreter(preload=False) as interpreter:
         await interpreter.run("print(1)")
-        await interpreter.warm()
         # The mark of the highest resident size starts again from the present one (proc(5)).
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
         before = _resident("VmRSS")

@@ -23,8 +23,9 @@ class Machine:
 
     measured_at: str
     """UTC."""
+    host_processors: int
     processors: int
-    """That this process may use."""
+    """That the benchmark ran on."""
     processor: str
     """As the kernel names it."""
     memory_bytes: int
@@ -42,6 +43,7 @@ class Machine:
         """At this one, now."""
         return cls(
             measured_at=f"{datetime.now(UTC):%Y-%m-%d %H:%M}",
+            host_processors=os.cpu_count() or 0,
             processors=len(os.sched_getaffinity(0)),
             processor=_processor(),
             memory_bytes=os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from bench import crowd, flood
 from bench.cancelling import cancel
@@ -17,10 +19,11 @@ from bench.machine import Machine
 from bench.samples import Samples
 from bench.tasks import TASKS
 from bench.variants import open_variants
-from bichat import CodeInterpreter
 from bichat.sandbox.environments import Environment
-from bichat.settings.location import data_dir
 from bichat.settings.settings import Settings
+
+#: The bars are for so many; this process and all that it starts are bound to them.
+PROCESSORS: Final = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,31 +43,32 @@ class Measured:
 async def measure(
     environment: Environment, effort: Effort, scratch: Path, say: Callable[[str], None] = lambda _: None
 ) -> Measured:
-    """Take everything, one after the other; `say` is told what is under way.
+    """Take everything, one after the other, on two processors; `say` is told what is under way.
 
     Raises:
         OutputError: something did not do what it is measured at.
     """
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:PROCESSORS])
     machine = Machine.look(environment)
     say("starting interpreters, the floor and a kernel")
     async with AsyncExitStack() as exits:
-        pool = await exits.enter_async_context(CodeInterpreter(settings=Settings(data_dir=data_dir())))
-        demand = await exits.enter_async_context(
-            CodeInterpreter(settings=Settings(data_dir=data_dir(), ready_sandboxes=0))
-        )
-        await pool.warm()
-        await demand.warm()
-        variants = await open_variants(exits, environment, scratch, pool=pool, demand=demand)
-        latencies: dict[str, Mapping[str, Latency]] = {}
-        for task in TASKS:
-            say(f"{task.name}: {effort.rounds[task.name]} turns of {len(variants)} variants")
-            latencies[task.name] = await take_turns(task, variants, effort)
+        sizes = (0, Settings().ready_sandboxes)
+        interpreters = {ready: await exits.enter_async_context(crowd.interpreter(ready)) for ready in sizes}
+        for own in interpreters.values():
+            await own.warm()
+        demand, pool = interpreters.values()
+        async with AsyncExitStack() as peers:
+            variants = await open_variants(peers, environment, scratch, pool=pool, demand=demand)
+            latencies: dict[str, Mapping[str, Latency]] = {}
+            for task in TASKS:
+                say(f"{task.name}: {effort.rounds[task.name]} turns of {len(variants)} variants")
+                latencies[task.name] = await take_turns(task, variants, effort)
         say("cancelling")
         cancels = await cancel(pool, effort.cancels)
-    say("throughput")
-    throughputs = await crowd.throughput(effort)
-    say("sessions opened at once")
-    opened = await crowd.opened_at_once(effort)
+        say("throughput")
+        throughputs = await crowd.throughput(interpreters, effort)
+        say("sessions opened at once")
+        opened = await crowd.opened_at_once(demand, effort)
     say("memory of idle sandboxes")
     idle = await crowd.idle(effort)
     say(f"{flood.PRINTED_BYTES // 1_000_000} MB of output")

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Any, Final
 
 from bench.bars import Bar, bars
-from bench.crowd import PROCESSORS, Opened
+from bench.crowd import Opened
 from bench.latency import Latencies, Latency
-from bench.measured import Measured
+from bench.measured import PROCESSORS, Measured
 from bench.samples import Samples
 from bench.table import Table
 from bench.tasks import TASKS, Task
@@ -125,7 +125,7 @@ def _machine(measured: Measured) -> str:
             "",
             f"- Measured on {machine.measured_at} UTC with bichat {machine.bichat}.",
             (
-                f"- {machine.processors} processors ({machine.processor}), {machine.memory_bytes / GIB:.0f} GiB of memory, "
+                f"- Bound to {machine.processors} of {machine.host_processors} processors ({machine.processor}), {machine.memory_bytes / GIB:.0f} GiB of memory, "
                 f"Linux {machine.kernel}."
             ),
             f"- Load average at the start: {', '.join(f'{load:.2f}' for load in machine.load)}.",
@@ -263,5 +263,5 @@ def _cancels(measured: Measured) -> Table:
 
 
 def _quantiles(samples: Samples) -> tuple[str, ...]:
-    """How many, and the 50th, 95th and 99th of a hundred."""
-    return (str(len(samples)), *(f"{samples.quantile_ms(share):.2f}" for share in (0.5, 0.95, 0.99)))
+    """How many, the median, and the 95th and 99th of a hundred."""
+    return (str(len(samples)), *(f"{ms:.2f}" for ms in (samples.median_ms, *map(samples.quantile_ms, (0.95, 0.99)))))

@@ -12,6 +12,7 @@ import anyio
 from bichat.sizes import KIB
 
 _LOOK_AGAIN_S = 0.005
+_SETTLE_S = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,14 @@ def zygotes() -> tuple[int, ...]:
     return tuple(pid for pid in _below(os.getpid()) if _depth(Path(f"/proc/{pid}")) == own + 1)
 
 
-async def gone(*, but: int = 0) -> None:
+async def settled() -> None:
+    """Wait until processes in sandboxes neither come nor go: until what was killed has ended."""
+    before = -1
+    while before != (before := len(sandboxed())):
+        await anyio.sleep(_SETTLE_S)
+
+
+async def gone(*, but: int) -> None:
     """Wait until no more than `but` processes are left in sandboxes."""
     while len(sandboxed()) > but:
         await anyio.sleep(_LOOK_AGAIN_S)
