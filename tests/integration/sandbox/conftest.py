@@ -6,7 +6,7 @@ import json
 import os
 import textwrap
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -222,30 +222,6 @@ def open_sandbox(portal: BlockingPortal):
             portal.call(sandbox.close)
 
     return opened
-
-
-@pytest.fixture(scope="session")
-def family():
-    """The living processes below a pid of ours, itself included."""
-
-    def living(root: int) -> list[int]:
-        found = [root] if os.path.exists(f"/proc/{root}") else []
-        for pid in found:
-            with suppress(OSError):
-                for task in os.listdir(f"/proc/{pid}/task"):
-                    with suppress(OSError):
-                        found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_bytes().split())
-        return [pid for pid in found if _is_living(pid)]
-
-    return living
-
-
-def _is_living(pid: int) -> bool:
-    """Whether it is there and not a zombie, which its parent may not have looked at yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture
