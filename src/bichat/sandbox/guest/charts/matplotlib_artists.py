@@ -14,7 +14,15 @@ from bichat.sandbox.guest.charts.matplotlib_axis import EXACT
 from bichat.sandbox.guest.charts.matplotlib_bars import error_ends, read_bars
 from bichat.sandbox.guest.charts.matplotlib_boxes import read_boxes
 from bichat.sandbox.guest.charts.matplotlib_fields import read_colored, read_image, read_mesh
-from bichat.sandbox.guest.charts.matplotlib_marks import Mark, axes_branches, color_of, filled, hex_color, label_of
+from bichat.sandbox.guest.charts.matplotlib_marks import (
+    Mark,
+    axes_branches,
+    color_of,
+    filled,
+    guarded,
+    hex_color,
+    label_of,
+)
 from bichat.sandbox.guest.charts.matplotlib_patches import read_patches
 
 #: Artists of one kind on one axes; more than are described.
@@ -55,7 +63,9 @@ class ArtistReader:
 
     def _unused(self, artists: Iterable[Any]) -> list[Any]:
         return [
-            artist for artist in islice(artists, _MAX_ARTISTS) if id(artist) not in self._used and artist.get_visible()
+            artist
+            for artist in islice(artists, _MAX_ARTISTS)
+            if id(artist) not in self._used and guarded(artist.get_visible)
         ]
 
     def _each(self, artists: Iterable[Any], read: Callable[[Any], None]) -> None:

@@ -40,7 +40,7 @@ def read_bars(container: Any) -> Mark | None:
     colors = _colors(patches)
     series = Series(
         type="barh" if is_lying else "bar",
-        name=label_of(container),
+        name=label_of(container) or _label_of_first(patches),
         color=colors[0] if len(set(colors)) == 1 else None,
         columns={along: centers, across: length},
         count=len(container),
@@ -54,6 +54,12 @@ def read_bars(container: Any) -> Mark | None:
     _add_errors(series, axis_of, container.errorbar, along, across)
     spans = numpy.stack([start, start + width], axis=1)
     return Mark(series=series, axis_of=axis_of, places={along: NEAR}, length_on=across, spans=spans)
+
+
+def _label_of_first(patches: list[Any]) -> str:
+    """The name that `hist()` has given to the first of its bars for all of them."""
+    labels = [label_of(patch) for patch in patches[:2]]
+    return labels[0] if not any(labels[1:]) else ""
 
 
 def _colors(patches: list[Any]) -> list[str | None]:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from bichat.sandbox.guest.charts import shape
 from bichat.sandbox.guest.charts.chart import Series
 from bichat.sandbox.guest.charts.matplotlib_axis import NEAR
-from bichat.sandbox.guest.charts.matplotlib_marks import Mark, color_of, filled
+from bichat.sandbox.guest.charts.matplotlib_marks import Mark, color_of, filled, guarded
 
 
 class _Line(NamedTuple):
@@ -53,7 +53,8 @@ def read_boxes(lines: list[Any], patches: list[Any]) -> tuple[list[Mark], list[A
     quartiles, two caps at most, the median, and then a mean and the outliers if they are asked for.
     """
     for along, across in (("x", "y"), ("y", "x")):
-        seen = [_seen(line, along, across) for line in lines]
+        found = [guarded(_seen, line, along, across) for line in lines]
+        seen = [line for line in found if line is not None]
         boxes: list[_Box] = []
         number = 0
         while number < len(seen):
@@ -73,7 +74,7 @@ def _seen(line: Any, along: str, across: str) -> _Line:
 
 def _box(lines: list[_Line]) -> tuple[_Box | None, int]:
     """The box that the first of these lines make, and of how many it is made."""
-    used = 1 if lines and len(lines[0].at) in (5, 11) and lines[0].value[0] == lines[0].value[-1] else 0
+    used = 1 if lines and len(lines[0].at) in (5, 11) and _same(lines[0].value[0], lines[0].value[-1]) else 0
     first = lines[used : used + 2]
     if len(first) < 2 or not (first[0].is_along and first[1].is_along and _same(first[0].at[0], first[1].at[0])):
         return None, 0

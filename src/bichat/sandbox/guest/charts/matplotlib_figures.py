@@ -22,7 +22,7 @@ def describe(figure: Any) -> dict[str, Any]:
     """The description of a figure."""
     every = list(_shown_axes(figure))
     chart = Chart(library="matplotlib", title=_title(figure))
-    legends = [_legend_entries(legend) for legend in figure.legends]
+    legends = [guarded(_legend_entries, legend) or ("", []) for legend in figure.legends]
     entries = [entry for _, named in legends for entry in named]
     if legends:
         chart.legend = shape.legend(legends[0][0], entries)
@@ -83,7 +83,7 @@ class _AxesReader:
         tell_histograms(self._marks, self._axis)
         tell_ranges(self._marks, self._axis)
         own = axes.get_legend()
-        title, own_entries = _legend_entries(own) if own is not None else ("", [])
+        title, own_entries = (guarded(_legend_entries, own) if own is not None else None) or ("", [])
         self.plot.legend = shape.legend(title, own_entries)
         self._split_by_color(own_entries or entries)
         self._name_series(own_entries or entries)

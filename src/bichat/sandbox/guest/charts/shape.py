@@ -7,7 +7,7 @@ import decimal
 import math
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 #: Axes of one chart; of more, the first.
