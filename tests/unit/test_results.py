@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import json
 from dataclasses import replace
 from typing import Any
@@ -178,17 +179,20 @@ def test_numbers_that_json_does_not_have_become_null():
     json.dumps(result.to_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("depth", [400, 900, 2000])
-def test_json_nested_deep_is_left_out_or_can_be_written_down(depth):
-    deep: list[Any] = []
+@pytest.mark.parametrize("depth", [50, 400, 900, 2000])
+@pytest.mark.parametrize("wrap", [lambda inner: [inner], lambda inner: {"a": inner}], ids=["lists", "objects"])
+def test_json_nested_deep_is_left_out_or_can_be_written_down_and_copied(depth, wrap):
+    deep: Any = []
     for _ in range(depth):
-        deep = [deep]
+        deep = wrap(deep)
 
     result = Results().add({"data": {"application/json": deep, "text/plain": "x"}, "metadata": {"a": deep}}, 10)
 
     assert result is not None
     assert result.text == "x"
+    assert ("application/json" in result.data) == (depth == 50)
     json.dumps(result.to_dict())
+    copy.deepcopy(result.data)
 
 
 # -------------------------------------------------------------------------------------------------------------- bounded

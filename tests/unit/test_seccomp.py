@@ -102,8 +102,8 @@ def test_nothing_but_the_listed_calls_is_refused(machine):
 
 
 @machines
-@pytest.mark.parametrize("bit", [17, 25, 26, 27, 28, 29, 30])
-def test_clone_into_a_new_namespace_is_refused_and_a_thread_allowed(machine, bit):
+@pytest.mark.parametrize("bit", [15, 17, 25, 26, 27, 28, 29, 30])
+def test_clone_into_a_new_namespace_or_beside_its_parent_is_refused_and_a_thread_allowed(machine, bit):
     number = seccomp._CLONE[COLUMNS[machine]]
     thread = 0x003D_0F00
 
@@ -130,6 +130,24 @@ def test_pairs_of_sockets_are_unix_ones(machine):
 
     assert verdicts.pop(socket.AF_UNIX) == ALLOW
     assert set(verdicts.values()) == {refusal(errno.EACCES)}
+
+
+@machines
+def test_handles_on_the_process_at_the_other_end_of_a_socket_are_refused(machine):
+    setsockopt, getsockopt = seccomp._SETSOCKOPT[COLUMNS[machine]], seccomp._GETSOCKOPT[COLUMNS[machine]]
+
+    assert verdict(machine, setsockopt, 3, socket.SOL_SOCKET, 76) == refusal(errno.EPERM)
+    assert verdict(machine, getsockopt, 3, socket.SOL_SOCKET, 77) == refusal(errno.EPERM)
+    assert verdict(machine, getsockopt, 3, socket.SOL_SOCKET, socket.SO_ERROR) == ALLOW
+
+
+@machines
+def test_leases_and_notices_are_refused_and_what_else_fcntl_does_is_allowed(machine):
+    number = seccomp._FCNTL[COLUMNS[machine]]
+
+    refused = {command for command in range(2000) if verdict(machine, number, 3, command) != ALLOW}
+
+    assert refused == {1024, 1026, 1040}
 
 
 @machines

@@ -139,3 +139,9 @@ def test_descriptors_that_found_no_room_are_an_error_and_none_is_leaked(pair):
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+def test_a_whole_number_that_would_take_long_to_read_comes_as_text():
+    short, long = "9" * wire.MAX_DIGITS, "-" + "9" * (wire.MAX_DIGITS + 1)
+
+    assert wire.decode_payload(f'{{"short": {short}, "long": {long}}}'.encode()) == {"short": int(short), "long": long}

@@ -34,6 +34,8 @@ READ_BYTES: Final = 64 * 1024
 #: supervisor busy.
 _MAX_FRAMES: Final = 100_000
 _MAX_HEARD_BYTES: Final = 512 * MIB
+#: Elements of all displayed values of one execution: decoded they may be kept, sixty bytes each.
+_MAX_ELEMENTS: Final = 4 * wire.MAX_DISPLAY_ELEMENTS
 _DISPLAY: Final = b'{"display"'
 #: What stands for a displayed value that was not looked into.
 _OMITTED: Final[dict[str, Any]] = {"omitted": True}
@@ -64,7 +66,7 @@ class Connection:
         #: Frames that wait for output that was printed before them.
         self._waiting: deque[tuple[dict[str, Any], int]] = deque()
         self._reader = wire.FrameReader(wire.MAX_DISPLAY_BYTES)
-        self._frames = self._display_bytes = self._reply_bytes = 0
+        self._frames = self._display_bytes = self._reply_bytes = self._elements = 0
         self._interrupts = 0
         self._closed = False
         self._epoll = select.epoll()
@@ -129,7 +131,7 @@ class Connection:
 
     def begin(self) -> None:
         """A new execution: the allowance of frames starts again."""
-        self._frames = self._display_bytes = self._reply_bytes = 0
+        self._frames = self._display_bytes = self._reply_bytes = self._elements = 0
 
     def advance(self, transcript: Transcript) -> Iterator[Output]:
         """Read some of what there is into `transcript`, and give it in the order in which it happened.
@@ -244,10 +246,18 @@ class Connection:
             or self._reply_bytes > wire.MAX_REPLY_BYTES
         ):
             raise wire.FrameError("more frames than one execution has to say")
-        if is_display and (self._display_bytes > MAX_RESULTS_BYTES or _is_intricate(payload)):
+        if is_display and (self._display_bytes > MAX_RESULTS_BYTES or self._is_intricate(payload)):
             self._waiting.append((_OMITTED, size))
         else:
             self._waiting.append((wire.decode_payload(payload), size))
+
+    def _is_intricate(self, payload: bytes) -> bool:
+        """Whether a displayed value has more elements than one may have, or than are left for it."""
+        elements = sum(map(payload.count, (b",", b":", b"[", b"{")))
+        if elements > min(wire.MAX_DISPLAY_ELEMENTS, _MAX_ELEMENTS - self._elements):
+            return True
+        self._elements += elements
+        return False
 
     def _read_control(self) -> None:
         while True:
@@ -276,10 +286,6 @@ class Connection:
     def _unregister(self, descriptor: int) -> None:
         with suppress(FileNotFoundError):
             self._epoll.unregister(descriptor)
-
-
-def _is_intricate(payload: bytes) -> bool:
-    return sum(map(payload.count, (b",", b":", b"[", b"{"))) > wire.MAX_DISPLAY_ELEMENTS
 
 
 def _printed_before(frame: dict[str, Any], number: int) -> int:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -26,6 +26,9 @@ MAX_RESULTS_BYTES: Final = 64 * MIB
 #: Forms of one value.
 _MAX_TYPES: Final = 20
 _TYPE: Final = re.compile(r"[a-z]+/[a-zA-Z0-9][a-zA-Z0-9.+-]{0,100}")
+#: Values inside one another: who writes a result down, or copies it, must be able to.
+_MAX_DEPTH: Final = 100
+_WHITESPACE: Final = b" \t\n\r\f\v"
 _BINARY: Final = re.compile(r"(image|audio|video)/(?!svg\+xml$)|application/(pdf|octet-stream)$")
 #: By which an image is shown, the best first, with the ending of its file name.
 _IMAGES: Final[Mapping[str, str]] = {
@@ -158,7 +161,7 @@ def _checked(display: Mapping[str, Any], size_bytes: int) -> Shown | None:
         display_id=_text(display_id) if isinstance(display_id, str) else "",
     )
     names = saved_as[:_MAX_TYPES] if isinstance(saved_as, list) else []  # pyright: ignore[reportUnknownVariableType]
-    return Shown(result, size_bytes, tuple(str(name) for name in names))  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
+    return Shown(result, size_bytes, tuple(name for name in names if isinstance(name, str)))  # pyright: ignore[reportUnknownVariableType]
 
 
 def _value(kind: str, value: object) -> object:
@@ -177,14 +180,32 @@ def _writable(value: object) -> object:
 
     Python reads more than there is: halves of surrogate pairs, NaN and infinities.
     """
-    try:
-        try:
-            json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
-        except ValueError:
-            return _mended(value)
-    except RecursionError:
+    if _is_deep(value):
         return None
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except ValueError:
+        return _mended(value)
     return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_MAX_DEPTH):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> Iterable[object]:
+    match value:
+        case dict():
+            return value.values()  # pyright: ignore[reportUnknownVariableType]  # JSON
+        case list():
+            return value  # pyright: ignore[reportUnknownVariableType]
+        case _:
+            return ()
 
 
 def _mended(value: object) -> object:
@@ -211,7 +232,7 @@ def _decoded(kind: str, value: object) -> bytes | None:
     if not isinstance(value, str):
         return None
     try:
-        content = base64.b64decode("".join(value.split()), validate=True)
+        content = base64.b64decode(value.encode("ascii").translate(None, _WHITESPACE), validate=True)
     except (binascii.Error, ValueError):
         return None
     if kind.startswith("image/") and sniff("", content[:4096], is_complete=False) != kind:

@@ -100,4 +100,5 @@ def reported(outcome: dict[str, Any], *, disk_is_full: bool) -> Verdict:
 
 def _text(outcome: dict[str, Any], name: str) -> str:
     """A field as valid Unicode: JSON may carry halves of surrogate pairs."""
-    return str(outcome.get(name, "")).encode("utf-8", "backslashreplace").decode()
+    value = outcome.get(name)
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""

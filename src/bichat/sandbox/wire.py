@@ -32,6 +32,9 @@ MAX_DISPLAY_ELEMENTS: Final = 500_000
 #: All that a guest may send for one execution beside displayed values: a report of an error, every character of it
 #: written as an escape.
 MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
+#: Digits of a whole number in a frame; one that has more comes as text.  What it takes to read one grows with their
+#: square: sixteen megabytes of the longest that Python reads take seconds.
+MAX_DIGITS: Final = 400
 _HEADER_BYTES: Final = 4
 
 
@@ -125,9 +128,13 @@ def decode_payload(payload: bytes) -> dict[str, Any]:
         FrameError: it is not a JSON object.
     """
     try:
-        message = json.loads(payload)
+        message = json.loads(payload, parse_int=_whole_number)
     except (ValueError, RecursionError) as error:
         raise FrameError("a frame's payload is not JSON") from error
     if not isinstance(message, dict):
         raise FrameError("a frame's payload is not a JSON object")
     return message  # pyright: ignore[reportUnknownVariableType]  # keys of a JSON object are strings
+
+
+def _whole_number(digits: str) -> int | str:
+    return int(digits) if len(digits) <= MAX_DIGITS else digits

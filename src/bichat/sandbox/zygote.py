@@ -84,6 +84,7 @@ class Zygote:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
                 if pid == 0:
+                    self._guests.clear()  # how many others there are is none of its business
                     enclosure.enter_room(plan, self._base, process, box, streams)
             self._guests[pid] = (box, message["guest"])
         except OSError as error:
@@ -108,6 +109,8 @@ class Zygote:
     def _report(self) -> None:
         """Say of each guest that has ended how it did.  A supervisor that has let go does not want to know."""
         for pid, code in ended_children():
+            if pid not in self._guests:
+                continue  # no child that we know of: whose it was must not matter to all the others
             box, number = self._guests.pop(pid)
             with box, suppress(OSError):
                 box.setblocking(False)  # positional in the standard library

@@ -125,13 +125,21 @@ _SOCKETPAIR: Final = (53, 199)
 _IOCTL: Final = (16, 29)
 _MMAP: Final = (9, 222)
 _SETSOCKOPT: Final = (54, 208)
+_GETSOCKOPT: Final = (55, 209)
+_FCNTL: Final = (72, 25)
 
 _AF_UNIX: Final = 1
 _ANY_NEW_NAMESPACE: Final = 0x7E02_0000
+_CLONE_PARENT: Final = 0x8000
 _MAP_SHARED: Final = 0x01
 _MAP_ANONYMOUS: Final = 0x20
 _SO_SNDBUF: Final = 7
 _SO_SNDBUFFORCE: Final = 32
+_SO_PASSPIDFD: Final = 76
+_SO_PEERPIDFD: Final = 77
+_F_SETLEASE: Final = 1024
+_F_NOTIFY: Final = 1026
+_F_SETDELEG: Final = 1040
 _TIOCSTI: Final = 0x5412
 _TIOCLINUX: Final = 0x541C
 _X32_BIT: Final = 0x4000_0000
@@ -186,14 +194,20 @@ def build_filter(machine: str, allowed: Sequence[str] = ()) -> tuple[Instruction
         program += [Instruction(_JUMP_GREATER_EQUAL, 0, 1, _X32_BIT), _returning(KILL_PROCESS)]
     program += _deny(_CLONE3[column], errno.ENOSYS)
     program += _deny(_SOCKET[column], errno.EACCES)
-    program += _when(_CLONE[column], _has_bits(0, _ANY_NEW_NAMESPACE, errno.EPERM))
+    # A sibling of the guest would be the zygote's child: reaped by it, and out of the watchdog's sight.
+    program += _when(_CLONE[column], _has_bits(0, _ANY_NEW_NAMESPACE | _CLONE_PARENT, errno.EPERM))
     program += _when(_SOCKETPAIR[column], _differs(0, _AF_UNIX, errno.EACCES))
     program += _when(_IOCTL[column], _is_one_of(1, (_TIOCSTI, _TIOCLINUX), errno.EPERM))
     # Pages of a shared anonymous mapping stay when nobody has them mapped any more, and then nothing shows them.
     # `/dev/shm` is what shares memory here: it counts as disk.
     program += _when(_MMAP[column], _has_all_bits(3, (_MAP_SHARED, _MAP_ANONYMOUS), errno.EPERM))
-    # The watchdog counts a socket at its default buffer.
-    program += _when(_SETSOCKOPT[column], _is_one_of(2, (_SO_SNDBUF, _SO_SNDBUFFORCE), errno.EPERM))
+    # The watchdog counts a socket at its default buffer; and nobody is given a handle on the process at the other end.
+    forbidden = (_SO_SNDBUF, _SO_SNDBUFFORCE, _SO_PASSPIDFD)
+    program += _when(_SETSOCKOPT[column], _is_one_of(2, forbidden, errno.EPERM))
+    program += _when(_GETSOCKOPT[column], _is_one_of(2, (_SO_PEERPIDFD,), errno.EPERM))
+    # Whoever opens a file that somebody has a lease on waits for that, in other sandboxes and in the server too; and
+    # notices tell what they read.
+    program += _when(_FCNTL[column], _is_one_of(1, (_F_SETLEASE, _F_NOTIFY, _F_SETDELEG), errno.EPERM))
     for name, numbers in DENIED.items():
         number = numbers[column]
         if number is not None and name not in allowed:
