@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import atexit
-import builtins
-import functools
 import importlib
 import os
 import subprocess
 import sys
-from collections.abc import Coroutine, Generator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from types import CodeType
 from typing import Any, Final, NoReturn
@@ -18,7 +16,7 @@ from IPython.core import page
 from IPython.core.async_helpers import get_asyncio_loop
 from IPython.core.autocall import ExitAutocall
 from IPython.core.compilerop import CachingCompiler
-from IPython.core.error import StdinNotImplementedError, UsageError
+from IPython.core.error import UsageError
 from IPython.core.inputtransformer2 import leading_empty_lines
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
@@ -26,15 +24,11 @@ from traitlets.config import Config
 from bichat.sandbox.guest import libraries, packages, reports
 from bichat.sandbox.guest.channel import Channel
 from bichat.sandbox.guest.displays import Formatter, Hook, Outlet, Publisher
+from bichat.sandbox.guest.event_loop import LoopRunner
 from bichat.sandbox.guest.figures import Figures
-from bichat.sandbox.guest.imports import after_import
+from bichat.sandbox.guest.refusals import refuse_input, refuse_magics
 from bichat.sandbox.guest.streams import Streams
 from bichat.sandbox.guest.warm_up import close_fonts, warm_up
-
-_NO_KEYBOARD: Final = (
-    "nobody can answer here: code runs without a keyboard; put the value into the code, or into a file that it reads"
-)
-_INSTALLERS: Final = ("pip", "uv", "conda", "mamba", "micromamba")
 
 
 class IPythonCells:
@@ -218,8 +212,7 @@ class CellShell(InteractiveShell):
         super().init_builtins()
         for name in ("exit", "quit"):
             self.builtin_trap.auto_builtins.pop(name, None)
-        builtins.input = _refuse_input
-        after_import("getpass", _refuse_passwords)
+        refuse_input()
 
     def init_hooks(self) -> None:
         """What would be paged is displayed."""
@@ -240,10 +233,7 @@ class CellShell(InteractiveShell):
     def init_magics(self) -> None:
         """With answers for those who want to install."""
         super().init_magics()
-        for name in _INSTALLERS:
-            self.magics_manager.register_function(_answer_installer, magic_name=name)
-        for name in ("edit", "ed"):
-            self.magics_manager.register_function(_refuse_editor, magic_name=name)
+        refuse_magics(self.magics_manager)
 
 
 class CellCompiler(CachingCompiler):
@@ -267,26 +257,6 @@ class Exit(ExitAutocall):
         raise SystemExit(code)
 
 
-class LoopRunner:
-    """Runs cells that await something in IPython's event loop."""
-
-    def __call__(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
-        """What the cell gives.  An interrupt while it waits ends what it waits for."""
-        loop = get_asyncio_loop()
-        cell = loop.create_task(coroutine)
-        try:
-            return loop.run_until_complete(cell)
-        except KeyboardInterrupt as interrupt:
-            cell.cancel()
-            result = loop.run_until_complete(cell)
-            if type(result.error_in_exec).__name__ == "CancelledError":
-                result.error_in_exec = interrupt.with_traceback(result.error_in_exec.__traceback__)
-            return result
-
-    def __str__(self) -> str:
-        return "asyncio"
-
-
 def _error(result: Any) -> BaseException | None:
     """What a cell raised."""
     if result is None:
@@ -303,22 +273,6 @@ def _error(result: Any) -> BaseException | None:
 def _lines_above_magic(lines: list[str]) -> list[str]:
     rest = leading_empty_lines(lines)
     return rest if rest and rest[0].startswith("%%") else lines
-
-
-def _answer_installer(line: str) -> None:
-    print(packages.answer_magic(line))
-
-
-def _refuse_editor(_line: str) -> NoReturn:
-    raise UsageError("there is no editor here: write a file with %%writefile")
-
-
-def _refuse_input(_prompt: object = "", /) -> NoReturn:
-    raise StdinNotImplementedError(_NO_KEYBOARD)
-
-
-def _refuse_passwords(getpass: Any) -> None:
-    getpass.getpass = functools.wraps(getpass.getpass)(lambda *_, **__: _refuse_input())
 
 
 _run: Final = CellShell.run_named

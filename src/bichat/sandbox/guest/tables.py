@@ -10,23 +10,17 @@ import datetime as dt
 import decimal
 import itertools
 import json
-import math
 import numbers
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+
+from bichat.sandbox.guest.table_cells import cell, is_missing, text_of
 
 MAX_ROWS: Final = 100
 MAX_COLUMNS: Final = 100
 #: Bytes of JSON that the rows take.
 MAX_BYTES: Final = 200_000
-#: Characters of one text in a cell; a list or a structure beyond them becomes such a text.
-_MAX_TEXT: Final = 1000
-_MAX_ITEMS: Final = 100
-_MAX_DEPTH: Final = 5
-#: Whole numbers beyond it would lose digits in JavaScript, decimals of more digits in a double.
-_MAX_INTEGER: Final = 2**53 - 1
-_MAX_DIGITS: Final = 15
 
 #: Names of column types, as pandas, polars, Arrow and DuckDB write them in lower case, and the table's own.
 _TYPES: Final = (
@@ -88,7 +82,7 @@ def _document(table: _Table) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     size = 0
     for row in itertools.islice(zip(*(column.values for column in table.columns), strict=True), MAX_ROWS):
-        record = dict(zip(names, map(_safe_cell, row), strict=True))
+        record = dict(zip(names, map(cell, row), strict=True))
         size += len(json.dumps(record))
         if size > MAX_BYTES:
             break
@@ -123,7 +117,7 @@ def _field_type(column: _Column) -> str:
     for pattern, field_type in _TYPES:
         if pattern.match(name):
             return field_type
-    kinds = {_value_type(value) for value in column.values if not _is_missing(value)}
+    kinds = {_value_type(value) for value in column.values if not is_missing(value)}
     if kinds == {"integer", "number"}:
         return "number"
     return kinds.pop() if len(kinds) == 1 else "any"
@@ -133,92 +127,11 @@ def _value_type(value: object) -> str:
     return next((name for kind, name in _VALUE_TYPES if isinstance(value, kind)), "any")
 
 
-def _is_missing(value: object) -> bool:
-    """None, and what pandas has beside it: NaN and NaT are not even themselves, NA is nothing that can be asked."""
-    if value is None or type(value).__name__ == "NAType":
-        return True
-    try:
-        return isinstance(value, (float, decimal.Decimal, dt.date)) and value != value  # noqa: PLR0124
-    except Exception:  # noqa: BLE001  # a guest's __ne__
-        return False
-
-
-def _safe_cell(value: Any) -> Any:
-    try:
-        return _cell(value)
-    except Exception as error:  # noqa: BLE001  # a guest's own class
-        return f"<{type(value).__name__}: {type(error).__name__}>"
-
-
-def _cell(value: Any, depth: int = 0) -> Any:
-    """A value as JSON has it, bounded."""
-    for method in ("tolist", "to_list"):  # numpy's scalars and arrays; a polars series in a list column
-        if hasattr(value, method):
-            value = getattr(value, method)()
-    if isinstance(value, (Mapping, list, tuple, set, frozenset)) and depth < _MAX_DEPTH:
-        nested = _nested(value, depth + 1)  # pyright: ignore[reportUnknownArgumentType]
-        return nested if depth or len(json.dumps(nested)) <= _MAX_TEXT else _cut(json.dumps(nested, ensure_ascii=False))
-    return _scalar(value)
-
-
-def _scalar(value: Any) -> Any:
-    if _is_missing(value):
-        return None
-    match value:
-        case bool():
-            ready: Any = value
-        case str():
-            ready = _cut(str.__str__(value))
-        case int():
-            ready = int(value) if abs(value) <= _MAX_INTEGER else _text(value)
-        case float() | decimal.Decimal():
-            ready = _number(value)
-        case dt.date() | dt.time():
-            ready = value.isoformat()
-        case dt.timedelta():
-            ready = _duration(value)
-        case _:
-            ready = _text(value)
-    return ready
-
-
-def _nested(value: Any, depth: int) -> Any:
-    if isinstance(value, Mapping):
-        items: Iterable[tuple[Any, Any]] = itertools.islice(value.items(), _MAX_ITEMS)
-        return {_text(key): _cell(item, depth) for key, item in items}
-    return [_cell(item, depth) for item in itertools.islice(value, _MAX_ITEMS)]
-
-
-def _number(value: float | decimal.Decimal) -> float | str:
-    if not math.isfinite(value):
-        # JSON has no word for it; these are read as the number by Python and by JavaScript.
-        return "Infinity" if value > 0 else "-Infinity"
-    if isinstance(value, decimal.Decimal) and len(value.as_tuple().digits) > _MAX_DIGITS:
-        return str(value)
-    return float(value)
-
-
-def _duration(value: dt.timedelta) -> str:
-    """As ISO 8601 has it."""
-    seconds = abs(value).total_seconds() % 60
-    minutes, days = int(abs(value).seconds // 60), abs(value).days
-    sign = "-" if value < dt.timedelta() else ""
-    return f"{sign}P{days}DT{minutes // 60}H{minutes % 60}M{seconds:g}S"
-
-
-def _text(value: object) -> str:
-    return _cut(str(value))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}..."
-
-
 def _name(label: object) -> str:
     """A column's name; the levels of a compound one side by side."""
     if isinstance(label, tuple):
-        return " / ".join(_text(level) for level in label if level not in ("", None))  # pyright: ignore[reportUnknownVariableType]
-    return _text(label)
+        return " / ".join(text_of(level) for level in label if level not in ("", None))  # pyright: ignore[reportUnknownVariableType]
+    return text_of(label)
 
 
 def _pandas_frame(frame: Any) -> _Table:
