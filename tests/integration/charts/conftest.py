@@ -20,8 +20,14 @@ SOURCE = Path(__file__).parents[3] / "src"
 def reports(
     request: pytest.FixtureRequest, data_environment: Environment, tmp_path_factory: pytest.TempPathFactory
 ) -> Mapping[str, Any]:
-    """What the runner says of each of the module's `CASES`: names with code, or with code and what is expected."""
-    cases = {name: case if isinstance(case, str) else case[0] for name, case in request.module.CASES.items()}
+    """What the runner says of each of the module's `CASES`: names with code, or with code and what is expected.
+
+    The module's `PREAMBLE`, if it has one, runs before each.
+    """
+    preamble = getattr(request.module, "PREAMBLE", "")
+    cases = {
+        name: preamble + (case if isinstance(case, str) else case[0]) for name, case in request.module.CASES.items()
+    }
     done = subprocess.run(
         [data_environment.python, RUNNER, SOURCE],
         input=json.dumps(cases),

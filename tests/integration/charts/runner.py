@@ -1,7 +1,7 @@
 """Runs snippets and describes the charts that they make; run by an environment's own Python, with `src` as argument.
 
-Reads `{name: code}` as JSON from stdin and writes `{name: report}` to stdout.  A snippet may leave a figure to pyplot
-or put its chart into `chart`.
+Reads `{name: code}` as JSON from stdin and writes `{name: report}` to stdout.  A snippet draws with `plt`, or puts its
+chart into `chart`.
 """
 
 from __future__ import annotations
@@ -14,24 +14,19 @@ from typing import Any
 
 def main() -> None:
     sys.path.insert(0, sys.argv[1])
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-    from matplotlib.figure import Figure
-
     from bichat.sandbox.guest.charts import describe
 
     warnings.simplefilter("ignore")
-    draw, drawn = Figure.draw, []
-    Figure.draw = lambda self, *args, **kwargs: (drawn.append(self), draw(self, *args, **kwargs))[1]
+    cases: dict[str, str] = json.load(sys.stdin)
+    drawn: list[Any] = []
+    common = {"plt": _pyplot(drawn)} if any("plt." in code for code in cases.values()) else {}
     reports: dict[str, Any] = {}
-    for name, code in json.load(sys.stdin).items():
-        scope: dict[str, Any] = {"plt": plt}
+    for name, code in cases.items():
+        scope: dict[str, Any] = dict(common)
         exec(compile(code, f"<{name}>", "exec"), scope)  # what the runner is for
         drawn.clear()
         modules = set(sys.modules)
-        described = describe(scope["chart"] if "chart" in scope else plt.gcf())
+        described = describe(scope["chart"] if "chart" in scope else scope["plt"].gcf())
         imported = [module for module in set(sys.modules) - modules if not module.startswith("bichat.")]
         reports[name] = {
             "chart": described,
@@ -40,8 +35,26 @@ def main() -> None:
             "drawn": len(drawn),
             "facts": scope.get("facts"),
         }
-        plt.close("all")
+        if common:
+            common["plt"].close("all")
     json.dump(reports, sys.stdout)
+
+
+def _pyplot(drawn: list[Any]) -> Any:
+    """pyplot, with each figure that is drawn noted in `drawn`."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    import matplotlib.pyplot as plt
+
+    draw = plt.Figure.draw
+
+    def noted(figure: Any, *arguments: Any) -> Any:
+        drawn.append(figure)
+        return draw(figure, *arguments)
+
+    plt.Figure.draw = noted
+    return plt
 
 
 if __name__ == "__main__":

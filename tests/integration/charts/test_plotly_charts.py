@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-_EXPRESS = """
+PREAMBLE = """
 import numpy as np, pandas as pd, plotly.express as px, plotly.graph_objects as go
 df = pd.DataFrame({"r": ["a", "b", "c", "a", "b", "c"], "c": ["x", "x", "x", "y", "y", "y"], "v": [1.0, 2, 3, 4, 5, 6]})
 days = pd.date_range("2024-01-31", periods=3)
@@ -267,7 +267,6 @@ chart.add_vrect(x0=1, x1=1.5, fillcolor="green")
     ),
     "nothing at all": ("chart = go.Figure()", {"type": "empty", "axes": []}),
 }
-CASES = {name: (_EXPRESS + code, expected) for name, (code, expected) in CASES.items()}
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-_ALTAIR = """
+PREAMBLE = """
 import altair as alt, pandas as pd
 df = pd.DataFrame({"r": ["a", "b", "c", "a", "b", "c"], "c": ["x", "x", "x", "y", "y", "y"], "v": [1.0, 2, 3, 4, 5, 6]})
 df["d"] = pd.date_range("2024-01-15", periods=6, freq="20D")
@@ -261,7 +261,6 @@ chart = {
         _series({"type": "bar", "x": ["p", "q"], "y": [1, None]}),
     ),
 }
-CASES = {name: (_ALTAIR + code, expected) for name, (code, expected) in CASES.items()}
 
 
 @pytest.mark.parametrize("case", CASES)
