@@ -332,12 +332,24 @@ async def test_at_its_timeout_a_cell_is_interrupted_and_the_session_lives(sessio
     assert await answer(session, "x") == "2"
 
 
-async def test_code_that_ignores_the_interrupt_is_killed_after_its_grace_and_the_result_says_so(
-    interpreter, limits, ended_error
+@pytest.mark.parametrize(
+    "deaf",
+    [
+        "signal.signal(signal.SIGINT, signal.SIG_IGN); time.sleep(60)",
+        "signal.pthread_sigmask(signal.SIG_BLOCK, range(1, 65)); time.sleep(60)",
+        "os.kill(os.getpid(), signal.SIGSTOP)",
+        "sum(range(10**12))",
+        "while True:\n    try: time.sleep(60)\n    except BaseException: pass",
+    ],
+    ids=["ignored", "blocked", "stopped", "in C", "caught"],
+)
+async def test_code_that_does_not_heed_the_interrupt_is_killed_after_its_grace_and_the_result_says_so(
+    interpreter, limits, deaf, ended_error
 ):
     async with interpreter.session(limits=limits(grace_s=0.2)) as session:
         before = datetime.now(UTC)
-        result = await session.run("open('kept.txt', 'w').write('x')\n" + DEAF, timeout_s=0.2)
+        code = f"import os, signal, time\nopen('kept.txt', 'w').write('x')\nprint('started', flush=True)\n{deaf}"
+        result = await session.run(code, timeout_s=0.2)
 
         assert (result.status, result.session_alive, result.stdout) == (Status.TIMEOUT, False, "started\n")
         assert [artifact.name for artifact in result.artifacts] == ["kept.txt"]
