@@ -12,11 +12,14 @@ import anyio
 from bichat import CodeInterpreter
 
 SALES = Path(__file__).with_name("data") / "sales.csv"
+LOAD = """
+import pandas as pd
+df = pd.read_csv("sales.csv").drop_duplicates("order_id")
+df["region"] = df["region"].str.strip().str.title()
+len(df)
+"""
 CELLS = (
-    "import pandas as pd\n"
-    "df = pd.read_csv('sales.csv').drop_duplicates('order_id')\n"
-    "df['region'] = df['region'].str.strip().str.title()\n"
-    "len(df)",
+    LOAD,
     "df.groupby('region')['units'].sum().sort_values(ascending=False).reset_index()",
     "_.plot.bar(x='region', y='units', title='Units by region');",
 )

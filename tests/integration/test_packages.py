@@ -105,7 +105,7 @@ USES: Final = (
         "catalog.xml sales.xml",
         ("['Стол']", "Title /x 2", "Title /x 2", "['/x']", "[{'a': 1, 'b': 2}]", "3"),
     ),
-    Use("matplotlib_charts", "charts.jpg charts.pdf charts.png charts.svg surface.png wave.gif", ("Agg",)),
+    Use("matplotlib_charts", "charts.jpg charts.pdf charts.png charts.svg figure-1.png surface.png wave.gif"),
     Use("multiprocessing_pandas", "total.csv", ("pool True", "executor True", "threads True")),
     Use("nbformat_notebook", "analysis.ipynb", ("2",)),
     Use(
@@ -126,7 +126,7 @@ USES: Final = (
     Use(
         "plotly_charts",
         "both.html sales.html sales.json",
-        ("plotly: there is no window", NO_IMAGE, NO_IMAGE, NO_IMAGE),
+        (NO_IMAGE, NO_IMAGE, NO_IMAGE),
     ),
     Use(
         "polars_frames",
