@@ -178,17 +178,22 @@ def test_a_tree_whose_moment_has_come_is_told_that_its_time_is_over(child):
     assert later.reasons == []
 
 
-def test_what_a_tree_uses_is_what_it_has_beside_the_base_of_each_process(child):
-    pid = child("held = bytearray(os.urandom(1 << 20) * 50)\nif os.fork() == 0: sys.stdin.read(); os._exit(0)")
+def test_what_a_tree_uses_is_what_it_has_beside_the_base_which_programs_it_starts_do_not_share(child):
+    hold = "import os, sys; held = bytearray(os.urandom(1 << 20) * 50); print('holding', flush=True); sys.stdin.read()"
+    pid = child(
+        "import subprocess\n"
+        f"program = subprocess.Popen([sys.executable, '-c', {hold!r}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)\n"
+        "program.stdout.readline()"
+    )
     init = child("")
-    processes = tuple(watchdog._tree(init, pid))
 
-    def used(base_bytes: int) -> int:
-        return Watch(init, pid, 1 << 40, base_bytes, Told()).used_bytes()
+    def used(base_bytes: int, limit_bytes: int = 1 << 40) -> int:
+        return Watch(init, pid, limit_bytes, base_bytes, Told()).used_bytes()
 
     assert used(0) > 50 * MIB
-    assert used(0) - used(10 * MIB) == len(processes) * 10 * MIB
+    assert used(0) - used(10 * MIB) == 10 * MIB
     assert used(1 << 40) == 0
+    assert used(0, 30 * MIB) == 30 * MIB
 
 
 def test_a_watch_that_was_removed_is_told_nothing(child):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,7 +44,9 @@ class Folder:
         def write() -> None:
             for file in files:
                 write_input(self._descriptor, file, self._owner)
-                if self._before is not None:
+                if self._before is None:
+                    continue
+                with suppress(OSError):  # the code may have taken it away already
                     state = os.stat(file.name, dir_fd=self._descriptor, follow_symlinks=False)
                     self._before.files[os.fsencode(file.name)] = FileState.of(state)
 

@@ -12,6 +12,7 @@ import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn
 
@@ -21,6 +22,8 @@ from bichat.sandbox.isolation import kernel
 
 #: After an interrupt the guest is woken this often, after so many milliseconds each.
 _NUDGES_MS: Final = (10, 40, 150)
+#: Between two looks whether a killed guest has gone.
+_LOOK_AGAIN_S: Final = 0.001
 
 AskForGuest = Callable[[Sequence[int]], None]
 """Asks the zygote for a guest on these descriptors: its channel, stdout and stderr."""
@@ -98,11 +101,16 @@ def _nudge(guest: int) -> None:
 
 
 def _kill_all() -> None:
-    """End every process of the sandbox but this one, and wait for orphans: none may write into what comes next."""
+    """End every process of the sandbox but this one, and wait until none is left: what comes next has the room alone.
+
+    Orphans are ours to wait for.  The guest is not, and while it dies its children are not yet orphans.
+    """
     if os.getpid() != 1:
         return  # outside of a pid namespace of our own these would be other people's
     with contextlib.suppress(ProcessLookupError):
-        os.kill(-1, signal.SIGKILL)
-    with contextlib.suppress(ChildProcessError):
         while True:
-            os.waitpid(-1, 0)
+            os.kill(-1, signal.SIGKILL)
+            with contextlib.suppress(ChildProcessError):
+                while True:
+                    os.waitpid(-1, 0)
+            time.sleep(_LOOK_AGAIN_S)

@@ -67,9 +67,13 @@ class Watch:
         return self._confirmed > self.limit_bytes
 
     def used_bytes(self) -> int:
-        """What the tree holds beside the pages that it shares with the zygote: an upper bound, had cheaply."""
-        processes = tuple(_tree(self.init, self.guest))
-        return max(0, sum(_resident(pid) for pid in processes) - self.base_bytes * len(processes))
+        """What the tree holds beside the pages that it shares with the zygote: an upper bound, had cheaply.
+
+        Those are counted once: whether another process shares them too, or has become a program that does not, is not
+        known here.  More than the limit it is not, for then it would be dead.
+        """
+        resident = sum(map(_resident, _tree(self.init, self.guest)))
+        return max(0, min(resident - self.base_bytes, self.limit_bytes))
 
 
 class Watchdog:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import platform
 
+import anyio
 import pytest
 
 from bichat.domain import Status
+from bichat.sandbox.sandbox import Ended
 
 COLUMN = ("x86_64", "aarch64").index(platform.machine()) if platform.machine() in ("x86_64", "aarch64") else -1
 pytestmark = pytest.mark.skipif(COLUMN < 0, reason=f"no system call numbers for {platform.machine()} in these tests")
@@ -97,3 +99,36 @@ answer([
     )
 
     assert outcome.answer == ["EPERM", "EPERM"]
+
+
+# ---------------------------------------------------------------------------------------------------------- a fresh start
+
+
+def test_after_a_restart_nothing_of_the_last_guest_is_left_to_count(portal, supervise, open_sandbox, limits):
+    crowd = """
+import os, signal
+number = 0
+try:
+    while True:
+        if os.fork() == 0:
+            while True:
+                signal.pause()
+        number += 1
+except BlockingIOError:
+    print(number)
+"""
+
+    async def crowds(sandbox) -> list[int]:
+        found: list[int] = []
+        with anyio.fail_after(40):
+            for _ in range(6):
+                execution = sandbox.execute(crowd, name="main.py", timeout_s=10)
+                found += [int(event.stdout.text) async for event in execution if isinstance(event, Ended)]
+                sandbox.begin_restart()
+                await sandbox.finish_restart()
+        return found
+
+    with open_sandbox(supervise()) as sandbox:
+        found = portal.call(crowds, sandbox)
+
+    assert found == [limits.pids - 1] * 6
