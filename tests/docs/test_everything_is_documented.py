@@ -46,7 +46,9 @@ def test_a_limit_is_documented_with_its_default_and_bound(limit: str):
     assert meaning
 
 
-@pytest.mark.parametrize("setting", [name for name in Settings.__annotations__ if name not in {"limits", "bounds", "caps"}])
+@pytest.mark.parametrize(
+    "setting", [name for name in Settings.__annotations__ if name not in {"limits", "bounds", "caps"}]
+)
 def test_a_setting_is_documented(setting: str):
     assert f"BICHAT_{setting.upper()}" in _rows(_page("settings.md"))
 
