@@ -155,6 +155,20 @@ plt.barh(["Plan", "Build"], [d.timedelta(days=2), d.timedelta(days=5)], left=[d.
         _series({"type": "scatter", "x": [1.0, 2.0], "y": [3.0, 4.0]}),
     ),
     "a step line": ("plt.step([1, 2], [3, 4], where='post')", _series({"type": "step", "step": "post"})),
+    "lines to points are stems": (
+        "plt.vlines(['a', 'b'], 0, [1, 2]); plt.plot(['a', 'b'], [1, 2], 'o')",
+        _series({"type": "stem", "x": ["a", "b"], "y": [1.0, 2.0]}),
+    ),
+    "lines from value to value are ranges": (
+        "plt.hlines([0, 1], [1, 2], [5, 6]); plt.yticks([0, 1], ['a', 'b'])",
+        _series(
+            {"type": "range", "orientation": "horizontal", "y": ["a", "b"], "x_low": [1.0, 2.0], "x_high": [5.0, 6.0]}
+        ),
+    ),
+    "broken bars are ranges": (
+        "plt.broken_barh([(1, 2), (4, 1)], (10, 5))",
+        _series({"type": "range", "y": [12.5, 12.5], "x_low": [1.0, 4.0], "x_high": [3.0, 5.0]}),
+    ),
     "stems": ("plt.stem([1, 2], [3, 4])", _series({"type": "stem", "x": [1.0, 2.0], "y": [3.0, 4.0]})),
     "error bars of points": (
         "plt.errorbar([1, 2], [3, 4], yerr=[[0.5, 1], [1, 2]], xerr=0.25, fmt='o', capsize=3)",
@@ -290,6 +304,14 @@ plt.hlines(3.1, 1, 2)
             {"name": "b", "counts": [2.0, 1.0], "base": [1.0, 2.0]},
             {"name": "a", "counts": [1.0, 2.0]},
         ),
+    ),
+    "a histogram of names is bars": (
+        "plt.hist(['a', 'b', 'a', 'c', 'a'])",
+        _series({"type": "bar", "x": ["a", "b", "c"], "y": [3.0, 1.0, 1.0], "count": 3}),
+    ),
+    "touching bars at days are bars": (
+        "import datetime as d; plt.bar([d.date(2024, 1, 1), d.date(2024, 1, 2)], [1, 2], width=1)",
+        _series({"type": "bar", "x": ["2024-01-01", "2024-01-02"], "y": [1.0, 2.0]}),
     ),
     "stairs": (
         "plt.stairs([3, 4], [0, 1, 2])",
@@ -518,7 +540,7 @@ figure.legend(title="All")
     ),
     "pandas pie": (
         f"{_FRAME}df.groupby('c').v.sum().plot.pie()",
-        _series({"type": "pie", "labels": ["x", "y"], "values": [0.285714285714, 0.714285714286]}),
+        _series({"type": "pie", "labels": ["x", "y"], "values": [0.28571428571429, 0.71428571428571]}),
     ),
     "pandas scatter": (
         f"{_FRAME}df.plot.scatter('v', 'v', c='v')",
@@ -548,6 +570,10 @@ figure.legend(title="All")
             {"type": "bar", "name": "y", "y": [4.0, 5.0, 6.0]},
             legend={"title": "c", "entries": [{"label": "x"}, {"label": "y"}]},
         ),
+    ),
+    "seaborn facets share their names": (
+        f"{_SEABORN}sns.catplot(df, x='r', y='v', col='c', kind='bar')",
+        {"axes": [{"title": "c = x"}, {"title": "c = y", "series": [{"x": ["a", "b", "c"], "y": [4.0, 5.0, 6.0]}]}]},
     ),
     "seaborn lines with bands": (
         f"{_SEABORN}sns.lineplot(df, x='r', y='v', errorbar=('pi', 100))",

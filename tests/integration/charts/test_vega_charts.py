@@ -71,7 +71,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "shares of the whole": (
         "chart = base.mark_bar().encode(x='c:N', y=alt.Y('sum(v):Q', stack='normalize'), color='r:N')",
-        _series({"y": [0.166666666667, 0.266666666667]}, {"name": "b"}, {"y": [0.5, 0.4], "base": "missing"}),
+        _series({"y": [0.16666666666667, 0.26666666666667]}, {"name": "b"}, {"y": [0.5, 0.4], "base": "missing"}),
     ),
     "rows of one bar are stacked": (
         "chart = base.mark_bar().encode(x='c:N', y='v:Q')",

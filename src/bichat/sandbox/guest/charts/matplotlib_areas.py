@@ -49,6 +49,26 @@ def _curves(vertices: Any, along: str) -> Any:
     return numpy.stack([there[:, place], there[:, value], back[:, value]])
 
 
+def read_spans(collection: Any) -> Mark | None:
+    """The bars of `broken_barh`: from place to place, all of one height; None of other polygons."""
+    numpy = sys.modules["numpy"]
+    paths = [filled(path.vertices) for path in collection.get_paths()]
+    low, high = (numpy.array([getattr(path, end)(axis=0) for path in paths]) for end in ("min", "max"))
+    if any(len(path) != 5 or len(numpy.unique(path, axis=0)) != 4 for path in paths):
+        return None
+    if not (numpy.ptp(low[:, 1]) == numpy.ptp(high[:, 1]) == 0):
+        return None
+    columns = {"y": (low[:, 1] + high[:, 1]) / 2, "x_low": low[:, 0], "x_high": high[:, 0]}
+    series = Series(
+        type="range",
+        name=label_of(collection),
+        color=color_of(collection),
+        columns=columns,
+        extra={"orientation": "horizontal"},
+    )
+    return Mark(series=series, axis_of={column: column[0] for column in columns}, places={"y": NEAR})
+
+
 def settle_areas(marks: list[Mark]) -> list[Mark]:
     """The same marks, each band as what it is among the others."""
     bands = [mark for mark in marks if mark.series.type == "band"]

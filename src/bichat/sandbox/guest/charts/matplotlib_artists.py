@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from bichat.sandbox.guest.charts import shape
 from bichat.sandbox.guest.charts.chart import Series
-from bichat.sandbox.guest.charts.matplotlib_areas import read_area, settle_areas
+from bichat.sandbox.guest.charts.matplotlib_areas import read_area, read_spans, settle_areas
 from bichat.sandbox.guest.charts.matplotlib_axis import EXACT
 from bichat.sandbox.guest.charts.matplotlib_bars import error_ends, read_bars
 from bichat.sandbox.guest.charts.matplotlib_boxes import read_boxes
@@ -60,6 +60,7 @@ class ArtistReader:
         self._each(axes.images, self._image)
         self._each(getattr(axes, "tables", ()), self._table)
         self._each(axes.texts, self._text)
+        self.marks = _without_heads(self.marks)
 
     def _unused(self, artists: Iterable[Any]) -> list[Any]:
         return [
@@ -201,7 +202,7 @@ class ArtistReader:
             self._add(read_colored(collection, "scatter"))
         elif "PolyCollection" in kinds and collection.get_array() is not None:
             self._add(read_colored(collection, "hexbin"))
-        elif "PolyCollection" in kinds and (area := read_area(collection)) is not None:
+        elif "PolyCollection" in kinds and (area := read_area(collection) or read_spans(collection)) is not None:
             self._add(area)
         else:
             self._unknown(collection)
@@ -264,6 +265,22 @@ class ArtistReader:
         shown = text.get_text().strip()
         if shown and text.get_visible():
             self.texts.append(shown)
+
+
+def _without_heads(marks: list[Mark]) -> list[Mark]:
+    """The same marks without the points that are the heads of stems: a lollipop is one series."""
+    numpy = sys.modules["numpy"]
+    stems = [mark for mark in marks if mark.series.type == "stem"]
+
+    def is_head(mark: Mark) -> bool:
+        if mark.series.type != "scatter" or mark.series.name:
+            return False
+        columns = mark.series.columns
+        return any(
+            all(numpy.array_equal(columns[axis], stem.series.columns[axis]) for axis in ("x", "y")) for stem in stems
+        )
+
+    return [mark for mark in marks if not is_head(mark)]
 
 
 def _type_of(line: Any) -> str:

@@ -32,7 +32,9 @@ class Axis:
         converters = _names_of(
             self._axis.get_converter() if hasattr(self._axis, "get_converter") else self._axis.converter
         )
-        if "StrCategoryConverter" in converters:
+        locators = _names_of(self._axis.get_major_locator())
+        # Axes that share theirs with others share the locator, but not always the converter.
+        if "StrCategoryConverter" in converters or "StrCategoryLocator" in locators:
             self.scale = "category"
             self._labels = self._categories()
             return
@@ -40,7 +42,7 @@ class Axis:
             self.scale = "date"
             return
         self._frequency = None
-        if _DATE_CONVERTERS & converters or "DateLocator" in _names_of(self._axis.get_major_locator()):
+        if _DATE_CONVERTERS & converters or "DateLocator" in locators:
             self.scale = "date"
         self._labels = self._fixed_labels()
 
@@ -75,15 +77,19 @@ class Axis:
         return shape.axis_document(
             self._axis.label.get_text(),
             self.scale,
-            limits=None if is_category else shape.plain_values(self.values(self._tidy_limits())),
+            limits=None if is_category else self._ends(),
             categories=[shape.text(label) for label in self._labels.values()] if is_category else None,
             ticks=None if is_category else self._ticks(),
             inverted=bool(self._axis.get_inverted()) if hasattr(self._axis, "get_inverted") else None,
             unit=self._unit(),
         )
 
-    def _tidy_limits(self) -> Any:
-        return sys.modules["numpy"].array(shape.tidy_values(self._limits()))
+    def _ends(self) -> list[Any]:
+        """The limits of what is shown; moments to the second."""
+        limits = sys.modules["numpy"].array(self._limits(), float)
+        if self.scale != "date":
+            return shape.tidy_values(limits)
+        return shape.plain_values(self.values(limits).astype("datetime64[s]"))
 
     def _ticks(self) -> list[dict[str, Any]]:
         low, high = sorted(self._limits())

@@ -2,8 +2,7 @@
 
 A histogram is drawn with bars, and nothing on them says so.  Bars that touch, each beginning where the one before ends,
 are read as one; so are bars of several data sets side by side that fill four fifths of bins that touch, as `hist()`
-draws them.  Bars at categories are bars.  Where bars in groups stand at whole numbers one apart, both could be meant:
-they are called bars.
+draws them.  Bars at categories are bars, and so are those at whole numbers, or days, one apart: both could be meant.
 """
 
 from __future__ import annotations
@@ -136,8 +135,11 @@ def tell_ranges(marks: list[Mark], axis: dict[str, Axis]) -> None:
 
 def tell_histograms(marks: list[Mark], axis: dict[str, Axis]) -> None:
     """Make histograms of those bars that are ones."""
-    bars = [mark for mark in marks if mark.series.type in ("bar", "barh") and axis[_along(mark)].scale != "category"]
-    bars = [mark for mark in bars if mark.spans is not None and len(mark.spans) == mark.series.count]
+    bars = [mark for mark in marks if mark.series.type in ("bar", "barh") and len(mark.spans) == mark.series.count]
+    for mark in bars:
+        if axis[_along(mark)].scale == "category" and len(mark.spans) > 1 and _touch(mark.spans):
+            _count_names(mark)
+    bars = [mark for mark in bars if axis[_along(mark)].scale != "category"]
     for group in _side_by_side(bars):
         edges = _bins_around(group)
         if edges is not None:
@@ -145,7 +147,8 @@ def tell_histograms(marks: list[Mark], axis: dict[str, Axis]) -> None:
                 _make_histogram(mark, edges)
                 mark.spans = None
     for mark in bars:
-        if mark.series.type != "histogram" and len(mark.spans) > 1 and _touch(mark.spans):
+        is_histogram = mark.series.type == "histogram"
+        if not is_histogram and len(mark.spans) > 1 and _touch(mark.spans) and not _is_counting(mark.spans):
             _make_histogram(mark, [*mark.spans[:, 0], mark.spans[-1, 1]])
 
 
@@ -184,8 +187,32 @@ def _bins_around(group: list[Mark]) -> Any:
     low, high = group[0].spans[:, 0], group[-1].spans[:, 1]
     centers, half = (low + high) / 2, (high - low) / _FILLED / 2
     bins = numpy.stack([centers - half, centers + half], axis=1)
-    is_counting = numpy.allclose(centers, numpy.round(centers)) and numpy.allclose(numpy.diff(centers), 1)
-    return None if is_counting or not _touch(bins) else [*bins[:, 0], bins[-1, 1]]
+    return None if _is_counting(bins) or not _touch(bins) else [*bins[:, 0], bins[-1, 1]]
+
+
+def _is_counting(bins: Any) -> bool:
+    """Whether they lie around whole numbers, one apart."""
+    numpy = sys.modules["numpy"]
+    centers = bins.mean(axis=1)
+    return bool(numpy.allclose(centers, numpy.round(centers)) and numpy.allclose(numpy.diff(centers), 1))
+
+
+def _count_names(mark: Mark) -> None:
+    """Bins that were laid over names: how often each name occurs, where no bin holds several."""
+    series, along = mark.series, _along(mark)
+    across = "x" if along == "y" else "y"
+    places, lengths = series.columns[along], series.columns[across]
+    if (mark.spans[:, 1] - mark.spans[:, 0]).max() > 1 + _TOLERANCE:
+        _make_histogram(mark, [*mark.spans[:, 0], mark.spans[-1, 1]])
+        mark.axis_of = {}
+        return
+    numpy = sys.modules["numpy"]
+    nearest = numpy.round(places)
+    if len(numpy.unique(nearest)) == len(nearest) or "base" in series.columns:
+        return
+    names = numpy.unique(nearest)
+    series.columns = {along: names, across: numpy.array([lengths[nearest == name].sum() for name in names])}
+    series.count, mark.spans = len(names), None
 
 
 def _make_histogram(mark: Mark, edges: Any) -> None:

@@ -36,8 +36,11 @@ def describe(figure: Any) -> dict[str, Any]:
 
 def _shown_axes(figure: Any) -> Any:
     """All axes but colour bars, which belong to what they explain."""
-    for axes in islice(figure.axes, 10_000):
-        if axes.get_visible() and axes.get_label() != "<colorbar>":
+    every = list(islice(figure.axes, 10_000))
+    mappables = [mappable for axes in every for mappable in (*axes.collections, *axes.images)]
+    bars = [bar.ax for mappable in mappables if (bar := getattr(mappable, "colorbar", None)) is not None]
+    for axes in every:
+        if axes.get_visible() and not any(axes is bar for bar in bars):
             yield axes
             yield from (
                 child for child in axes.child_axes if child.get_visible() and type(child).__name__ != "SecondaryAxis"

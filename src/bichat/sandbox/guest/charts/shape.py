@@ -26,7 +26,7 @@ MAX_LABELS: Final = 200
 MAX_TEXT: Final = 200
 _MIDNIGHT: Final = re.compile(r"(?<=^\d{4}-\d\d-\d\d)T00:00:00(\.0+)?$")
 #: Significant digits of numbers that are computed from what is drawn.
-_DIGITS: Final = 12
+_DIGITS: Final = 14
 #: Bytes of JSON; of more, the largest series keep no values.
 MAX_BYTES: Final = 1_000_000
 
