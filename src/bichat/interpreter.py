@@ -259,6 +259,9 @@ class CodeInterpreter:
             supervisor = self._supervisors.get(name)
             if supervisor is None:
                 supervisor = await self._exits.enter_async_context(await self._new_supervisor(name))
+                if not self._is_open:  # left meanwhile: nobody else would end it
+                    await self._exits.aclose()
+                self._check_open()
                 self._supervisors[name] = supervisor
         return supervisor
 
