@@ -164,7 +164,9 @@ def _is_violin(mark: Mark) -> bool:
 def _is_inside(mark: Mark) -> bool:
     """Whether a mark is what is drawn into violins: quartiles, extremes, a median."""
     series = mark.series
-    return not series.name and (series.type in ("range", "stem") or (series.type in ("line", "scatter") and series.count <= 2))
+    return not series.name and (
+        series.type in ("range", "stem") or (series.type in ("line", "scatter") and series.count <= 2)
+    )
 
 
 def _violins(marks: list[Mark]) -> list[Mark]:
