@@ -283,6 +283,24 @@ async def test_a_cancelled_restart_leaves_a_session_that_works(session, pauses):
     assert result.stdout == "['a']\n"
 
 
+@pytest.mark.parametrize("pauses", [0, 1, 2, 3, 4, 6, 10])
+async def test_closing_a_session_while_it_is_restarted_ends_it_for_whoever_waits(interpreter, pauses):
+    session = await interpreter.open_session()
+
+    async def restart() -> None:
+        with suppress(SessionEndedError):
+            await session.restart()
+
+    with anyio.fail_after(10):
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(restart)
+            for _ in range(pauses):
+                await checkpoint()
+            await session.close()
+
+    assert (await interpreter.run("print('works')")).stdout == "works\n"
+
+
 async def test_a_session_whose_caller_walked_away_from_deaf_code_can_be_restarted(session, answer):
     async with aclosing(session.stream(DEAF)) as events:
         async for _ in events:

@@ -19,6 +19,20 @@ def test_the_pids_behind_a_descriptor_are_known_until_the_process_is_gone():
             os.close(descriptor)
 
 
+def test_closing_twice_closes_nobody_elses_descriptors():
+    pipes = GuestPipes()
+    pipes.abandon()
+    reader, writer = os.pipe()  # which has the numbers that have become free
+    try:
+        pipes.abandon()
+        pipes.ours.close()
+        os.write(writer, b"x")
+        assert os.read(reader, 1) == b"x"
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
 def test_what_is_abandoned_leaves_no_descriptor():
     before = os.listdir("/proc/self/fd")
 

@@ -256,7 +256,7 @@ class NamespaceSandbox:
                     self._guest_pids = await introduction(self._handles.box, self._guest_number + 1)
                     self._introduced = self._guest_number + 1
                 await ready(self._handles.box, pipes.ours, self._guest_number + 1)
-        except (BichatError, OSError) as error:  # a cancelled caller leaves it to the next one
+        except (BichatError, OSError, anyio.ClosedResourceError) as error:  # a cancelled caller leaves it to the next one
             self._restarting = None
             pipes.abandon()
             self.kill(Status.SESSION_LOST)
@@ -291,7 +291,9 @@ class NamespaceSandbox:
         self.kill(Status.CANCELLED)
         self._connection.close()
         if self._restarting is not None:
+            anyio.notify_closing(self._restarting.ours.channel)
             self._restarting.abandon()
+        anyio.notify_closing(self._handles.box)
         self._handles.box.close()
 
     @property

@@ -60,10 +60,11 @@ class GuestEnds:
 
     def close(self) -> None:
         """Let go of all of them; may be called again."""
+        if self.channel.fileno() < 0:
+            return  # the other numbers may be somebody else's by now
         self.channel.close()
         for descriptor in (self.output, self.errors):
-            with suppress(OSError):
-                os.close(descriptor)
+            os.close(descriptor)
 
 
 class GuestPipes:
