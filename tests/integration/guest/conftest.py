@@ -23,15 +23,15 @@ LIMITS = Limits(timeout_s=60, memory_bytes=1024 * MIB, disk_bytes=64 * MIB)
 Run = Callable[..., ExecutionResult]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def portal() -> Iterator[BlockingPortal]:
     with start_blocking_portal() as opened:
         yield opened
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def interpreter(portal: BlockingPortal, data_dir: Path, data_environment, require) -> Iterator[CodeInterpreter]:
-    """One for all tests: its zygote takes seconds to import what the environment has."""
+    """One for all tests here, and gone after them: its zygote takes seconds to import what the environment has."""
     settings = Settings(data_dir=data_dir, environment=data_environment.name, limits=LIMITS)
     try:
         with portal.wrap_async_context_manager(CodeInterpreter(settings=settings)) as opened:
