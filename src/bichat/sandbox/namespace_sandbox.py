@@ -256,7 +256,11 @@ class NamespaceSandbox:
                     self._guest_pids = await introduction(self._handles.box, self._guest_number + 1)
                     self._introduced = self._guest_number + 1
                 await ready(self._handles.box, pipes.ours, self._guest_number + 1)
-        except (BichatError, OSError, anyio.ClosedResourceError) as error:  # a cancelled caller leaves it to the next one
+        except (
+            BichatError,
+            OSError,
+            anyio.ClosedResourceError,
+        ) as error:  # a cancelled caller leaves it to the next one
             self._restarting = None
             pipes.abandon()
             self.kill(Status.SESSION_LOST)
