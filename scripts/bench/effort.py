@@ -44,7 +44,7 @@ QUICK: Final = Effort(
     dear_every=6,
     throughput=_by_name({PRINT: 60, CHART: 12}),
     opened_at_once={1: 5, 10: 1, 100: 1},
-    idle=10,
+    idle=30,
     cancels=3,
 )
 TRIAL: Final = Effort(

@@ -40,7 +40,7 @@ make bench QUICK=1
 make bench JSON=build/bench.json
 ```
 
-The first takes about five minutes; with `QUICK=1` it takes less than one, and writes to `build/benchmarks.md` instead.
+The first takes about five minutes; with `QUICK=1` it takes about one, and writes to `build/benchmarks.md` instead.
 `JSON=` names a file that gets every single measurement.
 
 Everything takes turns in one loop, so that a machine that is busy for a while is busy for all.
