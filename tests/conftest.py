@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,3 +57,20 @@ def require() -> Callable[[str, str], None]:
         pytest.skip(f"{what}: {reason}")
 
     return lacking
+
+
+@pytest.fixture(scope="session")
+def open_descriptors() -> Callable[[], dict[int, str]]:
+    """`open_descriptors()`: what this process holds open, by number, but for files of /proc.
+
+    The watchdogs of interpreters that other tests keep look into those at any moment.
+    """
+
+    def held() -> dict[int, str]:
+        found: dict[int, str] = {}
+        for number in map(int, os.listdir("/proc/self/fd")):
+            with suppress(OSError):
+                found[number] = os.readlink(f"/proc/self/fd/{number}")
+        return {number: target for number, target in found.items() if not target.startswith("/proc/")}
+
+    return held

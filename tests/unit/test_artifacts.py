@@ -427,11 +427,11 @@ def test_the_read_position_of_the_shared_descriptor_does_not_matter(guest: Guest
     assert _names(guest.capture()) == ["a.txt"]
 
 
-def test_no_descriptor_stays_open_whether_capture_works_or_fails(guest: GuestFolder):
+def test_no_descriptor_stays_open_whether_capture_works_or_fails(guest: GuestFolder, open_descriptors):
     (guest.path / "a" / "b").mkdir(parents=True)
     (guest.path / "a" / "b" / "c.txt").write_bytes(bytes(2 << 20))
     os.mkfifo(guest.path / "a" / "fifo")
-    before = set(Path("/proc/self/fd").iterdir())
+    before = open_descriptors()
 
     guest.capture()
     guest.capture(limits=Limits(artifacts=1, inodes=1))
@@ -439,4 +439,4 @@ def test_no_descriptor_stays_open_whether_capture_works_or_fails(guest: GuestFol
     with pytest.raises(StorageError):
         guest.capture()
 
-    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert open_descriptors() == before

@@ -534,7 +534,7 @@ async def test_after_closing_nothing_is_read_also_in_the_middle_of_a_round(guest
         os.close(writer)
 
 
-async def test_opening_and_closing_keeps_no_descriptor(guest, tmp_path):
+async def test_opening_and_closing_keeps_no_descriptor(guest, tmp_path, open_descriptors):
     def one() -> None:
         ours, theirs = socket.socketpair()
         box, init = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -548,8 +548,8 @@ async def test_opening_and_closing_keeps_no_descriptor(guest, tmp_path):
         for descriptor in (their_output, their_errors, process):
             os.close(descriptor)
 
-    before = os.listdir("/proc/self/fd")
+    before = open_descriptors()
     for _ in range(10):
         one()
 
-    assert len(os.listdir("/proc/self/fd")) == len(before)
+    assert open_descriptors() == before

@@ -296,13 +296,13 @@ def test_only_this_thread_acts_as_the_owner_and_only_for_the_block(tmp_path: Pat
     assert owners == [GUEST_UID, 0, 0]
 
 
-def test_no_descriptor_stays_open(disk: GuestDisk, tmp_path: Path):
+def test_no_descriptor_stays_open(disk: GuestDisk, tmp_path: Path, open_descriptors):
     (tmp_path / "a").write_bytes(b"abc")
-    before = set(Path("/proc/self/fd").iterdir())
+    before = open_descriptors()
 
     for file in check_inputs({"a": tmp_path / "a", "b": b"b"}, Limits()):
         write_input(disk.dirfd, file, disk.owner)
     with pytest.raises(LimitError):
         disk.write("big", b"x" * 2 * MIB)
 
-    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert open_descriptors() == before

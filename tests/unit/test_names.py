@@ -221,9 +221,9 @@ def test_an_output_folder_that_is_a_file_is_named_in_the_error(tmp_path: Path):
     assert str(tmp_path / "out") in caught.value.message
 
 
-def test_saving_leaves_no_descriptor_open(tmp_path: Path):
-    before = set(Path("/proc/self/fd").iterdir())
+def test_saving_leaves_no_descriptor_open(tmp_path: Path, open_descriptors):
+    before = open_descriptors()
 
     save_files([(f"{folder}/x/y.csv", [b"."]) for folder in "abc"], tmp_path)
 
-    assert set(Path("/proc/self/fd").iterdir()) == before
+    assert open_descriptors() == before

@@ -124,10 +124,10 @@ def test_a_control_message_above_its_limit_is_not_sent(pair):
         wire.send_control(pair[0], {"x": "y" * wire.MAX_CONTROL_BYTES})
 
 
-def test_descriptors_that_found_no_room_are_an_error_and_none_is_leaked(pair):
+def test_descriptors_that_found_no_room_are_an_error_and_none_is_leaked(pair, open_descriptors):
     left, right = pair
     wire.send_control(left, {"hello": 1}, [0, 1, 2])
-    before = len(os.listdir("/proc/self/fd"))
+    before = open_descriptors()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     highest = max(map(int, os.listdir("/proc/self/fd")))
     free = set(range(highest + 1)) - set(map(int, os.listdir("/proc/self/fd")))
@@ -138,7 +138,7 @@ def test_descriptors_that_found_no_room_are_an_error_and_none_is_leaked(pair):
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert open_descriptors() == before
 
 
 def test_a_whole_number_that_would_take_long_to_read_comes_as_text():

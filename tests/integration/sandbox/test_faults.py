@@ -42,7 +42,7 @@ def supervisor(portal, bare_environment, spool_folder) -> Iterator[Supervisor]:
 
 
 @pytest.fixture
-def run_and_strike(portal, supervisor, limits, attack):
+def run_and_strike(portal, supervisor, limits, attack, open_descriptors):
     """Run `WAIT`; when it has begun, send SIGKILL to the process that `choose` picks; then run something else."""
 
     async def run(choose) -> tuple[Ended, str]:
@@ -68,10 +68,6 @@ def run_and_strike(portal, supervisor, limits, attack):
             return ended, next_output
 
     return lambda choose: portal.call(run, choose)
-
-
-def open_descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
 
 
 def test_a_killed_guest_is_said_to_be_killed(run_and_strike):
@@ -210,7 +206,7 @@ def allow_processes(pid: int, number: str, uid: int) -> None:
 
 
 @pytest.mark.parametrize("free", range(8))
-def test_a_server_out_of_descriptors_says_so_and_loses_none(portal, supervisor, limits, attack, free):
+def test_a_server_out_of_descriptors_says_so_and_loses_none(portal, supervisor, limits, attack, open_descriptors, free):
     portal.call(lambda: attack(supervisor, "pass", limits=limits))
     zygote = portal.call(supervisor.zygote)
     before = open_descriptors()
@@ -234,7 +230,7 @@ def test_a_server_out_of_descriptors_says_so_and_loses_none(portal, supervisor, 
     assert portal.call(supervisor.zygote) is zygote
 
 
-def test_two_hundred_runs_grow_nothing(portal, supervisor, limits, attack, family, spool_folder):
+def test_two_hundred_runs_grow_nothing(portal, supervisor, limits, attack, family, spool_folder, open_descriptors):
     async def runs(number: int) -> None:
         for _ in range(number):
             outcome = await attack(supervisor, "open('x', 'w').write('x' * 1000); print(1)", limits=limits)
@@ -244,7 +240,7 @@ def test_two_hundred_runs_grow_nothing(portal, supervisor, limits, attack, famil
         gc.collect()
         launcher = portal.call(supervisor.zygote).pid
         return {
-            "descriptors": len(os.listdir("/proc/self/fd")),
+            "descriptors": len(open_descriptors()),
             "threads": threading.active_count(),
             "processes": family(launcher),
             "descriptors of the zygote": [len(os.listdir(f"/proc/{pid}/fd")) for pid in family(launcher)],
