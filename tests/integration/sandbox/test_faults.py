@@ -48,7 +48,7 @@ def run_and_strike(portal, supervisor, limits, attack, open_descriptors):
     async def run(choose) -> tuple[Ended, str]:
         with anyio.fail_after(40):
             await attack(supervisor, "pass", limits=limits)
-            before = open_descriptors()
+            before = len(open_descriptors())
             sandbox = await supervisor.open(limits)
             ended: Ended | None = None
             try:
@@ -64,7 +64,7 @@ def run_and_strike(portal, supervisor, limits, attack, open_descriptors):
             assert [artifact.name for artifact in captured.artifacts] == ["begun.txt"]
             next_output = (await attack(supervisor, "print('works')", limits=limits)).stdout
             del captured  # which keeps the file that came out
-            assert open_descriptors() == before
+            assert len(open_descriptors()) == before
             return ended, next_output
 
     return lambda choose: portal.call(run, choose)
@@ -209,7 +209,7 @@ def allow_processes(pid: int, number: str, uid: int) -> None:
 def test_a_server_out_of_descriptors_says_so_and_loses_none(portal, supervisor, limits, attack, open_descriptors, free):
     portal.call(lambda: attack(supervisor, "pass", limits=limits))
     zygote = portal.call(supervisor.zygote)
-    before = open_descriptors()
+    before = len(open_descriptors())
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with ExitStack() as fillers:
         # Every number up to the highest in use is taken, so that the limit leaves exactly `free` of them.
@@ -225,7 +225,7 @@ def test_a_server_out_of_descriptors_says_so_and_loses_none(portal, supervisor, 
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
-    assert open_descriptors() == before
+    assert len(open_descriptors()) == before
     assert portal.call(lambda: attack(supervisor, "print('works')", limits=limits)).stdout == "works\n"
     assert portal.call(supervisor.zygote) is zygote
 
