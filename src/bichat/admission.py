@@ -118,8 +118,15 @@ class Admission:
         self._lines = [self._executions, self._sessions]
         self._occupants: set[Occupant] = set()
         self._is_making_room = False
+        self.admitted_at = float("-inf")
+        """Moment of the loop's clock at which the last request was admitted."""
         self._released_at: float | None = None
         self._between_s = _SOONEST_S
+
+    @property
+    def executions(self) -> int:
+        """Those that are held now."""
+        return self._held.executions
 
     def enter(self, occupant: Occupant) -> None:
         """`occupant` may be asked to make room from now on."""
@@ -165,6 +172,7 @@ class Admission:
         line = self._sessions if claim.sessions else self._executions
         if not self._must_wait(line, tenant) and self._make_room(tenant, waiter.needed):
             self._hold(tenant, claim)
+            self.admitted_at = anyio.current_time()
             return
         mine = sum(len(each.get(tenant, ())) for each in (self._executions, self._sessions))
         waiting = sum(len(queue) for each in (self._executions, self._sessions) for queue in each.values())
@@ -221,6 +229,7 @@ class Admission:
         else:
             return False
         self._hold(tenant, waiter.claim)
+        self.admitted_at = anyio.current_time()
         waiter.admitted.set()
         line.leave(tenant, waiter)
         line.end_turn(tenant)

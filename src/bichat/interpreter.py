@@ -24,7 +24,7 @@ from bichat.sandbox.background import Background
 from bichat.sandbox.environments import Environment, EnvironmentStore
 from bichat.sandbox.inputs import InputSource, check_inputs
 from bichat.sandbox.launch import Launched
-from bichat.sandbox.pool import READY_BYTES
+from bichat.sandbox.pool import READY_BYTES, Activity
 from bichat.sandbox.supervisor import Supervisor
 from bichat.session import IDLE_BYTES, Session, check_code
 from bichat.settings.location import make_data_dir
@@ -203,7 +203,8 @@ class CodeInterpreter:
             raise UserInputError("the tenant has no name", stage="input", remedy="Say whose session it is.")
         variables = options.get("variables") or {}
         _check_variables(variables)
-        inputs = await anyio.to_thread.run_sync(check_inputs, options.get("files") or {}, limits)
+        files = options.get("files")
+        inputs = await anyio.to_thread.run_sync(check_inputs, files, limits) if files else ()
         whole = Claim(sessions=1, memory_bytes=limits.memory_bytes + limits.disk_bytes)
         self._admission.check(whole)
         self._check_open()
@@ -283,6 +284,7 @@ class CodeInterpreter:
             ready=self._settings.ready_sandboxes,
             ready_limits=self._settings.limits,
             has_room=lambda: self._admission.has_room(READY_BYTES),
+            activity=lambda: Activity(self._admission.executions, self._admission.admitted_at),
         )
 
     def _environment(self, name: str) -> Environment:

@@ -77,7 +77,7 @@ class Session:
         self._held = held
         self._background = background
         self._opening = timings
-        self._turn = anyio.Semaphore(1)
+        self._turn = anyio.Semaphore(1, fast_acquire=True)
         self._users = 0
         self._is_running = False
         self._used_at = anyio.current_time()
@@ -213,12 +213,16 @@ class Session:
         """End it for another session of its tenant."""
         self.end("evicted")
 
-    def end(self, reason: str) -> None:
-        """End it, for a reason of `SessionEndedError`; the first one counts."""
+    def end(self, reason: str, *, at_once: bool = True) -> None:
+        """End it, for a reason of `SessionEndedError`; the first one counts.
+
+        Its processes are killed now, or, if not `at_once`, behind the answer that is on its way.
+        """
         if self._end is not None:
             return
         self._end = _End(reason, datetime.now(UTC))
-        self._sandbox.end()
+        if at_once:
+            self._sandbox.end()
         self._background.start(self._sandbox.close)
         self._admission.leave(self)
         held, self._held = self._held, Claim()
@@ -275,7 +279,7 @@ class Session:
             if artifact.source == "file":
                 yield FileChanged(artifact)
         if final or not ended.alive:
-            self.end("closed" if ended.alive else _reason(ended.status))
+            self.end("closed" if ended.alive else _reason(ended.status), at_once=False)
         opening, self._opening = self._opening, Timings()
         yield Completed(
             ExecutionResult(

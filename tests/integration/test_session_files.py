@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import anyio
@@ -46,6 +47,31 @@ async def test_files_given_at_the_opening_are_there(interpreter, tmp_path, answe
     (tmp_path / "a.csv").write_text("1,2\n", encoding="utf-8")
     async with interpreter.session(files={"a.csv": tmp_path / "a.csv", "b c.txt": b"bytes"}) as session:
         assert await answer(session, "open('a.csv').read() + open('/mnt/data/b c.txt').read()") == "1,2\nbytes"
+
+
+async def test_a_file_is_replaced_in_one_moment(session, begun):
+    await session.put("a", b"o" * MIB)
+    reading = """
+print('x', flush=True)
+seen = {'o'}
+while 'n' not in seen:
+    content = open('a').read()
+    seen |= {content[:1], len(content)}
+print(sorted(map(str, seen)))
+"""
+    async with begun(session, reading) as outcome:
+        await session.put("a", b"n" * MIB)
+
+    assert outcome["result"].stdout == f"x\n['{MIB}', 'n', 'o']\n"
+
+
+async def test_a_file_that_does_not_fit_leaves_the_one_that_it_was_to_replace(interpreter, answer):
+    limits = replace(interpreter._settings.limits, disk_bytes=8 * MIB)
+    async with interpreter.session(limits=limits, files={"a": b"o" * 5 * MIB}) as session:
+        with pytest.raises(LimitError, match="does not fit"):
+            await session.put("a", b"n" * 6 * MIB)
+
+        assert await answer(session, "open('a').read() == 'o' * (5 << 20), __import__('os').listdir()") == "True ['a']"
 
 
 async def test_a_file_comes_in_while_a_cell_runs_and_another_in_the_place_of_the_first(session, begun, answer):

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bichat.domain import Artifact, Limits, RefusedFile
 from bichat.errors import StorageError
-from bichat.sandbox.artifacts import MAX_REFUSALS, Capture, Snapshot, capture, snapshot
+from bichat.sandbox.artifacts import MAX_REFUSALS, Capture, Snapshot, capture
 from bichat.sizes import GIB, KIB, MIB
 
 NOTHING = Snapshot({})
@@ -36,7 +36,7 @@ class GuestFolder:
         self.dirfd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY)
 
     def snapshot(self) -> Snapshot:
-        return snapshot(self.dirfd, Limits())
+        return self.capture().after
 
     def capture(self, before: Snapshot = NOTHING, limits: Limits = Limits()) -> Capture:  # noqa: B008
         return capture(self.dirfd, before, limits, self.spool)
@@ -415,7 +415,7 @@ def test_a_folder_that_is_gone_is_an_error_in_words(tmp_path: Path):
     os.close(file)
 
     with pytest.raises(StorageError) as caught:
-        snapshot(file, Limits())
+        capture(file, NOTHING, Limits(), tmp_path)
 
     assert "/mnt/data" in caught.value.message
 

@@ -18,7 +18,7 @@ import pytest
 
 from bichat.domain import Limits
 from bichat.errors import LimitError, UserInputError
-from bichat.sandbox.artifacts import capture, snapshot
+from bichat.sandbox.artifacts import Snapshot, capture
 from bichat.sandbox.inputs import InputSource, acting_as, check_inputs, write_input
 from bichat.sizes import GIB, KIB, MIB
 
@@ -198,7 +198,7 @@ def test_an_input_that_the_code_leaves_alone_is_no_artifact_and_one_that_it_chan
 ):
     for file in check_inputs({"kept.csv": b"a,b", "changed.csv": b"a,b"}, Limits()):
         write_input(disk.dirfd, file, disk.owner)
-    before = snapshot(disk.dirfd, Limits())
+    before = capture(disk.dirfd, Snapshot({}), Limits(), tmp_path).after
 
     with os.fdopen(os.open("changed.csv", os.O_WRONLY, dir_fd=disk.dirfd), "wb") as changed:
         changed.write(b"c,d")

@@ -52,16 +52,6 @@ class Capture:
     """What there was then, for the next capture: what changes between two executions is the later one's."""
 
 
-def snapshot(dirfd: int, limits: Limits) -> Snapshot:
-    """What is in the folder behind `dirfd` now, for `capture` to compare with.
-
-    Raises:
-        StorageError: the folder itself cannot be read.
-    """
-    with closing(Walk(limits.inodes + _SPARE_ENTRIES).entries(dirfd)) as entries:
-        return Snapshot({entry.path: entry.state for entry in entries if entry.state is not UNSEEN})
-
-
 def capture(dirfd: int, before: Snapshot, limits: Limits, spool_folder: Path) -> Capture:
     """The regular files behind `dirfd` that are new or changed since `before`, with their bytes as they are now.
 

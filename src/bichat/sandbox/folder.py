@@ -13,7 +13,7 @@ import anyio.to_thread
 
 from bichat.domain import Artifact, Limits, SessionFile
 from bichat.errors import SandboxLostError
-from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing, snapshot
+from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing
 from bichat.sandbox.inputs import InputFile, write_input
 from bichat.sandbox.walk import FileState
 
@@ -29,10 +29,10 @@ class Folder:
         self._owner = owner
         self._spool_folder = spool_folder
         #: Worker threads work on the descriptor by its number: it is closed when none of them does.
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
         self._closed = False
-        #: What was there when the last execution had ended; None before the first.
-        self._before: Snapshot | None = None
+        #: What was there when the last execution had ended, and what has been put there since.
+        self._before = Snapshot({})
 
     async def put(self, files: Sequence[InputFile]) -> None:
         """Copy `files` in.  What their owner brought is nothing that the code made: they are not captured as they are.
@@ -44,8 +44,6 @@ class Folder:
         def write() -> None:
             for file in files:
                 write_input(self._descriptor, file, self._owner)
-                if self._before is None:
-                    continue
                 with suppress(OSError):  # the code may have taken it away already
                     state = os.stat(file.name, dir_fd=self._descriptor, follow_symlinks=False)
                     self._before.files[os.fsencode(file.name)] = FileState.of(state)
@@ -53,19 +51,17 @@ class Folder:
         if files:
             await self._in_turn(write)
 
-    async def remember(self, limits: Limits) -> None:
-        """Before the first execution: what is there now is not its doing."""
-        if self._before is None:
-            self._before = await self._in_turn(lambda: snapshot(self._descriptor, limits))
-
     async def capture(self, limits: Limits) -> Capture:
         """What is new or changed since the last time, copied."""
 
         def take() -> Capture:
-            captured = capture(self._descriptor, self._before or Snapshot({}), limits, self._spool_folder)
+            captured = capture(self._descriptor, self._before, limits, self._spool_folder)
             self._before = captured.after
             return captured
 
+        if self._is_bare():
+            self._before = Snapshot({})
+            return Capture(artifacts=(), refused=(), after=self._before)
         return await self._in_turn(take)
 
     async def files(self, limits: Limits) -> tuple[SessionFile, ...]:
@@ -94,6 +90,17 @@ class Folder:
             if not self._closed:
                 self._closed = True
                 os.close(self._descriptor)
+
+    def _is_bare(self) -> bool:
+        """Whether there is nothing in it, told in microseconds: a worker thread would take longer to wake."""
+        if self._closed or self._turn.locked():
+            return False
+        try:
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
+            with os.scandir(self._descriptor) as entries:
+                return next(entries, None) is None
+        except OSError:  # locked by the guest: the slow way knows how
+            return False
 
     async def _in_turn(self, job: Callable[[], _Value]) -> _Value:
         async with self._turn:

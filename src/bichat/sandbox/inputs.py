@@ -5,11 +5,12 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import secrets
 import stat
 import threading
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from io import BytesIO
@@ -70,7 +71,8 @@ def write_input(dirfd: int, file: InputFile, owner: tuple[int, int] | None) -> N
     """Create `file` in the folder behind `dirfd`, mode 0644, and copy its bytes in.
 
     `owner` is the (uid, gid) that the guest has on the host; None when the server is that user itself.  A file of
-    this name from before is replaced.  A failed copy is removed again.
+    this name from before is replaced in one moment: whoever reads it meanwhile has the old one or the new one, whole.
+    A copy that fails changes nothing.
 
     Raises:
         UserInputError: the source is gone, unreadable or shorter than when it was checked, or a folder has its name.
@@ -79,13 +81,11 @@ def write_input(dirfd: int, file: InputFile, owner: tuple[int, int] | None) -> N
     """
     with _source(file) as stream:
         with _in_words(file, dirfd), acting_as(owner):
-            descriptor = _create(dirfd, file.name)
+            descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o644, dir_fd=dirfd)
         try:
             _copy(stream, descriptor, file, dirfd)
-        except BaseException:
-            with suppress(OSError), acting_as(owner):
-                os.unlink(file.name, dir_fd=dirfd)
-            raise
+            with _in_words(file, dirfd), acting_as(owner):
+                _name(descriptor, file.name, dirfd)
         finally:
             os.close(descriptor)
 
@@ -222,13 +222,20 @@ def _source(file: InputFile) -> Generator[BinaryIO]:
             file.source.seek(file.start)
 
 
-def _create(dirfd: int, name: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+def _name(descriptor: int, name: str, dirfd: int) -> None:
+    """Give a file that has none its name in a folder, in the place of one that has it."""
+    link = f"/proc/self/fd/{descriptor}"
     try:
-        return os.open(name, flags, 0o644, dir_fd=dirfd)
+        os.link(link, name, dst_dir_fd=dirfd, follow_symlinks=True)
     except FileExistsError:
-        os.unlink(name, dir_fd=dirfd)
-        return os.open(name, flags, 0o644, dir_fd=dirfd)
+        # Nothing but a rename replaces.
+        unseen = f".{secrets.token_hex(8)}"
+        os.link(link, unseen, dst_dir_fd=dirfd, follow_symlinks=True)
+        try:
+            os.rename(unseen, name, src_dir_fd=dirfd, dst_dir_fd=dirfd)
+        except BaseException:
+            os.unlink(unseen, dir_fd=dirfd)
+            raise
 
 
 def _copy(stream: BinaryIO, descriptor: int, file: InputFile, dirfd: int) -> None:

@@ -135,7 +135,6 @@ class NamespaceSandbox:
         """See `Sandbox.execute`."""
         await self.settle()
         await self.finish_restart()
-        await self._folder.remember(self._limits)
         await self._connection.interrupted()
         self._connection.begin()
         self._cell += 1
@@ -364,6 +363,8 @@ class NamespaceSandbox:
                 # A guest that dies because its init was killed looks like one that was killed itself.
                 self._init_was_killed = connection.exit_code == -signal.SIGKILL and is_exiting(self.pid)
                 self._end_tree()
+        if connection.dead and connection.exit_code is None and not self._tree_was_ended:
+            self._init_was_killed = True  # it went first: what the zygote may still say of the guest is the consequence
         if self._restarting is None:
             for event in self._bounded(transcript, connection.drain(transcript, self._limits.output_kill_bytes)):
                 yield event

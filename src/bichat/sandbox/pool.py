@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ from bichat.sizes import MIB
 READY_BYTES: Final = 32 * MIB
 #: After this the pool looks again whether there is room, or whether one of its sandboxes has died.
 _LOOK_AGAIN_S: Final = 5.0
+#: How long nothing new must have begun before a sandbox is made ahead, which takes a processor a tenth of a second:
+#: with nothing running, with a processor to spare, with none.
+_PAUSE_IDLE_S: Final = 0.05
+_PAUSE_SPARE_S: Final = 0.25
+_PAUSE_FULL_S: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +35,16 @@ logger = logging.getLogger(__name__)
 class _Ready:
     sandbox: NamespaceSandbox
     zygote: Zygote
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """How much of the machine is wanted for what somebody waits for."""
+
+    executions: int = 0
+    """Those that run."""
+    admitted_at: float = float("-inf")
+    """Moment of the loop's clock at which the last session or execution was admitted."""
 
 
 class Pool:
@@ -42,6 +58,7 @@ class Pool:
         limits: Limits,
         size: int,
         has_room: Callable[[], bool],
+        activity: Callable[[], Activity],
     ) -> None:
         """Nothing is made yet.
 
@@ -51,12 +68,14 @@ class Pool:
             limits: what they are made with: who asks for other walls gets one made to measure.
             size: how many are kept.
             has_room: whether another one may be made now.
+            activity: what goes on beside it: whoever waits for something has the processors first.
         """
         self._nursery = nursery
         self._make = make
         self._walls = walls(limits)
         self._size = size
         self._has_room = has_room
+        self._activity = activity
         self._ready: deque[_Ready] = deque()
         self._taken = anyio.Event()
         self._tried = anyio.Event()
@@ -117,10 +136,26 @@ class Pool:
                 await self._nursery.changed()
                 continue
             self._drop_stale()
-            if len(self._ready) < self._size and self._has_room() and await self._add(zygote):
-                continue
-            with anyio.move_on_after(_LOOK_AGAIN_S):
+            pause_s = _LOOK_AGAIN_S
+            if len(self._ready) < self._size and self._has_room():
+                left_s = self._quiet_at() - anyio.current_time()
+                if left_s > 0:
+                    pause_s = min(left_s, _PAUSE_IDLE_S)
+                elif await self._add(zygote):
+                    continue
+            with anyio.move_on_after(pause_s):
                 await self._taken.wait()
+
+    def _quiet_at(self) -> float:
+        """When another may be made, if nothing new begins until then."""
+        activity = self._activity()
+        if not activity.executions:
+            quiet_s = _PAUSE_IDLE_S
+        elif activity.executions < len(os.sched_getaffinity(0)):
+            quiet_s = _PAUSE_SPARE_S
+        else:
+            quiet_s = _PAUSE_FULL_S
+        return activity.admitted_at + quiet_s
 
     async def _add(self, zygote: Zygote) -> bool:
         """Make one more; whether that went well."""

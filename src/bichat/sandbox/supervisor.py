@@ -19,7 +19,7 @@ from bichat.sandbox.namespace_sandbox import NamespaceSandbox
 from bichat.sandbox.nursery import Nursery, Zygote, refusal
 from bichat.sandbox.opening import Opening
 from bichat.sandbox.plan import SandboxPlan
-from bichat.sandbox.pool import READY_BYTES, Pool
+from bichat.sandbox.pool import READY_BYTES, Activity, Pool
 from bichat.sandbox.watchdog import Watchdog
 
 _SANDBOX_READY_S: Final = 30.0
@@ -49,6 +49,7 @@ class Supervisor:
         ready: int = 0,
         ready_limits: Limits | None = None,
         has_room: Callable[[], bool] = lambda: True,
+        activity: Callable[[], Activity] = Activity,
     ) -> None:
         """Nothing is started yet.
 
@@ -63,6 +64,7 @@ class Supervisor:
             ready: how many sandboxes are kept ready.
             ready_limits: what those are made with.
             has_room: whether one more may be made ready now.
+            activity: what goes on meanwhile; none is made ready in the way of it.
         """
         self._environment = environment
         self._spool_folder = spool_folder
@@ -82,6 +84,7 @@ class Supervisor:
             limits=limits,
             size=ready,
             has_room=has_room,
+            activity=activity,
         )
         self._watchdog = Watchdog() if Layer.WATCHDOG in layers else None
 
