@@ -87,7 +87,8 @@ class NamespaceSandbox:
         self._transcript: Transcript | None = None
         self._base_bytes = base_bytes
         self._guest_pids = handles.guest_pids
-        self._watch = self._start_watch()
+        #: From the first execution on: until then only our own code has run in it.
+        self._watch: Watch | None = None
 
     @property
     def isolation(self) -> IsolationReport:
@@ -112,12 +113,10 @@ class NamespaceSandbox:
         """What it holds now, at most: memory that its processes have added, and what lies on its disk."""
         return self._folder.used_bytes + (self._watch.used_bytes() if self._watch else 0)
 
-    def _start_watch(self) -> Watch | None:
-        if self._watchdog is None:
-            return None
-        watch = Watch(self.pid, self.guest_pid, self._limits.memory_bytes, self._base_bytes, self.kill)
-        self._watchdog.add(watch)
-        return watch
+    def _start_watch(self) -> None:
+        if self._watch is None and self._watchdog is not None:
+            self._watch = Watch(self.pid, self.guest_pid, self._limits.memory_bytes, self._base_bytes, self.kill)
+            self._watchdog.add(self._watch)
 
     async def configure(self, variables: Mapping[str, str]) -> None:
         """See `Sandbox.configure`."""
@@ -142,6 +141,7 @@ class NamespaceSandbox:
         self._stopping, self._kill_at = None, float("inf")
         self._interrupts_at_begin = self._looked_again = False
         deadline = anyio.current_time() + timeout_s
+        self._start_watch()
         self._watch_until(deadline + self._limits.grace_s + _SLOW_CALLER_S)
         finished = False
         try:

@@ -17,7 +17,7 @@ from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from typing import Any, NoReturn
 
-from bichat.sandbox import enclosure, wire
+from bichat.sandbox import enclosure, huge_pages, wire
 from bichat.sandbox.children import ended_children, own_memory, wake_on_child_exit
 from bichat.sandbox.guest import shell
 from bichat.sandbox.isolation import kernel
@@ -34,6 +34,7 @@ def run(
         shell.prepare()
         gc.collect()
         gc.freeze()
+        huge_pages.collapse()
         base = base.of_guests(own_memory("VmData"))
         with control:
             ready = {"ready": True, "host_id": host_id, "base_bytes": own_memory("RssAnon"), "skipped": skipped}

@@ -166,6 +166,14 @@ def test_arrow_tables_are_tables(table):
     assert types(found) == {"a": "datetime", "b": "object"}
 
 
+@pytest.mark.parametrize("memory", ["256m", "512m", "1g", "1100m", "2g"])
+def test_arrow_tables_are_tables_whatever_the_memory(run_script, memory):
+    result = run_script("import pyarrow as pa\npa.array(range(1000)).sum()", memory=memory)
+
+    assert result.ok, result.error
+    assert result.results[0].data["text/plain"] == "<pyarrow.Int64Scalar: 499500>"
+
+
 def test_a_duckdb_relation_is_counted_only_as_far_as_it_is_shown(table):
     few = table("import duckdb\nduckdb.sql('select 1 a, 2.5::decimal(10, 2) b')")
     many = table("import duckdb\nduckdb.sql('select * from range(1000000)')")

@@ -22,6 +22,9 @@ PRELOAD_VARIABLES: Final[Mapping[str, str]] = MappingProxyType(
         "_RJEM_MALLOC_CONF": "background_thread:false",
         # glibc gives every thread an arena of its own, which adds up to address space that nobody uses.
         "MALLOC_ARENA_MAX": "2",
+        # pyarrow's allocator takes 1 GiB in advance (this is in KiB), of which a sandbox with that much memory has
+        # nothing left.
+        "MIMALLOC_ARENA_RESERVE": "32768",
         "MPLBACKEND": "Agg",
     }
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import importlib
+import linecache
 import os
 import subprocess
 import sys
@@ -30,6 +31,9 @@ from bichat.sandbox.guest.refusals import refuse_input, refuse_magics
 from bichat.sandbox.guest.streams import Streams
 from bichat.sandbox.guest.warm_up import close_fonts, warm_up
 
+_REHEARSAL: Final = "rehearsal = [number for number in range(3)]\nprint(end='')\n"
+_REHEARSAL_NAME: Final = "<rehearsal>"
+
 
 class IPythonCells:
     """Implements `bichat.sandbox.guest.cells.Cells`."""
@@ -51,8 +55,11 @@ class IPythonCells:
     def warm_up(self) -> None:
         """Take the slow first steps of what is imported; nothing of that stays, in the zygote no open file either."""
         warm_up(self._shell)
+        self._shell.rehearse()
         if Publisher.outlet is None:
             close_fonts()
+            for name in ("matplotlib_figures", "plotly_figures", "vega_charts"):
+                importlib.import_module(f"bichat.sandbox.guest.charts.{name}")
 
     def run(self, code: str, name: str) -> BaseException | None:
         """Run `code` as the file `name`; what it raised."""
@@ -63,6 +70,7 @@ class CellShell(InteractiveShell):
     """IPython's, for a process without a terminal whose errors are data."""
 
     configurables: list[Any]
+    history_manager: Any
     figures: Figures
     compile: CellCompiler
     _depth = 0
@@ -92,6 +100,20 @@ class CellShell(InteractiveShell):
             importlib.import_module("asyncio").set_event_loop(get_asyncio_loop())
         result = self.run_cell(code, store_history=True)
         return _error(result) or self.figures.interrupt
+
+    def rehearse(self) -> None:
+        """Run a cell as `run_named` does, and forget that there was one."""
+        history, before = self.history_manager, dict(self.user_ns)
+        self.run_named(_REHEARSAL, _REHEARSAL_NAME)
+        for name in self.user_ns.keys() - before.keys():
+            del self.user_ns[name]
+        self.user_ns.update(before)
+        self.execution_count, self.last_execution_result = 1, None
+        for inputs in (history.input_hist_parsed, history.input_hist_raw):
+            inputs[:] = [""]
+        history.db_input_cache.clear()
+        history._i = history._ii = history._iii = history._i00 = ""  # noqa: SLF001  # of which the next cell makes variables
+        linecache.cache.pop(_REHEARSAL_NAME, None)
 
     def run_cell(self, raw_cell: str, *arguments: Any, **keywords: Any) -> Any:
         """As IPython's.  The error of a cell that a cell runs is printed; that of the outer one is its outcome."""

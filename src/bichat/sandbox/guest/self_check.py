@@ -49,7 +49,7 @@ def foreign_variables() -> set[str]:
     """Names of variables that bichat does not set itself."""
     own = "PATH LANG LC_CTYPE HOME TMPDIR USER PYTHONDONTWRITEBYTECODE MALLOC_ARENA_MAX MPLBACKEND MPLCONFIGDIR"
     own += " OPENBLAS_NUM_THREADS OMP_NUM_THREADS MKL_NUM_THREADS NUMEXPR_NUM_THREADS"
-    own += " JE_ARROW_MALLOC_CONF _RJEM_MALLOC_CONF"
+    own += " JE_ARROW_MALLOC_CONF _RJEM_MALLOC_CONF MIMALLOC_ARENA_RESERVE"
     return set(os.environ) - set(own.split())
 
 

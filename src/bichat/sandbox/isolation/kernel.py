@@ -43,6 +43,7 @@ PR_CAP_AMBIENT: Final = 47
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
 
 _MNT_DETACH: Final = 2
+_MADV_COLLAPSE: Final = 25
 _AT_FDCWD: Final = -100
 _AT_RECURSIVE: Final = 0x8000
 _CAPABILITY_VERSION_3: Final = 0x2008_0522
@@ -127,6 +128,11 @@ def prctl(option: int, argument: int = 0) -> int:
     """Set an attribute of this process, one of PR_*, with at most one argument."""
     zero = ctypes.c_ulong(0)
     return _checked(_libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero), f"prctl({option})")
+
+
+def collapse_into_huge_page(address: int, size: int) -> bool:
+    """Whether the kernel has made one huge page of this process's memory there (madvise(2), MADV_COLLAPSE)."""
+    return _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_COLLAPSE) == 0
 
 
 def die_with_parent() -> None:
