@@ -15,7 +15,7 @@ import socket
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from bichat.sandbox import enclosure, huge_pages, wire
 from bichat.sandbox.children import ended_children, own_memory, wake_on_child_exit
@@ -23,6 +23,9 @@ from bichat.sandbox.guest import shell
 from bichat.sandbox.isolation import kernel
 from bichat.sandbox.isolation.layers import Layer
 from bichat.sandbox.plan import SandboxPlan
+
+#: What is smaller is forked in a millisecond or two, and somebody may be waiting for it.
+_WORTH_COLLAPSING: Final = 64 * 1024 * 1024
 
 
 def run(
@@ -34,7 +37,8 @@ def run(
         shell.prepare()
         gc.collect()
         gc.freeze()
-        huge_pages.collapse()
+        if own_memory("RssAnon") > _WORTH_COLLAPSING:
+            huge_pages.collapse()
         base = base.of_guests(own_memory("VmData"))
         with control:
             ready = {"ready": True, "host_id": host_id, "base_bytes": own_memory("RssAnon"), "skipped": skipped}

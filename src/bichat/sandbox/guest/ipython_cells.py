@@ -58,6 +58,7 @@ class IPythonCells:
         self._shell.rehearse()
         if Publisher.outlet is None:
             close_fonts()
+        if "matplotlib.pyplot" in sys.modules:
             for name in ("matplotlib_figures", "plotly_figures", "vega_charts"):
                 importlib.import_module(f"bichat.sandbox.guest.charts.{name}")
 
