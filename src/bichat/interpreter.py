@@ -19,7 +19,7 @@ import anyio.to_thread
 from bichat.admission import Admission, Claim
 from bichat.domain import ExecutionResult, Limits, Timings
 from bichat.errors import LimitError, UserInputError
-from bichat.events import Completed, Event
+from bichat.events import Event
 from bichat.sandbox.background import Background
 from bichat.sandbox.environments import Environment, EnvironmentStore
 from bichat.sandbox.inputs import InputSource, check_inputs
@@ -168,33 +168,33 @@ class CodeInterpreter:
             EnvironmentBuildError: the environment could not be built.
             StorageError: the files that came out could not be kept.
         """
-        result: ExecutionResult | None = None
-        async with aclosing(self.stream(code, **options)) as events:
-            async for event in events:
-                if isinstance(event, Completed):
-                    result = event.result
-        if result is None:
-            raise AssertionError("a stream ends with Completed")
-        return result
+        session = await self._open_for(code, options)
+        try:
+            return await session.run(code, name=options.get("name") or "main.py", final=True)
+        finally:
+            # Killed, not waited for: the caller has his answer before the kernel is done.
+            session.end("closed")
 
     async def stream(self, code: str, **options: Unpack[SessionOptions]) -> AsyncGenerator[Event]:
         """As `run`, with everything as it happens; the last event is `Completed`.
 
-        A caller that is cancelled ends the code; one that stops iterating does too, at once if it closes the stream
-        (`contextlib.aclosing`).
+        A caller that is cancelled, or closes the stream (`contextlib.aclosing`), ends the code.
         """
-        _check_options(options)
-        limits = self._limits(options)
-        check_code(code)
-        whole = Claim(sessions=1, executions=1, memory_bytes=limits.memory_bytes + limits.disk_bytes)
-        session = await self._open(options, limits, whole)
+        session = await self._open_for(code, options)
         try:
             async with aclosing(session.stream(code, name=options.get("name") or "main.py", final=True)) as events:
                 async for event in events:
                     yield event
         finally:
-            # Killed, not waited for: the caller has his answer before the kernel is done.
             session.end("closed")
+
+    async def _open_for(self, code: str, options: SessionOptions) -> Session:
+        """A session for one execution, which holds all that it may use from the start."""
+        _check_options(options)
+        limits = self._limits(options)
+        check_code(code)
+        whole = Claim(sessions=1, executions=1, memory_bytes=limits.memory_bytes + limits.disk_bytes)
+        return await self._open(options, limits, whole)
 
     async def _open(self, options: SessionOptions, limits: Limits, claim: Claim) -> Session:
         started = time.perf_counter()

@@ -16,6 +16,7 @@ from bichat.admission import Admission, Claim
 from bichat.domain import Artifact, ExecutionResult, Limits, SessionFile, Status, Timings
 from bichat.errors import LimitError, SandboxLostError, SessionEndedError, SessionLostError, UserInputError
 from bichat.events import Completed, Displayed, Event, FileChanged, Stderr, Stdout
+from bichat.relay import Relay
 from bichat.sandbox.background import Background
 from bichat.sandbox.inputs import InputSource, check_inputs
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
@@ -122,22 +123,37 @@ class Session:
             StorageError: the files that came out could not be kept.
         """
         result: ExecutionResult | None = None
-        async with aclosing(self.stream(code, timeout_s=timeout_s, name=name, final=final)) as events:
+        async with aclosing(self._perform(code, timeout_s, name, final=final)) as events:
             async for event in events:
                 if isinstance(event, Completed):
                     result = event.result
         if result is None:
-            raise AssertionError("a stream ends with Completed")
+            raise AssertionError("an execution ends with Completed")
         return result
 
     async def stream(
         self, code: str, *, timeout_s: float | None = None, name: str | None = None, final: bool = False
     ) -> AsyncGenerator[Event]:
-        """As `run`, with everything as it happens; the last event is `Completed`.
+        """As `run`, with everything as it happens; the last event is `Completed`, and then the session is free again.
 
         A caller that is cancelled, or closes the stream (`contextlib.aclosing`), interrupts the code at once; the
-        session lives on if the code heeds that within `limits.grace_s`.
+        session lives on if the code heeds that within `limits.grace_s`.  One that takes its time holds up nothing but
+        the code's own output, of which a mebibyte waits for it: then the code waits too, until its timeout.
         """
+        events = self._perform(code, timeout_s, name, final=final)
+        relay = Relay(events, hold=self._sandbox.hold_output)
+        is_complete = False
+        async with aclosing(relay.read(self._background)) as relayed:
+            async for event in relayed:
+                is_complete = isinstance(event, Completed)
+                yield event
+        if not is_complete:
+            raise self._ended_error()  # the interpreter was left meanwhile
+
+    async def _perform(
+        self, code: str, timeout_s: float | None, name: str | None, *, final: bool
+    ) -> AsyncGenerator[Event]:
+        """The events of one execution, in its turn.  Whoever takes them does so promptly: nothing else keeps time."""
         check_code(code)
         timeout_s = self._timeout(timeout_s)
         started = time.perf_counter()

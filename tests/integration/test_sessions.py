@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from textwrap import indent
 from typing import Any
@@ -12,8 +13,9 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from bichat import Completed, FileChanged, LimitError, Status, Stdout, UserInputError
+from bichat import CodeInterpreter, Completed, FileChanged, LimitError, Status, Stdout, UserInputError
 from bichat.errors import SessionEndedError
+from bichat.relay import MAX_WAITING
 from bichat.session import MAX_CODE_BYTES
 
 pytestmark = [pytest.mark.anyio, pytest.mark.namespaces]
@@ -366,15 +368,110 @@ async def test_a_timeout_beyond_the_sessions_limit_is_refused(session, timeout_s
     assert await answer(session, "1") == "1"
 
 
-async def test_code_that_ended_in_time_has_completed_however_slow_its_caller_is(session, answer):
+async def test_code_ends_in_its_own_time_however_slow_its_reader_is(session, interpreter, until, answer):
     async with aclosing(session.stream("x = 1\nprint('x', flush=True)", timeout_s=0.2)) as events:
-        async for event in events:
-            if isinstance(event, Stdout):
-                await anyio.sleep(0.4)
-            elif isinstance(event, Completed):
-                assert event.result.status is Status.COMPLETED
+        assert await anext(events) == Stdout("x\n")
+        await until(lambda: session.idle_since is not None)
+        assert interpreter._admission.executions == 0
+        assert await answer(session, "x") == "1"
+        [completed] = [event async for event in events]
 
-    assert await answer(session, "x") == "1"
+    assert completed.result.status is Status.COMPLETED
+
+
+async def test_code_is_interrupted_at_its_timeout_however_slow_its_reader_is(session, until, answer):
+    code = "import time\nprint('x', flush=True)\ntry:\n    time.sleep(60)\nfinally:\n    x = 'interrupted'"
+    async with aclosing(session.stream(code, timeout_s=0.2)) as events:
+        await anext(events)
+        await until(lambda: session.idle_since is not None)
+        completed = [event async for event in events][-1]
+
+    assert (completed.result.status, completed.result.session_alive) == (Status.TIMEOUT, True)
+    assert await answer(session, "x") == "interrupted"
+
+
+async def test_output_that_nobody_reads_waits_with_the_code_and_is_all_there_in_the_end(session, until):
+    count = 3 * MAX_WAITING
+    async with aclosing(session.stream(f"print('x' * {count})\nprint('y' * {count})\nprint('end')")) as events:
+        text = [(await anext(events)).text]
+        await until(lambda: session._sandbox._connection._held)
+        text += [event.text async for event in events if isinstance(event, Stdout)]
+
+    assert "".join(text) == "x" * count + "\n" + "y" * count + "\nend\n"
+
+
+async def test_code_that_waits_for_its_reader_ends_at_its_timeout(session, answer):
+    async with aclosing(session.stream("while True: print('x' * 1000)", timeout_s=0.5)) as events:
+        await anext(events)
+        assert await answer(session, "'next'") == "next"
+        completed = [event async for event in events][-1]
+
+    assert completed.result.status is Status.TIMEOUT
+
+
+async def test_a_stream_that_is_closed_while_the_code_waits_for_its_reader_interrupts_it(session, until, answer):
+    async with aclosing(session.stream("while True: print('x' * 1000)")) as events:
+        await anext(events)
+        await until(lambda: session._sandbox._connection._held)
+
+    assert await answer(session, "'next'") == "next"
+
+
+async def test_a_session_is_free_once_its_stream_says_that_the_code_has_ended(session):
+    async for event in session.stream("x = 1"):
+        if isinstance(event, Completed):
+            assert (await session.run("print(x + 1)")).stdout == "2\n"
+            await session.restart()
+
+    assert (await session.run("x")).status is Status.ERROR
+
+
+async def test_another_cell_may_be_run_while_the_events_of_one_are_read(session):
+    read = []
+    async for event in session.stream("print('first', flush=True)\nprint('last')"):
+        if isinstance(event, Stdout):
+            read.append(event.text)
+            assert (await session.run("print('between')")).stdout == "between\n"
+
+    assert "".join(read) == "first\nlast\n"
+
+
+async def test_a_restart_in_the_midst_of_a_stream_ends_it(session):
+    async for event in session.stream("print('x', flush=True)\nimport time; time.sleep(60)"):
+        if isinstance(event, Stdout):
+            await session.restart()
+        elif isinstance(event, Completed):
+            assert event.result.status is Status.CANCELLED
+
+    assert (await session.run("1")).ok
+
+
+async def test_an_error_comes_to_the_reader_of_a_stream(session):
+    await session.close()
+
+    with pytest.raises(SessionEndedError):
+        async for _ in session.stream("1"):
+            pass
+
+
+async def test_the_life_of_a_session_ends_though_a_stream_of_it_is_not_read_to_its_end(interpreter, until):
+    limits = replace(interpreter._settings.limits, life_s=0.6)
+    async with interpreter.session(limits=limits) as session:
+        async with aclosing(session.stream("print('x', flush=True)")) as events:
+            await anext(events)
+            await until(lambda: not session.alive)
+        with pytest.raises(SessionEndedError, match="sessions live"):
+            await session.run("1")
+
+
+async def test_leaving_the_interpreter_ends_a_stream_that_is_being_read(bare_settings):
+    async with CodeInterpreter(settings=bare_settings(), preload=False) as interpreter:
+        session = await interpreter.open_session()
+        events = session.stream("print('x', flush=True)\nimport time; time.sleep(60)")
+        await anext(events)
+
+    with pytest.raises(SessionEndedError):
+        await anext(events)
 
 
 # ----------------------------------------------------------------------------------------------------------- cancelling
@@ -388,9 +485,6 @@ async def test_cancelling_the_caller_interrupts_the_code_and_the_session_lives(s
         tasks.cancel_scope.cancel()
 
     await until(lambda: not session._sandbox.is_unsettled)
-    watch = session._sandbox._watch
-    assert watch is not None
-    assert watch.kill_at == float("inf")  # it heeded the interrupt: nothing is left that would kill it later
     assert await answer(session, "repr(x)") == "KeyboardInterrupt()"
 
 

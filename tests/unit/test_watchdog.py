@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -163,19 +162,6 @@ def test_a_tree_above_its_limit_is_told_once_and_one_below_never(child):
 
     assert told.reasons == [Status.OUT_OF_MEMORY]
     assert below.reasons == []
-
-
-def test_a_tree_whose_moment_has_come_is_told_that_its_time_is_over(child):
-    told, later = Told(), Told()
-    dog = Watchdog()
-
-    dog.add(Watch(child(""), child(""), 1 << 40, 0, later, kill_at=time.monotonic() + 3600))
-    dog.add(Watch(child(""), child(""), 1 << 40, 0, told, kill_at=time.monotonic()))
-    told.wait()
-    dog.close()
-
-    assert told.reasons == [Status.TIMEOUT]
-    assert later.reasons == []
 
 
 def test_what_a_tree_uses_is_what_it_has_beside_the_base_which_programs_it_starts_do_not_share(child):

@@ -61,6 +61,9 @@ class Connection:
         self._box = box
         self._process = process
         self._pipes = (guest.output, guest.errors)
+        #: Those that have a writer still, as far as we know.
+        self._open_pipes = set(self._pipes)
+        self._held = False
         #: Bytes read from each pipe since the guest began.
         self._read_bytes = [0, 0]
         #: Frames that wait for output that was printed before them.
@@ -129,6 +132,17 @@ class Connection:
         if not self._closed:
             self._read_control()
 
+    def hold(self, *, is_held: bool) -> None:
+        """Leave output in its pipes from now on, or take it again; everything else is heard as before."""
+        if self._closed or is_held == self._held:
+            return
+        self._held = is_held
+        for pipe in self._open_pipes:
+            if is_held:
+                self._unregister(pipe)
+            else:
+                self._epoll.register(pipe, select.EPOLLIN)
+
     def begin(self) -> None:
         """A new execution: the allowance of frames starts again."""
         self._frames = self._display_bytes = self._reply_bytes = self._elements = 0
@@ -149,6 +163,8 @@ class Connection:
         if self._guest.channel.fileno() in ready:
             self._read_channel()
         yield from self._show(transcript)
+        if self._held:
+            return
         for number, pipe in enumerate(self._pipes):
             left = printed[number] - self._read_bytes[number]
             if left > 0:
@@ -203,6 +219,7 @@ class Connection:
         """A pipe that is ready and empty has lost its last writer."""
         if not self._closed and not self._readable_bytes(number):
             self._unregister(self._pipes[number])
+            self._open_pipes.discard(self._pipes[number])
 
     def _readable_bytes(self, number: int) -> int:
         """How many bytes are in a pipe (ioctl_tty(2), FIONREAD)."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -34,8 +33,6 @@ from bichat.sandbox.watchdog import Watch, Watchdog, is_exiting
 #: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
 _DEATH_S: Final = 30.0
 _RESTART_S: Final = 30.0
-#: By how much the watchdog's clock stands behind ours: it acts only where the caller does not take what we give it.
-_SLOW_CALLER_S: Final = 1.0
 
 
 class NamespaceSandbox:
@@ -142,7 +139,7 @@ class NamespaceSandbox:
         self._interrupts_at_begin = self._looked_again = False
         deadline = anyio.current_time() + timeout_s
         self._start_watch()
-        self._watch_until(deadline + self._limits.grace_s + _SLOW_CALLER_S)
+        self._connection.hold(is_held=False)
         finished = False
         try:
             await self._hand_over({"code": code, "name": name, "cell": self._cell, "final": final}, deadline)
@@ -153,7 +150,6 @@ class NamespaceSandbox:
             yield self._ended(transcript, timeout_s)
             finished = True
         finally:
-            self._watch_until(float("inf"))
             if not finished:
                 self._abandoned = transcript
                 self.stop(Status.CANCELLED)
@@ -169,7 +165,6 @@ class NamespaceSandbox:
             async for _ in self._listen(self._abandoned, float("inf")):
                 pass
             self._abandoned = None
-            self._watch_until(float("inf"))
 
     async def capture(self) -> Capture:
         """See `Sandbox.capture`."""
@@ -203,6 +198,10 @@ class NamespaceSandbox:
         """See `Sandbox.open`."""
         return await self._folder.open(name, self._limits)
 
+    def hold_output(self, is_held: bool) -> None:  # noqa: FBT001  # what it sets
+        """See `Sandbox.hold_output`."""
+        self._connection.hold(is_held=is_held)
+
     def interrupt(self) -> None:
         """See `Sandbox.interrupt`."""
         if self._stopping is None:
@@ -212,10 +211,10 @@ class NamespaceSandbox:
     def stop(self, reason: Status) -> None:
         """Interrupt the code, and kill the tree if that has not ended it after `grace_s`."""
         self._stopping, self._kill_at = reason, anyio.current_time() + self._limits.grace_s
-        self._watch_until(self._kill_at + _SLOW_CALLER_S)
         self._interrupt()
 
     def _interrupt(self) -> None:
+        self._connection.hold(is_held=False)  # what it still has to say must not keep it from heeding
         if self._transcript is not None and self._transcript.begun:
             self._connection.interrupt()
         else:
@@ -383,7 +382,7 @@ class NamespaceSandbox:
         elif self._stopping is not Status.TIMEOUT and now >= deadline:
             if not self._looked_again:
                 self._looked_again = True
-                return  # its caller may have been slow to take what came, and the code may have ended in time
+                return  # the loop may have been busy with something else, and the code have ended in time
             self.stop(Status.TIMEOUT)
         if self._killed is not None:
             until = now + _DEATH_S
@@ -397,11 +396,6 @@ class NamespaceSandbox:
                 stage="run",
                 remedy="Look for processes in uninterruptible sleep on this host.",
             )
-
-    def _watch_until(self, moment: float) -> None:
-        """Have the watchdog kill the tree at `moment` of our clock, in case nobody takes what we have to give."""
-        if self._watch is not None:
-            self._watch.kill_at = time.monotonic() + (moment - anyio.current_time())
 
     def _ended(self, transcript: Transcript, timeout_s: float) -> Ended:
         status, error = self._verdict(transcript, timeout_s)

@@ -79,6 +79,13 @@ class Sandbox(Protocol):
         """
         ...
 
+    def hold_output(self, is_held: bool) -> None:  # noqa: FBT001  # what it sets
+        """Leave the code's output in its pipes from now on, where the code waits once they are full; or go on taking it.
+
+        Its timeout and its end are noticed all the same.  The next execution begins with its output taken.
+        """
+        ...
+
     async def settle(self) -> None:
         """Wait for the end of an execution whose caller walked away; does nothing where there is none."""
         ...

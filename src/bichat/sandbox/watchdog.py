@@ -42,16 +42,12 @@ class Watch:
     """Anonymous memory that the guest shares with the zygote."""
     kill: Callable[[Status], None]
     """Called once, on the watchdog's thread, with the reason; not after `Watchdog.remove`."""
-    kill_at: float = float("inf")
-    """Moment of the monotonic clock at which it is killed for its timeout, whatever becomes of its caller."""
     _confirmed_at: float = field(default=0.0)
     _confirmed: int = 0
     _trigger_then: int = 0
 
     def look(self, now: float) -> Status | None:
         """Why the tree must end; None while it may go on."""
-        if now >= self.kill_at:
-            return Status.TIMEOUT
         return Status.OUT_OF_MEMORY if self._is_above_limit(now) else None
 
     def _is_above_limit(self, now: float) -> bool:
