@@ -33,8 +33,9 @@ if TYPE_CHECKING:
         UserInputError,
     )
     from bichat.events import Completed, Displayed, Event, FileChanged, Stderr, Stdout
-    from bichat.interpreter import CodeInterpreter, run
+    from bichat.interpreter import CodeInterpreter, ExecutionOptions, RunOptions, SessionOptions, run
     from bichat.session import Session
+    from bichat.settings.settings import Caps, Settings, load_settings
 
     __version__: str
 
@@ -42,12 +43,14 @@ __all__ = [
     "Artifact",
     "BichatError",
     "CapacityError",
+    "Caps",
     "CodeError",
     "CodeInterpreter",
     "Completed",
     "Displayed",
     "EnvironmentBuildError",
     "Event",
+    "ExecutionOptions",
     "ExecutionResult",
     "FileChanged",
     "IsolationReport",
@@ -56,12 +59,15 @@ __all__ = [
     "NotFoundError",
     "RefusedFile",
     "Result",
+    "RunOptions",
     "SandboxLostError",
     "SandboxUnavailableError",
     "Session",
     "SessionEndedError",
     "SessionFile",
     "SessionLostError",
+    "SessionOptions",
+    "Settings",
     "Status",
     "Stderr",
     "Stdout",
@@ -69,6 +75,7 @@ __all__ = [
     "Timings",
     "UserInputError",
     "__version__",
+    "load_settings",
     "run",
 ]
 
@@ -100,8 +107,9 @@ _HOMES = {
         "UserInputError",
     ),
     "bichat.events": ("Completed", "Displayed", "Event", "FileChanged", "Stderr", "Stdout"),
-    "bichat.interpreter": ("CodeInterpreter", "run"),
+    "bichat.interpreter": ("CodeInterpreter", "ExecutionOptions", "RunOptions", "SessionOptions", "run"),
     "bichat.session": ("Session",),
+    "bichat.settings.settings": ("Caps", "Settings", "load_settings"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -49,7 +49,8 @@ class Limits:
     memory_bytes: int = GIB
     """What all processes of the session together may add to the shared base, anonymous and shared memory.
 
-    A single allocation above it raises MemoryError in the guest; the sum passing it kills the session.
+    An allocation that would bring one process within a sixteenth of it raises MemoryError in the guest, and the code may
+    go on; the sum passing it kills the session.
     """
     disk_bytes: int = GIB
     """Size of the memory-backed disk that `/mnt/data`, `/tmp` and `/dev/shm` share; above it writes fail with ENOSPC."""

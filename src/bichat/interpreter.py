@@ -29,8 +29,10 @@ from bichat.sandbox.supervisor import Supervisor
 from bichat.session import IDLE_BYTES, Session, check_code
 from bichat.settings.location import make_data_dir
 from bichat.settings.settings import Settings, load_settings
-from bichat.sizes import KIB, format_size, parse_size
+from bichat.sizes import KIB, MIB, format_size, parse_size
 
+#: Less than this leaves an interpreter nothing to compute with.
+MIN_MEMORY_BYTES: Final = 16 * MIB
 #: Longest names and values of an execution's environment variables together.
 MAX_VARIABLES_BYTES: Final = 8 * KIB
 
@@ -40,30 +42,39 @@ Progress = Callable[[str, str], None]
 """Told what a long step is doing: the stage, and a detail of it."""
 
 
-class RunOptions(TypedDict, total=False):
-    """What an execution may be given beside its code.  None, like leaving it out, takes the default."""
+class _Options(TypedDict, total=False):
+    """None, like leaving an option out, takes the default."""
 
     files: Mapping[str, InputSource] | None
     """What `/mnt/data`, the working directory, holds at the start, by name: a path, bytes, or a stream."""
     timeout_s: float | None
-    """Wall-clock seconds, 300 by default; then the code is killed: status `timeout`."""
+    """Wall-clock seconds of one execution, 300 by default; then it is interrupted, and killed if it does not heed that."""
     memory: str | int | None
-    """A size such as `"1g"`, or bytes; 1 GiB by default."""
+    """A size such as `"1g"`, or bytes; 1 GiB by default, 16 MiB at least."""
     environment: str | None
     """The package set to run with, `data` by default; built now if it never was."""
     limits: Limits | None
     """All limits at once; `timeout_s` and `memory` go before it."""
     variables: Mapping[str, str] | None
     """Environment variables for the code, beside those that every sandbox has."""
+
+
+class RunOptions(_Options, total=False):
+    """What an execution may be given beside its code."""
+
     name: str | None
     """What tracebacks call the code; `main.py` by default."""
 
 
-class SessionOptions(RunOptions, total=False):
+class SessionOptions(_Options, total=False):
     """What a session may be given at its opening."""
 
     tenant: str
     """Whose it is: caps hold for each tenant, and none can end another's sessions.  `"local"` by default."""
+
+
+class ExecutionOptions(RunOptions, SessionOptions, total=False):
+    """What an execution in a session of its own may be given."""
 
 
 class CodeInterpreter:
@@ -147,11 +158,11 @@ class CodeInterpreter:
             CapacityError: no room within the time that a request waits.
             As `run`.
         """
-        _check_options(options)
+        _check_options(options, SessionOptions)
         limits = self._limits(options)
         return await self._open(options, limits, Claim(sessions=1, memory_bytes=IDLE_BYTES))
 
-    async def run(self, code: str, **options: Unpack[SessionOptions]) -> ExecutionResult:
+    async def run(self, code: str, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
         """Run `code`, up to 4 MiB of Python, in a fresh sandbox and return all that came out of it.
 
         Args:
@@ -175,7 +186,7 @@ class CodeInterpreter:
             # Killed, not waited for: the caller has his answer before the kernel is done.
             session.end("closed")
 
-    async def stream(self, code: str, **options: Unpack[SessionOptions]) -> AsyncGenerator[Event]:
+    async def stream(self, code: str, **options: Unpack[ExecutionOptions]) -> AsyncGenerator[Event]:
         """As `run`, with everything as it happens; the last event is `Completed`.
 
         A caller that is cancelled, or closes the stream (`contextlib.aclosing`), ends the code.
@@ -188,9 +199,9 @@ class CodeInterpreter:
         finally:
             session.end("closed")
 
-    async def _open_for(self, code: str, options: SessionOptions) -> Session:
+    async def _open_for(self, code: str, options: ExecutionOptions) -> Session:
         """A session for one execution, which holds all that it may use from the start."""
-        _check_options(options)
+        _check_options(options, ExecutionOptions)
         limits = self._limits(options)
         check_code(code)
         whole = Claim(sessions=1, executions=1, memory_bytes=limits.memory_bytes + limits.disk_bytes)
@@ -246,6 +257,12 @@ class CodeInterpreter:
             limits = replace(limits, timeout_s=timeout_s)
         if memory is not None:
             limits = replace(limits, memory_bytes=parse_size(memory))
+        if limits.memory_bytes < MIN_MEMORY_BYTES:
+            raise LimitError(
+                f"{format_size(limits.memory_bytes)} of memory are not enough for an interpreter",
+                stage="limits",
+                remedy=f"Ask for {format_size(MIN_MEMORY_BYTES)} at least.",
+            )
         return limits.within(self._settings.bounds)
 
     def _check_open(self) -> None:
@@ -301,12 +318,12 @@ class CodeInterpreter:
         return any(supervisor.shrink() for supervisor in self._supervisors.values())
 
 
-def _check_options(options: SessionOptions) -> None:
+def _check_options(options: _Options, kind: type[_Options]) -> None:
     """A misspelt option would otherwise be a limit that silently does not hold."""
-    known = SessionOptions.__annotations__ | RunOptions.__annotations__
-    unknown = options.keys() - known.keys()
+    known = kind.__required_keys__ | kind.__optional_keys__
+    unknown = options.keys() - known
     if unknown:
-        raise TypeError(f"there is no option {min(unknown)!r}; there are: {', '.join(known)}")
+        raise TypeError(f"there is no option {min(unknown)!r}; there are: {', '.join(sorted(known))}")
 
 
 def _check_variables(variables: Mapping[str, str]) -> None:

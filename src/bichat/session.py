@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 from typing import Final
 
 import anyio
@@ -104,6 +105,10 @@ class Session:
         self._notice_death()
         return self._end is None
 
+    def __repr__(self) -> str:
+        state = self._end.reason if self._end else "alive"
+        return f"<Session of {self.tenant!r}, {self.execution_count} executions, {state}>"
+
     async def run(
         self, code: str, *, timeout_s: float | None = None, name: str | None = None, final: bool = False
     ) -> ExecutionResult:
@@ -179,7 +184,7 @@ class Session:
             self._sandbox.interrupt()
         return self._is_running
 
-    async def put(self, name: str, source: InputSource) -> None:
+    async def put(self, name: str | PurePosixPath, source: InputSource) -> None:
         """Copy a file into `/mnt/data` as `name`, in the place of one that has it; also while code runs.
 
         Raises:
@@ -188,7 +193,7 @@ class Session:
             SessionEndedError: the session has ended.
         """
         with self._use():
-            checked = await anyio.to_thread.run_sync(check_inputs, {name: source}, self.limits)
+            checked = await anyio.to_thread.run_sync(check_inputs, {_text(name): source}, self.limits)
             self._check_open()
             await self._sandbox.put(checked)
 
@@ -197,7 +202,7 @@ class Session:
         with self._use():
             return await self._sandbox.files()
 
-    async def open(self, name: str) -> Artifact:
+    async def open(self, name: str | PurePosixPath) -> Artifact:
         """A copy of one of `files` as it is now, called as there, or by its whole path in the sandbox.
 
         Raises:
@@ -206,7 +211,7 @@ class Session:
             SessionEndedError: the session has ended.
         """
         with self._use():
-            return await self._sandbox.open(name.removeprefix(_FOLDER))
+            return await self._sandbox.open(_text(name).removeprefix(_FOLDER))
 
     async def restart(self) -> None:
         """A fresh interpreter on the same files: variables, threads and programs are gone; what runs is cancelled.
@@ -294,7 +299,10 @@ class Session:
         for artifact in outcome.artifacts:
             if artifact.source == "file":
                 yield FileChanged(artifact)
-        if final or not ended.alive:
+        if self._life_is_over and ended.status is Status.TIMEOUT:
+            ended = _at_the_end_of_life(ended, self.limits.life_s)
+            self.end("life")
+        elif final or not ended.alive:
             self.end("closed" if ended.alive else _reason(ended.status), at_once=False)
         opening, self._opening = self._opening, Timings()
         yield Completed(
@@ -309,7 +317,7 @@ class Session:
                 results_omitted=ended.results_omitted,
                 artifacts=outcome.artifacts,
                 refused=outcome.refused,
-                session_alive=ended.alive and not final,
+                session_alive=self._end is None,
                 isolation=self._sandbox.isolation,
                 timings=Timings(
                     queue_s=opening.queue_s + begun - started,
@@ -365,10 +373,14 @@ class Session:
 
     def _check_open(self) -> None:
         self._notice_death()
-        if not self._is_running and anyio.current_time() >= self._opened_at + self.limits.life_s:
+        if not self._is_running and self._life_is_over:
             self.end("life")
         if self._end is not None:
             raise self._ended_error()
+
+    @property
+    def _life_is_over(self) -> bool:
+        return anyio.current_time() >= self._opened_at + self.limits.life_s
 
     def _ended_error(self) -> SessionEndedError:
         end = self._end or _End("lost", datetime.now(UTC))
@@ -405,6 +417,18 @@ class Session:
                 return
             with anyio.CancelScope(deadline=float("inf") if self._users else ends):
                 await self._touched.wait()
+
+
+def _at_the_end_of_life(ended: Ended, life_s: float) -> Ended:
+    """What ran into the end of its session's life, in words."""
+    message = f"the session's life of {life_s:g} s ended while the code ran"
+    return replace(ended, error=ended.error and replace(ended.error, message=message), alive=False)
+
+
+def _text(name: object) -> str:
+    if isinstance(name, str | PurePosixPath):
+        return str(name)
+    raise UserInputError(f"the name of a file must be text, not {type(name).__name__}", stage="input")
 
 
 def _reason(status: Status) -> str:

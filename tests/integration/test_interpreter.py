@@ -125,9 +125,16 @@ async def test_an_option_that_does_not_exist_is_refused(interpreter, option):
 
 
 @pytest.mark.anyio
+async def test_a_session_has_no_use_for_a_name_of_its_code(interpreter):
+    with pytest.raises(TypeError, match="name"):
+        await interpreter.open_session(name="main.py")
+
+
+@pytest.mark.anyio
 @pytest.mark.parametrize(
     "options, error",
     [
+        ({"memory": "1k"}, LimitError),
         ({"environment": "nope"}, NotFoundError),
         ({"memory": "900g"}, LimitError),
         ({"timeout_s": 1e9}, LimitError),

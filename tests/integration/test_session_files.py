@@ -6,6 +6,7 @@ import io
 import os
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import PurePosixPath
 
 import anyio
 import pytest
@@ -47,6 +48,15 @@ async def test_files_given_at_the_opening_are_there(interpreter, tmp_path, answe
     (tmp_path / "a.csv").write_text("1,2\n", encoding="utf-8")
     async with interpreter.session(files={"a.csv": tmp_path / "a.csv", "b c.txt": b"bytes"}) as session:
         assert await answer(session, "open('a.csv').read() + open('/mnt/data/b c.txt').read()") == "1,2\nbytes"
+
+
+async def test_names_may_be_paths_and_nothing_else(session):
+    await session.put(PurePosixPath("a"), b"x")
+
+    assert (await session.open(PurePosixPath("/mnt/data/a"))).read_bytes() == b"x"
+    for name in (5, None, b"a"):
+        with pytest.raises(UserInputError, match="must be text"):
+            await session.open(name)
 
 
 async def test_a_file_is_replaced_in_one_moment(session, begun):

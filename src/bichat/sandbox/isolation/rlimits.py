@@ -7,6 +7,9 @@ from typing import Final
 
 STACK_BYTES: Final = 8 << 20
 OPEN_FILES: Final = 1024
+#: The part of the memory that no single process gets: code that meets a MemoryError must have room left to go on in,
+#: before the sum of all passes the limit and ends everything.
+_SPARE_PART: Final = 16
 
 
 def process_limits(*, memory_bytes: int, base_data_bytes: int, disk_bytes: int, pids: int) -> dict[int, int]:
@@ -18,7 +21,7 @@ def process_limits(*, memory_bytes: int, base_data_bytes: int, disk_bytes: int, 
     """
     return {
         resource.RLIMIT_CORE: 0,
-        resource.RLIMIT_DATA: base_data_bytes + memory_bytes,
+        resource.RLIMIT_DATA: base_data_bytes + memory_bytes - memory_bytes // _SPARE_PART,
         resource.RLIMIT_FSIZE: disk_bytes,
         resource.RLIMIT_MEMLOCK: 0,
         resource.RLIMIT_MSGQUEUE: 0,
