@@ -194,6 +194,14 @@ class Admission:
         if not waiter.admitted.is_set():
             raise self._refused(f"nothing became free within {self._caps.queue_wait_s:g} s", mine)
 
+    def admit_at_once(self, tenant: str, claim: Claim) -> bool:
+        """Hold `claim` if it fits now, ready sandboxes given up for it where need be; whether it does.  Nobody is evicted."""
+        while not (self._fits_tenant(tenant, claim) and self._fits(claim)):
+            if not (self._would_help(tenant, claim, ()) and self._shrink()):
+                return False
+        self._hold(tenant, claim)
+        return True
+
     def release(self, tenant: str, claim: Claim) -> None:
         """Give `claim` back; whoever waits for it goes on."""
         self._hold(tenant, -claim)

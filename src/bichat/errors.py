@@ -92,7 +92,8 @@ class CapacityError(BichatError):
 class SessionEndedError(BichatError):
     """The session has ended: its variables are gone, and the files that were not captured with a result.
 
-    `reason` is stable: `closed`, `idle`, `life`, `evicted`, `lost`, or the status of the execution that ended it
+    `reason` is stable: `closed`, `idle`, `life`, `evicted`, `grown` (what its code left behind took more memory than
+    there was room for), `lost`, `exited` (its code ended the process), or the status of the execution that ended it
     (`timeout`, `out_of_memory`, `output_limit`, `killed`, `cancelled`).
     """
 

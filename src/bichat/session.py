@@ -35,6 +35,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "idle": "nobody used it for {idle_s:g} s",
     "life": "sessions live {life_s:g} s",
     "evicted": "it was idle, and its tenant needed the room for another",
+    "grown": "threads or programs that its code left behind took more memory than there was room for",
     "lost": "its processes were killed from outside",
     "exited": "its code ended the process",
     "timeout": "its code did not heed the interrupt at its timeout, and was killed",
@@ -364,7 +365,22 @@ class Session:
             idle = Claim(sessions=1, memory_bytes=max(IDLE_BYTES, self._sandbox.used_bytes()))
             surplus, self._held = self._held + -idle, idle
             self._admission.release(self.tenant, surplus)
+            self._watch_growth()
         self._turn.release()
+
+    def _watch_growth(self) -> None:
+        self._sandbox.rest(self._held.memory_bytes + IDLE_BYTES // 2, self._grow)
+
+    def _grow(self, used_bytes: int) -> None:
+        """What was left behind has grown while the session is idle: hold that too, or end it where there is no room."""
+        if self._end is not None or self._is_running:
+            return
+        wanted = Claim(memory_bytes=max(0, used_bytes - self._held.memory_bytes))
+        if self._admission.admit_at_once(self.tenant, wanted):
+            self._held += wanted
+            self._watch_growth()
+        else:
+            self.end("grown")
 
     def _notice_death(self) -> None:
         """A sandbox that died between two executions: the watchdog's doing, or somebody's on the host."""

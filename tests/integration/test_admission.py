@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +54,44 @@ def whole_bytes(limits) -> int:
 
 
 # ------------------------------------------------------------------------------------------------------------ eviction
+
+
+#: Leaves a thread that takes 100 MiB once the cell has ended.
+GROW = """
+import os, threading, time
+def grow():
+    while not os.path.exists('now'): time.sleep(0.001)
+    global held
+    held = bytearray(os.urandom(1 << 20) * 100)
+threading.Thread(target=grow, daemon=True).start()
+"""
+
+
+async def test_what_an_idle_session_takes_later_is_counted(capped, until):
+    async with capped() as interpreter, interpreter.session() as session:
+        await session.run(GROW)
+        await session.put("now", b"")
+
+        await until(lambda: session.held.memory_bytes > 100 * MIB)
+
+        assert interpreter._admission._held == session.held
+        assert (await session.run("print(len(held) >> 20)")).stdout == "100\n"
+
+
+async def test_an_idle_session_that_takes_more_than_there_is_room_for_ends(capped, whole_bytes, until, ended_error):
+    async with (
+        capped(tenant_memory_bytes=whole_bytes + 2 * IDLE_BYTES) as interpreter,
+        interpreter.session() as session,
+        interpreter.session() as neighbour,
+    ):
+        await session.run(GROW)
+        async with aclosing(neighbour.stream("print('x', flush=True)\nimport time; time.sleep(60)")) as events:
+            await anext(events)
+            await session.put("now", b"")
+            await until(lambda: not session.alive)
+
+            assert (await ended_error(session)).reason == "grown"
+            assert neighbour.alive
 
 
 async def test_at_a_tenants_cap_its_longest_idle_session_ends_and_is_told_so(capped, ended_error):

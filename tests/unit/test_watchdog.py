@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from bichat.domain import Status
 from bichat.sandbox import watchdog
-from bichat.sandbox.watchdog import Watch, Watchdog, added_bytes, is_exiting
+from bichat.sandbox.watchdog import Rest, Watch, Watchdog, added_bytes, is_exiting
 from bichat.sizes import MIB
 
 #: Announces itself, holds what it was asked to hold, and waits for the end of its input.
@@ -182,6 +183,23 @@ def test_what_a_tree_uses_is_what_it_has_beside_the_base_which_programs_it_start
     assert used(0, 30 * MIB) == 30 * MIB
 
 
+def test_growth_beyond_what_rest_allows_is_told_once_and_kills_nothing(child):
+    pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
+    told = Told()
+    grown: queue.SimpleQueue[int] = queue.SimpleQueue()
+    dog = Watchdog()
+    watch = Watch(child(""), pid, 1 << 40, 0, told)
+    watch.rest = Rest(20 * MIB, watch.used_bytes, grown.put)
+
+    dog.add(watch)
+    used = grown.get()
+    dog.close()
+
+    assert used > 50 * MIB
+    assert grown.empty()
+    assert (told.reasons, watch.rest) == ([], None)
+
+
 def test_a_watch_that_was_removed_is_told_nothing(child):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
     dog = Watchdog()
@@ -191,7 +209,7 @@ def test_a_watch_that_was_removed_is_told_nothing(child):
 
     dog._watches.add(removed)
     dog.remove(removed)
-    dog._tell(removed, Status.OUT_OF_MEMORY)
+    dog._attend(removed)
     dog.add(Watch(init, pid, 20 * MIB, 0, told))
     told.wait()
     dog.close()

@@ -6,6 +6,7 @@ takes only what concerns the guest's own result.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import select
 import signal
@@ -28,7 +29,7 @@ from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, read
 from bichat.sandbox.results import name_images
 from bichat.sandbox.sandbox import Ended, Outcome
 from bichat.sandbox.transcript import Transcript
-from bichat.sandbox.watchdog import Watch, Watchdog, is_exiting
+from bichat.sandbox.watchdog import Rest, Watch, Watchdog, is_exiting
 
 #: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
 _DEATH_S: Final = 30.0
@@ -110,8 +111,20 @@ class NamespaceSandbox:
         """What it holds now, at most: memory that its processes have added, and what lies on its disk."""
         return self._folder.used_bytes + (self._watch.used_bytes() if self._watch else 0)
 
+    def rest(self, allowed_bytes: int, grown: Callable[[int], None]) -> None:
+        """See `Sandbox.rest`."""
+        loop = asyncio.get_running_loop()
+
+        def tell(used: int) -> None:
+            loop.call_soon_threadsafe(grown, used)
+
+        if self._watch is not None:
+            self._watch.rest = Rest(allowed_bytes, self.used_bytes, tell)
+
     def _start_watch(self) -> None:
-        if self._watch is None and self._watchdog is not None:
+        if self._watch is not None:
+            self._watch.rest = None
+        elif self._watchdog is not None:
             self._watch = Watch(self.pid, self.guest_pid, self._limits.memory_bytes, self._base_bytes, self.kill)
             self._watchdog.add(self._watch)
 

@@ -6,7 +6,7 @@ decides when to use and to end one; below it the kernel.  Implemented by `namesp
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -103,6 +103,13 @@ class Sandbox(Protocol):
 
     async def finish_restart(self) -> None:
         """Wait for the fresh interpreter."""
+        ...
+
+    def rest(self, allowed_bytes: int, grown: Callable[[int], None]) -> None:
+        """After an execution: `grown` is told once, in the loop's thread, when what is held gets above `allowed_bytes`.
+
+        Threads and programs that were left behind may do that.  With the next execution it is forgotten.
+        """
         ...
 
     async def capture(self) -> Capture:

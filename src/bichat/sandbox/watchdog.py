@@ -24,9 +24,22 @@ from bichat.domain import Status
 logger = logging.getLogger(__name__)
 
 _INTERVAL_S: Final = 0.02
+#: Every so-manieth look is for trees in which nothing is executed, too.
+_RESTING_ROUNDS: Final = 5
 #: While the trigger stays above the limit the exact figure is taken at least this often: pages that turn from shared
 #: to private do not move the trigger.
 _CONFIRM_EVERY_S: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Between two executions: what was left behind may go on, but not grow unseen."""
+
+    allowed_bytes: int
+    used_bytes: Callable[[], int]
+    """What is held now; called on the watchdog's thread."""
+    grown: Callable[[int], None]
+    """Told once, on the watchdog's thread, when that is more than is allowed; not after `Watchdog.remove`."""
 
 
 @dataclass(eq=False, slots=True)
@@ -42,6 +55,8 @@ class Watch:
     """Anonymous memory that the guest shares with the zygote."""
     kill: Callable[[Status], None]
     """Called once, on the watchdog's thread, with the reason; not after `Watchdog.remove`."""
+    rest: Rest | None = None
+    """Set while nothing is executed: then it is looked at less often."""
     _confirmed_at: float = field(default=0.0)
     _confirmed: int = 0
     _trigger_then: int = 0
@@ -104,34 +119,42 @@ class Watchdog:
             self._thread.join()
 
     def _run(self) -> None:
+        rounds = 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closed or self._watches)
                 if self._closed:
                     return
                 watches = tuple(self._watches)
-            now = time.monotonic()
+            rounds += 1
             for watch in watches:
-                reason = self._look(watch, now)
-                if reason is not None:
-                    self._tell(watch, reason)
+                if watch.rest is None or rounds % _RESTING_ROUNDS == 0:
+                    self._attend(watch)
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, timeout=_INTERVAL_S)
 
-    def _look(self, watch: Watch, now: float) -> Status | None:
+    def _attend(self, watch: Watch) -> None:
+        """Look at one tree, and tell whom it concerns, unless it was removed meanwhile.
+
+        Whoever removed it has let go of what would be acted on.
+        """
         try:
-            return watch.look(now)
+            reason = watch.look(time.monotonic())
+            rest = watch.rest
+            used = rest.used_bytes() if rest is not None else 0
         except OSError:
             # The server is out of descriptors, say: nobody would look any more if this ended the thread.
             logger.exception("the memory of the tree of %d could not be read", watch.guest)
-            return None
-
-    def _tell(self, watch: Watch, reason: Status) -> None:
-        """Tell `watch`, unless it was removed meanwhile: whoever removed it has let go of what it would act on."""
+            return
         with self._changed:
-            if watch in self._watches:
+            if watch not in self._watches:
+                return
+            if reason is not None:
                 self._watches.discard(watch)
                 watch.kill(reason)
+            elif rest is not None and rest is watch.rest and used > rest.allowed_bytes:
+                watch.rest = None
+                rest.grown(used)
 
 
 def _tree(init: int, guest: int) -> Iterator[int]:
