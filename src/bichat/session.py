@@ -217,6 +217,8 @@ class Session:
     async def restart(self) -> None:
         """A fresh interpreter on the same files: variables, threads and programs are gone; what runs is cancelled.
 
+        It waits for no cap: it takes no more than an idle session is counted with, and gives back all that the old one had.
+
         Raises:
             SessionEndedError: the session has ended.
         """

@@ -50,6 +50,18 @@ async def test_files_given_at_the_opening_are_there(interpreter, tmp_path, answe
         assert await answer(session, "open('a.csv').read() + open('/mnt/data/b c.txt').read()") == "1,2\nbytes"
 
 
+@pytest.mark.parametrize("mode", ["0", "0o555", "0o500"])
+async def test_a_file_comes_into_a_folder_that_the_code_has_locked(session, mode, answer):
+    await session.run(f"import os; open('a', 'w').write('old'); os.chmod('/mnt/data', {mode})")
+
+    await session.put("a", b"new")
+    await session.put("b", b"")
+
+    shown = await answer(session, "oct(os.stat('/mnt/data').st_mode & 0o777), os.chmod('/mnt/data', 0o755)")
+    assert shown == f"{oct(int(mode, 0))} None"
+    assert await answer(session, "open('a').read(), sorted(os.listdir())") == "new ['a', 'b']"
+
+
 async def test_names_may_be_paths_and_nothing_else(session):
     await session.put(PurePosixPath("a"), b"x")
 

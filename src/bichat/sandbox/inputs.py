@@ -75,16 +75,17 @@ def write_input(dirfd: int, file: InputFile, owner: tuple[int, int] | None) -> N
     A copy that fails changes nothing.
 
     Raises:
-        UserInputError: the source is gone, unreadable or shorter than when it was checked, or a folder has its name.
+        UserInputError: the source is gone, unreadable or shorter than when it was checked, or a folder has its name, or
+            the code locks the folder again and again.
         LimitError: the sandbox's disk is full, or the source has grown since it was checked.
         SandboxUnavailableError: the server may not act as `owner`, or the folder is gone.
     """
     with _source(file) as stream:
-        with _in_words(file, dirfd), acting_as(owner):
+        with _in_words(file, dirfd), acting_as(owner), _writable(dirfd):
             descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o644, dir_fd=dirfd)
         try:
             _copy(stream, descriptor, file, dirfd)
-            with _in_words(file, dirfd), acting_as(owner):
+            with _in_words(file, dirfd), acting_as(owner), _writable(dirfd):
                 _name(descriptor, file.name, dirfd)
         finally:
             os.close(descriptor)
@@ -222,6 +223,20 @@ def _source(file: InputFile) -> Generator[BinaryIO]:
             file.source.seek(file.start)
 
 
+@contextmanager
+def _writable(dirfd: int) -> Generator[None]:
+    """Within it the folder takes files, whatever the code has made of its mode."""
+    mode = stat.S_IMODE(os.fstat(dirfd).st_mode)
+    is_locked = mode & stat.S_IRWXU != stat.S_IRWXU
+    if is_locked:
+        os.fchmod(dirfd, mode | stat.S_IRWXU)
+    try:
+        yield
+    finally:
+        if is_locked:
+            os.fchmod(dirfd, mode)
+
+
 def _name(descriptor: int, name: str, dirfd: int) -> None:
     """Give a file that has none its name in a folder, in the place of one that has it."""
     link = f"/proc/self/fd/{descriptor}"
@@ -290,6 +305,10 @@ def _in_words(file: InputFile, dirfd: int) -> Generator[None]:
             ) from exc
         if exc.errno == errno.EISDIR:
             raise _bad_source(file.name, "has the name of a folder in /mnt/data", "Choose another name.") from exc
+        if exc.errno in (errno.EACCES, errno.EPERM):
+            raise _bad_source(
+                file.name, "cannot be written: the code has locked /mnt/data", "Restart the session."
+            ) from exc
         raise SandboxUnavailableError(
             f"cannot write '{printable(file.name)}' into the sandbox: {os.strerror(exc.errno or errno.EIO)}",
             stage=_STAGE,

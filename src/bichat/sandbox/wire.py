@@ -42,19 +42,21 @@ class FrameError(Exception):
     """The peer sent something that is not a frame; nothing more is read from it."""
 
 
-def send_control(peer: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = ()) -> None:
-    """Send one control message, passing copies of `descriptors`.
+def send_control(
+    peer: socket.socket, message: dict[str, Any], descriptors: Sequence[int] = (), *, flags: int = 0
+) -> None:
+    """Send one control message, passing copies of `descriptors`; `flags` are those of send(2).
 
     Raises:
-        OSError: the peer is gone, or (non-blocking) its queue is full.
+        OSError: the peer is gone, or (non-blocking, or so asked) its queue is full.
     """
     payload = json.dumps(message).encode()
     if len(payload) > MAX_CONTROL_BYTES:
         raise OSError(errno.EMSGSIZE, f"control message of {len(payload)} bytes is above {MAX_CONTROL_BYTES}")
     if descriptors:
-        peer.sendmsg([payload], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
+        peer.sendmsg([payload], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))], flags)
     else:
-        peer.send(payload)  # a sandbox's init stands behind the filter, which forbids sendmsg
+        peer.send(payload, flags)  # a sandbox's init stands behind the filter, which forbids sendmsg
 
 
 def receive_control(peer: socket.socket) -> tuple[dict[str, Any], list[int]] | None:

@@ -118,8 +118,8 @@ class Zygote:
                 continue  # no child that we know of: whose it was must not matter to all the others
             box, number = self._guests.pop(pid)
             with box, suppress(OSError):
-                box.setblocking(False)  # positional in the standard library
-                wire.send_control(box, {"ended": code, "guest": number})
+                # The socket is init's, too: it is not ours to make it one that never waits.
+                wire.send_control(box, {"ended": code, "guest": number}, flags=socket.MSG_DONTWAIT)
 
 
 def _preload(modules: tuple[str, ...]) -> dict[str, str]:

@@ -23,6 +23,7 @@ from bichat.sandbox.guest.cells import Cells, PlainCells
 from bichat.sandbox.guest.channel import Channel, ChannelLostError
 from bichat.sandbox.guest.interrupts import Interrupts
 from bichat.sandbox.guest.library import open_library
+from bichat.sandbox.guest.spare import Spare
 from bichat.sandbox.guest.streams import Streams
 
 _BUILTINS: Final = dict(vars(builtins))
@@ -82,6 +83,7 @@ class Guest:
         self._streams = streams
         self._cells = cells
         self._interrupts = interrupts
+        self._spare = Spare()
 
     def answer(self, request: dict[str, Any]) -> None:
         """Do what one frame asks for.
@@ -96,6 +98,10 @@ class Guest:
         error = self._run(request["code"], request["name"], request["cell"], final=request["final"])
         if not self._channel.is_own:
             _end_fork(error, request["name"])
+        if isinstance(error, MemoryError):
+            self._spare.give()
+        else:
+            self._spare.take_back()
         outcome = reports.outcome(error, request["name"])
         self._streams.flush()
         self._channel.send(wire.encode_frame({"done": outcome, "cell": request["cell"]}))
