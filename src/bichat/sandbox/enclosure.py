@@ -45,22 +45,23 @@ class Base:
 
 
 def make_room(
-    plan: SandboxPlan, base: Base, box: socket.socket, to_zygote: socket.socket, streams: Sequence[int]
+    plan: SandboxPlan, base: Base, box: socket.socket, to_zygote: socket.socket, descriptors: Sequence[int]
 ) -> NoReturn:
     """In the porter's fork: wall in, hand over to the supervisor, ask the zygote for a guest on `streams`, be its init.
 
-    `streams`: the guest's channel, stdout and stderr.
+    `descriptors`: the guest's channel, stdout and stderr, and the entrances to its control group.
     """
     step = _Step(box)
+    streams, entrances = descriptors[:3], descriptors[3:]
     try:
-        step("descriptors", lambda: _redirect({box.fileno(), to_zygote.fileno(), *streams}, base))
+        step("descriptors", lambda: _redirect({box.fileno(), to_zygote.fileno(), *descriptors}, base))
         step("process group", lambda: _leave_process_group(base))
         step("namespaces", lambda: kernel.unshare(_namespaces(base)))
         step("mounts", lambda: _mount(plan, base))
         process = os.pidfd_open(os.getpid())
         step("hand over", lambda: _hand_over(box, process))
         step("user namespace", lambda: _make_user_namespace(base))
-        ask = _Asking(plan, box, to_zygote, process)
+        ask = _Asking(plan, box, to_zygote, process, entrances)
         step("guest", lambda: ask(streams))
         step("privileges", lambda: _give_up_privileges(base))
         step("resource limits", lambda: _limit_resources(plan, base))
@@ -72,12 +73,16 @@ def make_room(
         os._exit(99)
 
 
-def enter_room(plan: SandboxPlan, base: Base, process: int, box: socket.socket, streams: Sequence[int]) -> NoReturn:
-    """In the zygote's fork: join the room of the init that `process` stands for, wall in, and run guest code."""
+def enter_room(plan: SandboxPlan, base: Base, process: int, box: socket.socket, descriptors: Sequence[int]) -> NoReturn:
+    """In the zygote's fork: join the room of the init that `process` stands for, wall in, and run guest code.
+
+    `descriptors`: its channel, stdout and stderr, and the entrances to its control group.
+    """
     step = _Step(box)
-    channel, output, errors = streams
+    channel, output, errors, *entrances = descriptors
     try:
-        step("descriptors", lambda: _redirect({process, box.fileno(), channel}, base, output, errors))
+        step("descriptors", lambda: _redirect({process, box.fileno(), channel, *entrances}, base, output, errors))
+        step("control group", lambda: _enter_group(entrances))
         step("process group", lambda: _leave_process_group(base))
         step("processors", lambda: _bind_processors(plan))
         step("namespaces", lambda: kernel.setns(process, _namespaces(base)))
@@ -114,11 +119,14 @@ class _Step:
 class _Asking:
     """Asks the zygote for a guest in this room: once at the start, and at each restart."""
 
-    def __init__(self, plan: SandboxPlan, box: socket.socket, to_zygote: socket.socket, process: int) -> None:
+    def __init__(
+        self, plan: SandboxPlan, box: socket.socket, to_zygote: socket.socket, process: int, entrances: Sequence[int]
+    ) -> None:
         self._plan = plan
         self._box = box
         self._to_zygote = to_zygote
         self._process = process
+        self._entrances = entrances
         self._asked = 0
 
     def __call__(self, streams: Sequence[int]) -> None:
@@ -128,7 +136,8 @@ class _Asking:
         self._asked += 1
         message = {"plan": plan.to_message(), "guest": self._asked}
         try:
-            wire.send_control(self._to_zygote, message, [self._process, self._box.fileno(), *streams])
+            descriptors = [self._process, self._box.fileno(), *streams, *self._entrances]
+            wire.send_control(self._to_zygote, message, descriptors)
         except (BrokenPipeError, ConnectionResetError):
             os._exit(99)  # the zygote is dead, and in a moment all of us are
         for descriptor in streams:
@@ -142,6 +151,12 @@ def _redirect(kept: set[int], base: Base, output: int | None = None, errors: int
     os.dup2(null if errors is None else errors, 2)
     if Layer.CLOSED_DESCRIPTORS in base.layers:
         kernel.close_all_but({0, 1, 2, *kept})
+
+
+def _enter_group(entrances: Sequence[int]) -> None:
+    for entrance in entrances:
+        os.write(entrance, b"0")
+        os.close(entrance)
 
 
 def _leave_process_group(base: Base) -> None:

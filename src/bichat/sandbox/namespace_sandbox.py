@@ -23,6 +23,7 @@ from bichat.names import display_name
 from bichat.sandbox import verdict, wire
 from bichat.sandbox.artifacts import Capture
 from bichat.sandbox.connection import Connection, Output
+from bichat.sandbox.control_groups import ControlGroup
 from bichat.sandbox.folder import Folder
 from bichat.sandbox.inputs import InputFile
 from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready
@@ -50,6 +51,7 @@ class NamespaceSandbox:
         watchdog: Watchdog | None,
         zygote_lives: Callable[[], bool],
         base_bytes: int = 0,
+        group: ControlGroup | None = None,
         on_gone: Callable[[], None] = lambda: None,
     ) -> None:
         """`base_bytes`: anonymous memory that the guest shares with the zygote at first."""
@@ -84,6 +86,7 @@ class NamespaceSandbox:
         self._next_figure = 1
         self._transcript: Transcript | None = None
         self._base_bytes = base_bytes
+        self._group = group
         self._guest_pids = handles.guest_pids
         #: From the first execution on: until then only our own code has run in it.
         self._watch: Watch | None = None
@@ -125,7 +128,14 @@ class NamespaceSandbox:
         if self._watch is not None:
             self._watch.rest = None
         elif self._watchdog is not None:
-            self._watch = Watch(self.pid, self.guest_pid, self._limits.memory_bytes, self._base_bytes, self.kill)
+            self._watch = Watch(
+                self.pid,
+                self.guest_pid,
+                self._limits.memory_bytes,
+                self._base_bytes,
+                self.kill,
+                self._was_exceeded,
+            )
             self._watchdog.add(self._watch)
 
     async def configure(self, variables: Mapping[str, str]) -> None:
@@ -291,6 +301,10 @@ class NamespaceSandbox:
             self._killed = reason
         self._end_tree()
 
+    def _was_exceeded(self) -> bool:
+        """Whether the kernel has killed something in it for memory."""
+        return self._group is not None and self._group.was_exceeded
+
     def _end_tree(self) -> None:
         self._tree_was_ended = True
         with suppress(ProcessLookupError):
@@ -373,7 +387,10 @@ class NamespaceSandbox:
                 self.kill(Status.KILLED)
             if connection.exit_code is not None and not self._tree_was_ended and self._restarting is None:
                 # A guest that dies because its init was killed looks like one that was killed itself.
-                self._init_was_killed = connection.exit_code == -signal.SIGKILL and is_exiting(self.pid)
+                if connection.exit_code == -signal.SIGKILL and self._was_exceeded():
+                    self._killed = Status.OUT_OF_MEMORY
+                else:
+                    self._init_was_killed = connection.exit_code == -signal.SIGKILL and is_exiting(self.pid)
                 self._end_tree()
         if connection.dead and connection.exit_code is None and not self._tree_was_ended:
             self._init_was_killed = True  # it went first: what the zygote may still say of the guest is the consequence

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -93,26 +94,34 @@ class GuestPipes:
 class Opening:
     """Of one sandbox: what is asked of the zygote goes out with `theirs`, what comes back are `handles`."""
 
-    def __init__(self) -> None:
-        self._pipes = GuestPipes()
+    def __init__(self, entrances: Sequence[int] = ()) -> None:
+        """`entrances` of the sandbox's control group; ours from now on."""
+        self._entrances = list(entrances)
+        try:
+            self._pipes = GuestPipes()
+        except BaseException:
+            self._close_entrances()
+            raise
         try:
             self._box, their_box = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         except BaseException:
             self._pipes.abandon()
+            self._close_entrances()
             raise
         self._received: list[int] = []
         self._their_box = [their_box.detach()]
 
     @property
     def theirs(self) -> list[int]:
-        """Init's control socket, the guest's channel, its stdout and stderr."""
-        return [*self._their_box, *self._pipes.theirs]
+        """Init's control socket, the guest's channel, its stdout and stderr, and the entrances to its control group."""
+        return [*self._their_box, *self._pipes.theirs, *self._entrances]
 
     def let_go(self) -> None:
         """Close the other ends here, so that their real owner's end is the end."""
         self._pipes.let_go()
         while self._their_box:
             os.close(self._their_box.pop())
+        self._close_entrances()
 
     def abandon(self) -> None:
         """Close everything; a sandbox that came to life ends when its init finds the box closed."""
@@ -122,6 +131,10 @@ class Opening:
         for descriptor in self._received:
             with suppress(OSError):
                 os.close(descriptor)
+
+    def _close_entrances(self) -> None:
+        while self._entrances:
+            os.close(self._entrances.pop())
 
     async def handles(self) -> Handles:
         """Wait until the guest says that it is ready for code.

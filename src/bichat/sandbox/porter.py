@@ -64,7 +64,9 @@ def run(control: socket.socket, plan: LaunchPlan, host_id: int) -> NoReturn:
 def _make_room(
     plan: SandboxPlan, descriptors: list[int], base: enclosure.Base, to_zygote: socket.socket, own_namespace: int
 ) -> None:
-    """Fork one init.  `descriptors`: its control socket, the guest's channel, write ends of stdout and stderr."""
+    """Fork one init.  `descriptors`: its control socket, the guest's channel, write ends of stdout and stderr, and the
+    entrances to its control group.
+    """
     box = socket.socket(fileno=descriptors[0])
     try:
         with fresh_pid_namespace(own_namespace, base.layers):

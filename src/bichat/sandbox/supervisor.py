@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import anyio
 
 from bichat.domain import IsolationReport, Limits
 from bichat.errors import SandboxLostError, SandboxUnavailableError
+from bichat.sandbox.control_groups import ControlGroup, ControlGroups
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sandbox.launch import Launched
@@ -22,12 +24,19 @@ from bichat.sandbox.plan import SandboxPlan
 from bichat.sandbox.pool import READY_BYTES, Activity, Pool
 from bichat.sandbox.watchdog import Watchdog
 
+logger = logging.getLogger(__name__)
+
 _SANDBOX_READY_S: Final = 30.0
 _HOUR_S: Final = 3600.0
+#: Processes of a sandbox that are none of the user's: its guest counts, its init does not.
+_OWN_PIDS: Final = 1
 #: What this level does not have, reported with every result.
 _LACKS: Final = (
     "an exact memory limit: a watchdog looks every 20 ms, so a fast allocation may pass it by some megabytes",
     "a limit on the kernel's own memory (descriptions of file locks, mappings and pipes)",
+)
+_LACKS_WITH_GROUPS: Final = (
+    "an exact limit of memory apart from the disk: the kernel holds the sum of both, a watchdog memory alone",
 )
 #: How far guests stand back behind a server (nice): busy ones leave the processors to it whenever it wants them.
 _SERVER_NICENESS: Final = 10
@@ -87,8 +96,11 @@ class Supervisor:
             activity=activity,
         )
         self._watchdog = Watchdog() if Layer.WATCHDOG in layers else None
+        self._groups: ControlGroups | None = None
 
     async def __aenter__(self) -> Self:
+        if Layer.CONTROL_GROUP in self._layers:
+            self._groups = ControlGroups.find()
         self._nursery.open()
         self._pool.open()
         return self
@@ -97,6 +109,8 @@ class Supervisor:
         with anyio.CancelScope(shield=True):
             await self._pool.close()
             await self._nursery.close()
+        if self._groups is not None:
+            self._groups.close()
         if self._watchdog is not None:
             self._watchdog.close()
 
@@ -162,7 +176,15 @@ class Supervisor:
     async def _open(self, zygote: Zygote, limits: Limits, *, warm_up: bool = False) -> NamespaceSandbox:
         zygote.sandboxes += 1
         try:
-            return await self._open_from(zygote, limits, warm_up=warm_up)
+            try:
+                return await self._open_from(zygote, limits, warm_up=warm_up)
+            except SandboxUnavailableError as error:
+                if self._groups is None or "control group" not in error.stage:
+                    raise
+                logger.warning("sandboxes go on without control groups: %s", error)
+                self._groups, unusable = None, self._groups
+                unusable.close()
+                return await self._open_from(zygote, limits, warm_up=warm_up)
         except TimeoutError as error:
             self._nursery.gone(zygote)
             zygote.fault()
@@ -178,7 +200,8 @@ class Supervisor:
             raise
 
     async def _open_from(self, zygote: Zygote, limits: Limits, *, warm_up: bool) -> NamespaceSandbox:
-        opening = Opening()
+        group = self._group(limits)
+        opening = Opening(group.entrances() if group else ())
         try:
             await zygote.spawn(_plan(limits, self._niceness, warm_up=warm_up), opening.theirs)
             opening.let_go()
@@ -187,17 +210,31 @@ class Supervisor:
             return NamespaceSandbox(
                 handles,
                 limits=limits,
-                isolation=IsolationReport(level="namespaces", lacks=_LACKS),
+                isolation=IsolationReport(level="namespaces", lacks=_LACKS_WITH_GROUPS if group else _LACKS),
                 owner=(zygote.host_id, zygote.host_id) if os.geteuid() == 0 else None,
                 spool_folder=self._spool_folder,
                 watchdog=self._watchdog,
                 zygote_lives=lambda: zygote.lives,
                 base_bytes=zygote.base_bytes,
-                on_gone=lambda: self._nursery.gone(zygote),
+                group=group,
+                on_gone=lambda: self._gone(zygote, group),
             )
         except BaseException:
             opening.abandon()
+            if group and self._groups:
+                self._groups.give_back(group)
             raise
+
+    def _group(self, limits: Limits) -> ControlGroup | None:
+        """A control group for one sandbox, where this host has any to give."""
+        if self._groups is None:
+            return None
+        return self._groups.take(limits.memory_bytes + limits.disk_bytes, limits.pids + _OWN_PIDS)
+
+    def _gone(self, zygote: Zygote, group: ControlGroup | None) -> None:
+        self._nursery.gone(zygote)
+        if group and self._groups:
+            self._groups.give_back(group)
 
 
 def _plan(limits: Limits, niceness: int, *, warm_up: bool) -> SandboxPlan:

@@ -55,6 +55,8 @@ class Watch:
     """Anonymous memory that the guest shares with the zygote."""
     kill: Callable[[Status], None]
     """Called once, on the watchdog's thread, with the reason; not after `Watchdog.remove`."""
+    was_exceeded: Callable[[], bool] = lambda: False
+    """Whether the kernel has already killed something in it for memory."""
     rest: Rest | None = None
     """Set while nothing is executed: then it is looked at less often."""
     _confirmed_at: float = field(default=0.0)
@@ -63,7 +65,7 @@ class Watch:
 
     def look(self, now: float) -> Status | None:
         """Why the tree must end; None while it may go on."""
-        return Status.OUT_OF_MEMORY if self._is_above_limit(now) else None
+        return Status.OUT_OF_MEMORY if self.was_exceeded() or self._is_above_limit(now) else None
 
     def _is_above_limit(self, now: float) -> bool:
         processes = tuple(_tree(self.init, self.guest))

@@ -80,7 +80,7 @@ class Zygote:
 
     def _fork(self, message: dict[str, Any], descriptors: list[int]) -> None:
         """One guest.  `descriptors`: a pidfd of its init, init's control socket, the guest's channel, stdout, stderr."""
-        process, box_descriptor, *streams = descriptors
+        process, box_descriptor, *rest = descriptors
         box = socket.socket(fileno=box_descriptor)
         try:
             plan = SandboxPlan.from_message(message["plan"])
@@ -90,14 +90,14 @@ class Zygote:
                 pid = os.fork()
                 if pid == 0:
                     self._guests.clear()  # how many others there are is none of its business
-                    enclosure.enter_room(plan, self._base, process, box, streams)
+                    enclosure.enter_room(plan, self._base, process, box, rest)
             self._guests[pid] = (box, message["guest"])
         except OSError as error:
             with suppress(OSError):
                 wire.send_control(box, {"failed": "guest", "errno": error.errno, "message": str(error)})
             box.close()
         finally:
-            for descriptor in (process, *streams):
+            for descriptor in (process, *rest):
                 os.close(descriptor)
 
     @contextmanager

@@ -11,7 +11,8 @@ from bichat.domain import Status
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sizes import MIB
 
-WITHOUT_WATCHDOG = ALL_LAYERS - {Layer.WATCHDOG}
+WITHOUT_GROUPS = ALL_LAYERS - {Layer.CONTROL_GROUP}
+WITHOUT_WATCHDOG = WITHOUT_GROUPS - {Layer.WATCHDOG}
 
 
 def test_a_polite_fork_bomb_gets_as_many_processes_as_it_may_have(run_code, limits):
@@ -82,7 +83,7 @@ def test_without_resource_limits_a_fork_bomb_gets_more_processes_than_it_may_hav
         answer("forty children")
         """,
         limits=replace(limits, pids=20),
-        layers=ALL_LAYERS - {Layer.RESOURCE_LIMITS},
+        layers=WITHOUT_GROUPS - {Layer.RESOURCE_LIMITS},
     )
 
     assert outcome.answer == "forty children"
@@ -131,7 +132,7 @@ def test_without_resource_limits_the_watchdog_still_ends_a_memory_bomb(run_code,
         signal.pause()
         """,
         limits=replace(limits, memory_bytes=128 * MIB),
-        layers=ALL_LAYERS - {Layer.RESOURCE_LIMITS},
+        layers=WITHOUT_GROUPS - {Layer.RESOURCE_LIMITS},
     )
 
     assert outcome.status is Status.OUT_OF_MEMORY

@@ -26,6 +26,8 @@ class Layer(StrEnum):
     RESOURCE_LIMITS = "resource_limits"
     LANDLOCK = "landlock"
     SECCOMP = "seccomp"
+    #: The kernel's own limit of memory and processes, where the host lets us set one.
+    CONTROL_GROUP = "control_group"
     #: The supervisor's look at the whole tree's memory every 20 ms.
     WATCHDOG = "watchdog"
 
