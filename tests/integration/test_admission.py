@@ -62,8 +62,9 @@ import os, threading, time
 def grow():
     while not os.path.exists('now'): time.sleep(0.001)
     global held
-    held = bytearray(os.urandom(1 << 20) * 100)
-threading.Thread(target=grow, daemon=True).start()
+    held = os.urandom(1 << 20) * 120
+thread = threading.Thread(target=grow, daemon=True)
+thread.start()
 """
 
 
@@ -75,7 +76,7 @@ async def test_what_an_idle_session_takes_later_is_counted(capped, until):
         await until(lambda: session.held.memory_bytes > 100 * MIB)
 
         assert interpreter._admission._held == session.held
-        assert (await session.run("print(len(held) >> 20)")).stdout == "100\n"
+        assert (await session.run("thread.join(); print(len(held) >> 20)")).stdout == "120\n"
 
 
 async def test_an_idle_session_that_takes_more_than_there_is_room_for_ends(capped, whole_bytes, until, ended_error):
