@@ -121,6 +121,8 @@ class Artifact:
     sha256: str
     source: str = "file"
     """`file`; `display` for an image that the code displayed; `output` for the whole of a stream that was cut."""
+    is_complete: bool = True
+    """False for a stream of which `artifact_bytes` were kept and no more."""
     content: Content = field(repr=False, compare=False)
 
     def read_bytes(self) -> bytes:
@@ -135,6 +137,7 @@ class Artifact:
             "size_bytes": self.size_bytes,
             "sha256": self.sha256,
             "source": self.source,
+            "is_complete": self.is_complete,
         }
 
 

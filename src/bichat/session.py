@@ -50,6 +50,8 @@ _WORDS: Final[Mapping[str, str]] = {
 class _End:
     reason: str
     at: datetime
+    why: str = ""
+    """In words, where more is known than the reason."""
 
 
 class Session:
@@ -237,14 +239,14 @@ class Session:
         """End it for another session of its tenant."""
         self.end("evicted")
 
-    def end(self, reason: str, *, at_once: bool = True) -> None:
-        """End it, for a reason of `SessionEndedError`; the first one counts.
+    def end(self, reason: str, *, why: str = "", at_once: bool = True) -> None:
+        """End it, for a reason of `SessionEndedError`, `why` in words if they are more than the usual; the first one counts.
 
         Its processes are killed now, or, if not `at_once`, behind the answer that is on its way.
         """
         if self._end is not None:
             return
-        self._end = _End(reason, datetime.now(UTC))
+        self._end = _End(reason, datetime.now(UTC), why)
         if at_once:
             self._sandbox.end()
         self._background.start(self._sandbox.close)
@@ -306,7 +308,8 @@ class Session:
             ended = _at_the_end_of_life(ended, self.limits.life_s)
             self.end("life")
         elif final or not ended.alive:
-            self.end("closed" if ended.alive else _reason(ended.status), at_once=False)
+            why = ended.error.message if ended.error and not ended.alive else ""
+            self.end("closed" if ended.alive else _reason(ended.status), why=why, at_once=False)
         opening, self._opening = self._opening, Timings()
         yield Completed(
             ExecutionResult(
@@ -402,7 +405,7 @@ class Session:
 
     def _ended_error(self) -> SessionEndedError:
         end = self._end or _End("lost", datetime.now(UTC))
-        why = _WORDS[end.reason].format(idle_s=self.limits.idle_s, life_s=self.limits.life_s)
+        why = end.why or _WORDS[end.reason].format(idle_s=self.limits.idle_s, life_s=self.limits.life_s)
         kind = SessionLostError if end.reason == "lost" else SessionEndedError
         message = f"the session ended at {end.at:%Y-%m-%d %H:%M:%S} UTC: {why}"
         return kind(message, reason=end.reason, ended_at=end.at)

@@ -218,6 +218,21 @@ def test_output_that_a_result_does_not_hold_whole_is_shown_and_saved_whole(bicha
     assert (bichat.folder / "bichat-output" / "stdout.txt").stat().st_size == 3_000_001
 
 
+@pytest.mark.parametrize(
+    "code, variables, said, size",
+    [
+        ("open('stdout.txt', 'w').write('mine')", {}, b"stdout-2.txt has all of it", 3_000_001),
+        ("", {"BICHAT_DEFAULT_ARTIFACT_BYTES": "2m"}, b"stdout.txt has its beginning", 2 << 20),
+    ],
+)
+def test_what_is_said_of_output_that_was_cut_is_true(bichat, code, variables, said, size):
+    done = bichat("run", "-c", f"{code}\nprint('x' * 3_000_000)", variables=variables)
+
+    assert said in done.stderr
+    name = said.split()[0].decode()
+    assert (bichat.folder / "bichat-output" / name).stat().st_size == size
+
+
 def test_awkward_output_survives_as_json(bichat):
     code = r"import os; os.write(1, b'\xff\x00\x1b]0;title\x07 \xe2\x82'); print('\ud800')"
 

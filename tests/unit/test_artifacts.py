@@ -92,6 +92,7 @@ def test_new_and_changed_files_are_captured_and_untouched_ones_are_not(guest: Gu
             "size_bytes": 8,
             "sha256": hashlib.sha256(b"\x89PNG\r\n\x1a\n").hexdigest(),
             "source": "file",
+            "is_complete": True,
         },
         {
             "name": "rewritten.csv",
@@ -99,6 +100,7 @@ def test_new_and_changed_files_are_captured_and_untouched_ones_are_not(guest: Gu
             "size_bytes": 4,
             "sha256": hashlib.sha256(b"c,d\n").hexdigest(),
             "source": "file",
+            "is_complete": True,
         },
     ]
     assert captured.refused == ()

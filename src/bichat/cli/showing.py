@@ -17,6 +17,15 @@ _IMAGES: Final = ("image/png", "image/jpeg", "image/svg+xml", "image/webp", "ima
 _MUTE: Final = "<IPython.core.display."
 
 
+def _where(stream: str, result: ExecutionResult) -> str:
+    """What has become of the whole of a stream that was cut."""
+    outputs = (artifact for artifact in result.artifacts if artifact.source == "output")
+    whole = next((artifact for artifact in outputs if artifact.name.startswith(stream)), None)
+    if whole is None:
+        return "the rest is not kept"
+    return f"{whole.name} has all of it" if whole.is_complete else f"{whole.name} has its beginning"
+
+
 class Screen:
     """Takes what one execution after the other says.  Guest text goes to stdout and stderr, escaped for a terminal."""
 
@@ -48,11 +57,9 @@ class Screen:
 
     def failure(self, result: ExecutionResult) -> None:
         """Show what went wrong, if anything did."""
-        whole = {artifact.name for artifact in result.artifacts if artifact.source == "output"}
         for omitted, name in ((result.stdout_omitted_bytes, "stdout"), (result.stderr_omitted_bytes, "stderr")):
             if omitted:
-                where = f"{name}.txt has all of it" if f"{name}.txt" in whole else "the rest is not kept"
-                self.tell(f"{name} is {omitted:,} bytes longer than a result keeps; {where}")
+                self.tell(f"{name} is {omitted:,} bytes longer than a result keeps; {_where(name, result)}")
         if result.results_omitted:
             self.tell(f"{result.results_omitted:,} displayed results are not kept: too many or too large")
         if result.error is not None:

@@ -59,6 +59,8 @@ class Shown:
     result: Result
     size_bytes: int
     saved_as: tuple[str, ...] = ()
+    number: int = -1
+    """By which the guest speaks of it."""
 
 
 class Results:
@@ -88,6 +90,12 @@ class Results:
         if not places:
             self._shown.append(shown)
         return shown.result
+
+    def name(self, number: int, name: str) -> None:
+        """Those that the guest calls `number` have been saved as the file `name`, too."""
+        for at, one in enumerate(self._shown):
+            if one.number == number and len(one.saved_as) < _MAX_TYPES:
+                self._shown[at] = replace(one, saved_as=(*one.saved_as, name))
 
     def clear(self, *, wait: bool = False) -> None:
         """Forget what was displayed: now, or when the next is (IPython's `clear_output`)."""
@@ -161,7 +169,9 @@ def _checked(display: Mapping[str, Any], size_bytes: int) -> Shown | None:
         display_id=_text(display_id) if isinstance(display_id, str) else "",
     )
     names = saved_as[:_MAX_TYPES] if isinstance(saved_as, list) else []  # pyright: ignore[reportUnknownVariableType]
-    return Shown(result, size_bytes, tuple(name for name in names if isinstance(name, str)))  # pyright: ignore[reportUnknownVariableType]
+    saved = tuple(name for name in names if isinstance(name, str))  # pyright: ignore[reportUnknownVariableType]
+    number = display.get("number")
+    return Shown(result, size_bytes, saved, number if isinstance(number, int) else -1)
 
 
 def _value(kind: str, value: object) -> object:

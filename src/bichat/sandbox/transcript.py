@@ -27,6 +27,7 @@ class Stream:
         self._spool: Spool | None = None
         self._digest = hashlib.sha256()
         self._refused = ""
+        self._is_complete = True
 
     def feed(self, chunk: bytes) -> str:
         """Take the next bytes; the text that they complete."""
@@ -54,19 +55,21 @@ class Stream:
             size_bytes=self._spool.size_bytes,
             sha256=self._digest.hexdigest(),
             source="output",
+            is_complete=self._is_complete,
             content=self._spool.content(0, self._spool.size_bytes),
         )
 
     def _keep(self, chunk: bytes) -> None:
         if self._spool is None or self._refused:
             return
-        chunk = chunk[: self._limits.artifact_bytes - self._spool.size_bytes]
+        kept = chunk[: self._limits.artifact_bytes - self._spool.size_bytes]
+        self._is_complete = self._is_complete and len(kept) == len(chunk)
         try:
-            self._spool.append(chunk)
+            self._spool.append(kept)
         except StorageError as error:
             # The code goes on, and its result says what is missing.
             self._refused = error.message
-        self._digest.update(chunk)
+        self._digest.update(kept)
 
 
 class Transcript:
@@ -92,6 +95,8 @@ class Transcript:
                 return None if result is None else Displayed(result)
             case {"clear": dict(clear)}:  # pyright: ignore[reportUnknownVariableType]
                 self.results.clear(wait=clear.get("wait") is True)  # pyright: ignore[reportUnknownMemberType]
+            case {"saved": {"number": int(number), "as": str(name)}}:
+                self.results.name(number, name)
             case {"begun": self._cell}:
                 self.begun = True
             case {"omitted": True}:

@@ -8,6 +8,7 @@ import signal
 from typing import Any, Final
 
 from bichat.domain import CodeError, Limits, Status
+from bichat.sandbox import wire
 from bichat.sizes import format_size
 
 #: EFBIG: one file would have been larger than the whole disk, which RLIMIT_FSIZE holds.
@@ -74,6 +75,9 @@ def exited(code: int) -> Verdict:
     """The guest's process ended without saying so: `os._exit`, exec of another program, or a signal (negative)."""
     if code == 0:
         return Status.COMPLETED, None
+    if code == wire.CHANNEL_LOST_EXIT:
+        message = "the code closed the connection to the program that runs it, or put something else in its place"
+        return Status.ERROR, CodeError(name="ProcessExited", message=message)
     if code > 0:
         message = f"the code ended its process with exit code {code}"
         return Status.ERROR, CodeError(name="ProcessExited", message=message)

@@ -35,6 +35,8 @@ MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 #: Digits of a whole number in a frame; one that has more comes as text.  What it takes to read one grows with their
 #: square: sixteen megabytes of the longest that Python reads take seconds.
 MAX_DIGITS: Final = 400
+#: How a guest ends whose channel the code has closed, or put something else in the place of.
+CHANNEL_LOST_EXIT: Final = 113
 _HEADER_BYTES: Final = 4
 
 

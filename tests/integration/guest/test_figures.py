@@ -126,6 +126,22 @@ def test_a_figure_that_was_saved_goes_by_the_name_of_its_file(run):
     assert sorted(artifact.name for artifact in result.artifacts) == ["sales.pdf", "sales.png"]
 
 
+def test_a_figure_that_is_saved_after_it_was_shown_goes_by_the_name_of_its_file(run):
+    result = run("import matplotlib.pyplot as plt\nfig, ax = plt.subplots()\nplt.show()\nfig.savefig('after.png')")
+
+    assert [one.artifact for one in result.results] == ["after.png"]
+    assert [artifact.name for artifact in result.artifacts] == ["after.png"]
+
+
+def test_a_figure_that_changed_before_it_was_saved_is_another_image(run):
+    result = run(
+        "import matplotlib.pyplot as plt\nfig, ax = plt.subplots()\nplt.show()\nax.set_title('x')\nfig.savefig('b.png')"
+    )
+
+    assert [one.artifact for one in result.results] == ["figure-1.png"]
+    assert [artifact.name for artifact in result.artifacts] == ["b.png", "figure-1.png"]
+
+
 def test_a_figure_that_was_saved_is_shown_as_its_file(run):
     result = run(f"{PLOT}plt.figure(figsize=(3, 2))\nplt.plot([1])\nplt.savefig('small.png', dpi=50);")
 

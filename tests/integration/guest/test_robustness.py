@@ -108,12 +108,13 @@ def test_a_daemon_does_not_hold_the_channel(run, still_runs):
     assert still_runs()
 
 
-def test_closed_descriptors_are_a_clear_end(run):
-    result = run("import os\nos.closerange(3, 4096)")
+@pytest.mark.parametrize("first", [0, 3])
+def test_closed_descriptors_are_a_clear_end(run, first):
+    result = run(f"import os\nos.closerange({first}, 4096)")
 
     assert result.error.name == "ProcessExited"
-    assert "closed the connection" in result.stderr
-    with pytest.raises(SessionEndedError):
+    assert "closed the connection" in result.error.message
+    with pytest.raises(SessionEndedError, match="closed the connection"):
         run("1")
 
 
@@ -157,10 +158,24 @@ def test_a_stream_that_was_replaced_stays_so(run):
     assert run("text = sys.stdout.getvalue()\nsys.stdout = sys.__stdout__\nprint(repr(text))").stdout == "'kept\\n'\n"
 
 
-def test_a_broken_ipython_is_a_clear_error_each_time(run):
-    run("type(get_ipython()).run_cell = None")
+@pytest.mark.parametrize(
+    "code",
+    [
+        "type(get_ipython()).run_cell = None",
+        "get_ipython().run_cell_async = None",
+        "import sys; sys.modules.clear()",
+    ],
+)
+def test_a_broken_interpreter_is_a_clear_error_each_time(run, code):
+    run(code)
 
-    assert run("print(1)").error.name == "TypeError"
+    for _ in range(2):
+        assert "earlier code has broken this interpreter: restart the session" in run("print(1)").error.message
+
+
+@pytest.mark.parametrize("code", ["%%bash\nexit 3", "%timeit 1/0", "%nosuch", "raise KeyError('_oh')", "x = (", "1/0"])
+def test_an_error_of_the_cell_is_not_said_to_be_somebody_elses(run, code):
+    assert "earlier code" not in run(code).error.message
 
 
 def test_what_a_thread_prints_after_its_cell_comes_with_the_next(run):

@@ -174,13 +174,15 @@ def test_arrow_tables_are_tables_whatever_the_memory(run_script, memory):
     assert result.results[0].data["text/plain"] == "<pyarrow.Int64Scalar: 499500>"
 
 
-def test_a_duckdb_relation_is_counted_only_as_far_as_it_is_shown(table):
+def test_a_duckdb_relation_is_counted_up_to_a_million_rows(table):
     few = table("import duckdb\nduckdb.sql('select 1 a, 2.5::decimal(10, 2) b')")
-    many = table("import duckdb\nduckdb.sql('select * from range(1000000)')")
+    many = table("duckdb.sql('select * from range(1000000)')")
+    uncounted = table("duckdb.sql('select * from range(1000001)')")
 
     assert few["data"] == [{"a": 1, "b": 2.5}]
     assert (few["row_count"], few["truncated"]) == (1, False)
-    assert (many["row_count"], many["truncated"], len(many["data"])) == (None, True, 100)
+    assert (many["row_count"], many["truncated"], len(many["data"])) == (1_000_000, True, 100)
+    assert (uncounted["row_count"], uncounted["truncated"]) == (None, True)
 
 
 def test_what_is_no_table_has_none(run):

@@ -48,6 +48,7 @@ def display_frame(
     *,
     display_id: str | None,
     update: bool,
+    number: int,
     saved_as: list[str],
     printed: list[int],
 ) -> bytes:
@@ -56,6 +57,7 @@ def display_frame(
         "metadata": metadata,
         "id": display_id,
         "update": update,
+        "number": number,
         "saved_as": saved_as,
         "printed": printed,
     }

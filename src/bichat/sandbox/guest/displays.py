@@ -108,8 +108,8 @@ class Publisher(DisplayPublisher):
     ) -> None:
         """Send one bundle, or in the place of those with its display id."""
         self._validate_data(data, metadata)
-        is_repeated, saved_as = self._figures.shown(data)
-        if self.outlet is None or is_repeated:
+        number, saved_as = self._figures.shown(data)
+        if self.outlet is None or number is None:
             return
         if not self.outlet.channel.is_own:
             print(data.get("text/plain", ""))
@@ -120,6 +120,7 @@ class Publisher(DisplayPublisher):
             metadata or {},
             display_id=None if display_id is None else str(display_id),
             update=update,
+            number=number,
             saved_as=saved_as,
             printed=self.outlet.streams.hand_over(),
         )
@@ -130,6 +131,11 @@ class Publisher(DisplayPublisher):
         if self.outlet is not None and self.outlet.channel.is_own:
             self.outlet.streams.hand_over()
             self._send(wire.encode_frame({"clear": {"wait": bool(wait)}}))
+
+    def name_displayed(self, number: int, name: str) -> None:
+        """Say that the figure that was displayed as `number` has been saved since, unchanged, as the file `name`."""
+        if self.outlet is not None and self.outlet.channel.is_own:
+            self._send(wire.encode_frame({"saved": {"number": number, "as": name}}))
 
     def _send(self, frame: bytes) -> None:
         if self.outlet is None:

@@ -52,6 +52,9 @@ class Figures:
         self._folder = ""
         self._files: WeakKeyDictionary[Any, list[_File]] = WeakKeyDictionary()
         self._images: WeakKeyDictionary[Any, object] = WeakKeyDictionary()
+        #: By which number each figure was displayed last.
+        self._numbers: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._displayed = 0
         self._is_end = False
         self._formatted: tuple[object, Any] = (None, None)
         self.interrupt: KeyboardInterrupt | None = None
@@ -68,34 +71,41 @@ class Figures:
         self._folder = folder or self._folder
         self._files.clear()
         self._images.clear()
+        self._numbers.clear()
+        self._displayed = 0
         self._formatted = (None, None)
         self._is_end = False
         self.interrupt = None
 
-    def format(self, value: object, form: Callable[[set[str]], tuple[dict[str, Any], dict[str, Any]]]) -> Any:
+    def format(self, value: Any, form: Callable[[set[str]], tuple[dict[str, Any], dict[str, Any]]]) -> Any:
         """What `form` gives for `value`, told which types to leave out: an image that a file has already."""
         if not _is_figure(value):
             return form(set())
         image = self._saved_image(value)
         data, metadata = form({_PNG} if image else set())
+        value.stale = False  # drawing resizes it and back, as saving does
         if image:
             data[_PNG] = image
         self._formatted = (data, value)
         return data, metadata
 
-    def shown(self, data: dict[str, Any]) -> tuple[bool, list[str]]:
-        """For a bundle about to be displayed: whether it was already, and where the figure in it was saved.
+    def shown(self, data: dict[str, Any]) -> tuple[int | None, list[str]]:
+        """For a bundle about to be displayed: the number that it goes by, and where the figure in it was saved.
+
+        None where it was displayed already.
 
         At the end of a cell a figure is shown once more only if it has changed since it was displayed by name.
         """
         formatted, figure = self._formatted
+        self._displayed += 1
         if data is not formatted:
-            return False, []
+            return self._displayed, []
         image = data.get(_PNG) or data.get("image/svg+xml")
         if self._is_end and image is not None and self._images.get(figure) == image:
-            return True, []
+            return None, []
         self._images[figure] = image
-        return False, [os.path.relpath(file.path, self._folder) for file in self._files.get(figure, ())]
+        self._numbers[figure] = self._displayed
+        return self._displayed, [self._name(file) for file in self._files.get(figure, ())]
 
     def _saved_image(self, figure: Any) -> str | None:
         """The PNG that the figure was saved as in this cell, if it is what would be drawn again."""
@@ -114,17 +124,18 @@ class Figures:
 
         @functools.wraps(save)
         def savefig(figure: Any, fname: Any, *arguments: Any, **keywords: Any) -> Any:
+            number = None if figure.stale else self._numbers.get(figure)
             saved = save(figure, fname, *arguments, **keywords)
             # Saving resizes the figure and back, which marks it as changed.
             figure.stale = False
             with contextlib.suppress(Exception):
-                self._note(figure, fname, keywords.get("format"))
+                self._note(figure, fname, keywords.get("format"), number)
             return saved
 
         module.Figure.savefig = savefig
 
-    def _note(self, figure: Any, target: Any, kind: str | None) -> None:
-        """Remember a file that was written below the folder."""
+    def _note(self, figure: Any, target: Any, kind: str | None, number: int | None) -> None:
+        """Remember a file that was written below the folder; tell of it if the figure is displayed already."""
         path = os.path.realpath(target.name if hasattr(target, "write") else target)
         if not os.path.exists(path):
             # matplotlib has added the ending that the name lacked.
@@ -133,6 +144,11 @@ class Figures:
             status = os.stat(path)
             file = _File(path, status.st_size, status.st_mtime_ns)
             self._files.setdefault(figure, []).append(file)
+            if number is not None:
+                self._shell.display_pub.name_displayed(number, self._name(file))
+
+    def _name(self, file: _File) -> str:
+        return os.path.relpath(file.path, self._folder)
 
     def _show_inline(self, pyplot: Any) -> None:
         """Have pyplot draw for display; `get_backend()` goes on saying what the code asked for."""

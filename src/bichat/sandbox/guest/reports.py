@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterator
 from types import TracebackType
@@ -9,6 +10,9 @@ from typing import Any, Final
 
 #: Longest message and traceback that is reported; the rest is cut from the middle.
 _MAX_CHARACTERS: Final = 64 * 1024
+#: Said of an error that the cell has nothing to do with.
+_BROKEN: Final = "earlier code has broken this interpreter: restart the session"
+_STANDARD_LIBRARY: Final = os.path.dirname(os.path.abspath(os.__file__))
 #: Packages whose frames say nothing about the user's code.
 _MACHINERY: Final = ("bichat", "IPython")
 
@@ -20,10 +24,13 @@ def outcome(error: BaseException | None, name: str) -> dict[str, Any]:
     """
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return {"status": "completed"}
+    message = _message(error)
+    if _is_ours(error, name):
+        message = f"{message} ({_BROKEN})"
     return {
         "status": "error",
         "name": shortened(type(error).__name__, _MAX_CHARACTERS),
-        "message": shortened(_message(error), _MAX_CHARACTERS),
+        "message": shortened(message, _MAX_CHARACTERS),
         "traceback": shortened(traceback_text(error, name), _MAX_CHARACTERS),
         "errno": _disk_error(error),
         "memory": isinstance(error, MemoryError),
@@ -44,6 +51,24 @@ def traceback_text(error: BaseException, name: str | None = None) -> str:
         return "".join(traceback.format_exception(error))
     except BaseException:  # noqa: BLE001  # the formatting calls code of the guest's exception
         return f"{type(error).__name__}: {_message(error)}\n"
+
+
+def _is_ours(error: BaseException, name: str) -> bool:
+    """Whether what runs cells has failed, and not the cell: no frame is the user's, a library's or a magic's."""
+    if isinstance(error, (SyntaxError, KeyboardInterrupt, SystemExit, MemoryError)):
+        return False
+    files = [frame.tb_frame.f_code.co_filename for frame in _frames(error.__traceback__)]
+    return bool(files) and all(map(_is_machinerys, files)) and name not in files
+
+
+def _is_machinerys(file: str) -> bool:
+    if os.sep + "magic" in file:
+        return False
+    if file.startswith("<frozen "):
+        return True
+    parts = file.split(os.sep)
+    is_standard = file.startswith(_STANDARD_LIBRARY + os.sep) and "site-packages" not in parts
+    return is_standard or any(package in parts for package in _MACHINERY)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -71,7 +71,7 @@ def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
             guest.answer(request)
     except ChannelLostError:
         streams.say(_CHANNEL_LOST)
-        os._exit(1)
+        os._exit(wire.CHANNEL_LOST_EXIT)
     os._exit(0)
 
 

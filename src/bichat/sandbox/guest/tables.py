@@ -18,6 +18,8 @@ from typing import Any, Final, NamedTuple
 from bichat.sandbox.guest.table_cells import cell, is_missing, text_of
 
 MAX_ROWS: Final = 100
+#: Rows of a relation, which nobody has counted yet, that are counted; of more it is not known how many there are.
+_MAX_COUNTED: Final = 1_000_000
 MAX_COLUMNS: Final = 100
 #: Bytes of JSON that the rows take.
 MAX_BYTES: Final = 200_000
@@ -191,15 +193,17 @@ def _arrow_values(column: Any) -> list[Any]:
 
 
 def _duckdb_relation(relation: Any) -> _Table:
-    """The first rows of its result.  How many there are beyond them is not asked: that would run all of the query."""
+    """The first rows of its result, and how many there are, which takes running its query once more."""
     rows = relation.limit(MAX_ROWS + 1).fetchall()
-    count = len(rows) if len(rows) <= MAX_ROWS else None
+    count = len(rows)
+    if count > MAX_ROWS:
+        count = relation.limit(_MAX_COUNTED + 1).aggregate("count(*)").fetchone()[0]
     named = list(zip(relation.columns, relation.types, strict=True))
     columns = [
         _Column(name, str(kind), [row[number] for row in rows[:MAX_ROWS]])
         for number, (name, kind) in enumerate(named[:MAX_COLUMNS])
     ]
-    return _Table(columns, count, len(named))
+    return _Table(columns, count if count <= _MAX_COUNTED else None, len(named))
 
 
 _READERS: Final[dict[tuple[str, str], Callable[[Any], _Table]]] = {
