@@ -2,8 +2,8 @@
 
     python scripts/trace_calls.py [--json FILE] [WHAT ...]
 
-Needs root and strace.  WHAT: `packages` (the scripts that use each package of the environment `data`), `examples`,
-`differential` (the notebooks' cells), `guest` (the tests of the guest), or Python files; all of the four by default.
+Needs root and strace.  WHAT: `packages` (the scripts that use each package of the environment `data`),
+`differential` (the notebooks' cells), `guest` (the tests of the guest), or Python files; all of the three by default.
 Each is run from outside under strace, and counted is what its guests do after their filter has been installed, with
 everything that they start; the filter itself is in force, so that a call that it refuses is seen with its errno.
 
@@ -108,8 +108,8 @@ def programs(what: list[str]) -> Iterator[tuple[str, list[str]]]:
     bichat = [sys.executable, "-m", "bichat"]
     tests = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", "--timeout", "3000"]
     for item in what:
-        if item in ("packages", "examples"):
-            folder = ROOT / "tests/integration/packages" if item == "packages" else ROOT / "examples"
+        if item == "packages":
+            folder = ROOT / "tests/integration/packages"
             data = [option for path in sorted(folder.rglob("*.csv")) for option in ("--file", str(path))]
             for script in sorted(folder.glob("*.py")):
                 yield script.stem, [*bichat, "run", str(script), *data, "-o", tempfile.gettempdir() + "/trace-calls"]
@@ -139,7 +139,7 @@ def report(uses: dict[str, Uses]) -> None:
 def main() -> None:
     """Trace what was asked for and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("what", nargs="*", default=["packages", "examples", "differential", "guest"])
+    parser.add_argument("what", nargs="*", default=["packages", "differential", "guest"])
     parser.add_argument("--json", type=Path, help="also write the counts there")
     options = parser.parse_args()
     uses: defaultdict[str, Uses] = defaultdict(Uses)

@@ -21,6 +21,7 @@ from bichat.domain import ExecutionResult, Limits, Timings
 from bichat.errors import LimitError, UserInputError
 from bichat.events import Event
 from bichat.sandbox.background import Background
+from bichat.sandbox.denials import Denials
 from bichat.sandbox.environments import Environment, EnvironmentStore
 from bichat.sandbox.inputs import InputSource, check_inputs
 from bichat.sandbox.launch import Launched
@@ -91,6 +92,7 @@ class CodeInterpreter:
         preload: bool = True,
         progress: Progress | None = None,
         launched: Launched | None = None,
+        denials: Denials | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -101,11 +103,13 @@ class CodeInterpreter:
                 gigabyte.
             progress: told what is being done while an environment is built for its first use.
             launched: a launcher that is already on its way; used when its environment is asked for.
+            denials: told of every system call that is refused to code; for diagnosis, for it slows those calls down.
         """
         self._settings = settings or load_settings()
         self._preload = preload
         self._progress = progress
         self._launched = launched
+        self._denials = denials
         self._store = EnvironmentStore(self._settings.data_dir)
         self._supervisors: dict[str, Supervisor] = {}
         self._opening: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
@@ -292,11 +296,14 @@ class CodeInterpreter:
         spool_folder = make_data_dir(self._settings.data_dir / "spool")
         if not self._preload:
             # One session, and somebody waits for it: nothing preloaded, no standing back.
-            return Supervisor(environment, spool_folder=spool_folder, launched=launched, preload=(), niceness=0)
+            return Supervisor(
+                environment, spool_folder=spool_folder, launched=launched, preload=(), niceness=0, denials=self._denials
+            )
         return Supervisor(
             environment,
             spool_folder=spool_folder,
             launched=launched,
+            denials=self._denials,
             zygote_life_s=self._settings.zygote_life_s,
             ready=self._settings.ready_sandboxes,
             ready_limits=self._settings.limits,

@@ -9,8 +9,8 @@ import signal
 import pytest
 
 from bichat.domain import Status
-from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sandbox.isolation.calls import NUMBERS
+from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sandbox.isolation.policy import RULES
 
 MACHINE = platform.machine()

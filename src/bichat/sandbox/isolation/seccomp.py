@@ -8,7 +8,6 @@ whatever their arguments the kernel asks the filter once, when it is installed.
 from __future__ import annotations
 
 import ctypes
-import errno
 import itertools
 import platform
 import struct
@@ -60,27 +59,13 @@ def build_filter(machine: str, allowed: Sequence[str] = ()) -> tuple[Instruction
     return _program(machine, {**policy.RULES, **dict.fromkeys(allowed, ALLOW)}, notify=False)
 
 
-def build_explaining_filter(machine: str, channel: int) -> tuple[Instruction, ...]:
-    """As `build_filter`, but what it refuses is put to the listener, which answers as the filter would have.
+def build_explaining_filter(machine: str) -> tuple[Instruction, ...]:
+    """As `build_filter`, but what that refuses is put to the filter's listener, which is to answer as it would have.
 
-    The listener's descriptor must leave the process behind the filter: `sendmsg` on the descriptor `channel` passes,
-    until `build_seal`'s program stands behind this one.
+    Raises:
+        KeyError: another machine.
     """
-    way_out = Rule(errno.EPERM, (OneOf(0, (channel,)),))
-    return _program(machine, {**policy.RULES, "sendmsg": way_out}, notify=True)
-
-
-def build_seal(machine: str, channel: int) -> tuple[Instruction, ...]:
-    """A program that refuses `sendmsg` on the descriptor `channel`, and nothing else."""
-    (number,) = policy.numbered(machine, {"sendmsg": ALLOW})
-    return (
-        _load(_OFFSET_NUMBER),
-        Instruction(_JUMP_EQUAL, 0, 3, number),
-        _load(_OFFSET_ARGUMENTS),
-        Instruction(_JUMP_EQUAL, 0, 1, channel),
-        _returning(_ERRNO | errno.EPERM),
-        _returning(PASS),
-    )
+    return _program(machine, policy.RULES, notify=True)
 
 
 def _program(machine: str, rules: dict[str, Rule], *, notify: bool) -> tuple[Instruction, ...]:
@@ -173,6 +158,15 @@ def install(packed: bytes, *, listen: bool = False) -> int:
     """
     program = _FilterProgram(len(packed) // 8, packed)
     return kernel.syscall("seccomp", _SET_MODE_FILTER, _FLAG_NEW_LISTENER if listen else 0, ctypes.pointer(program))
+
+
+def packed_explaining_filter() -> bytes:
+    """The packed filter of the machine we are on that asks its listener.
+
+    Raises:
+        KeyError: the machine is neither x86_64 nor aarch64.
+    """
+    return pack(build_explaining_filter(platform.machine()))
 
 
 def packed_filter(*, allowed: Sequence[str] = ()) -> bytes:
