@@ -148,6 +148,6 @@ def _receive(listener: int) -> _Notice:
 def _program(pid: int) -> str:
     try:
         with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
-            return file.read().strip()
+            return " ".join(file.read().split())
     except OSError:
         return "?"
