@@ -31,9 +31,10 @@ from bichat.sandbox.isolation.policy import ALLOWED, CHECKED, COLUMN
 
 ROOT: Final = Path(__file__).parents[1]
 #: Options of strace: numbers raw, so that arguments can be compared; pids as the tracer sees them.
-STRACE: Final = ("strace", "-f", "-qq", "-X", "raw", "-s", "0", "--signal=none", "--pidns-translation")
+STRACE: Final = ("strace", "-f", "-q", "-X", "raw", "-s", "0", "--signal=none", "--pidns-translation")
 _LINE: Final = re.compile(r"^(\d+)\s+(?:<\.\.\. )?(\w+)(\(| resumed>)(.*)$")
-_RESULT: Final = re.compile(r"= (-?\w+)(?: (E[A-Z0-9]+))?[^=]*$")
+_GONE: Final = re.compile(r"^(\d+)\s+\+\+\+ ")
+_RESULT: Final = re.compile(r"= (\?|-?\w+)(?: (E[A-Z0-9]+))?[^=]*$")
 _OUTER_PID: Final = re.compile(r"= \d+ /\* (\d+) in strace's PID NS \*/")
 
 
@@ -53,6 +54,9 @@ def calls_of_guests(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
     pending: dict[str, str] = {}
     early: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for line in lines:
+        if gone := _GONE.match(line):
+            filtered.discard(gone.group(1))  # its number may be another's soon
+            early.pop(gone.group(1), None)
         if (match := _LINE.match(line)) is None:
             continue
         pid, name, kind, rest = match.groups()

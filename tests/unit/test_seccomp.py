@@ -207,6 +207,12 @@ def test_there_is_no_network_and_pairs_of_sockets_are_unix_ones(machine):
 
 
 @machines
+def test_extended_attributes_are_read_and_not_written(machine):
+    assert {answer(machine, name) for name in policy._WRITING_ATTRIBUTES.split()} == {"ENOTSUP"}
+    assert {answer(machine, f"{kind}{name}") for kind in ("", "l", "f") for name in ("getxattr", "listxattr")} == {"ok"}
+
+
+@machines
 def test_what_is_sent_goes_to_the_other_end_of_a_pair_and_to_no_name(machine):
     assert answer(machine, "sendto", 3, 1 << 40, 5, 0, 0, 0) == "ok"
     assert answer(machine, "sendto", 3, 1 << 40, 5, 0, 1 << 40, 110) == "EACCES"
@@ -347,7 +353,11 @@ def test_no_number_stands_for_two_calls():
 
 
 def test_every_call_of_the_policy_is_known_and_stands_in_one_place():
-    names = [name for group in (*ALLOWED.values(), NOT_THERE, policy._NETWORK) for name in group.split()]
+    names = [
+        name
+        for group in (*ALLOWED.values(), NOT_THERE, policy._NETWORK, policy._WRITING_ATTRIBUTES)
+        for name in group.split()
+    ]
     names += CHECKED
 
     assert len(names) == len(set(names))

@@ -59,7 +59,7 @@ _WORDS: Final[dict[str, str]] = {
     "mknod mknodat": "Only regular files and FIFOs are made; for a socket between processes use socket.socketpair().",
     "sync syncfs": "Use os.fsync on the file: what lies here is memory, and other people's disks are not flushed.",
     "fcntl": "Locks, flags and duplicates are to be had; leases, notices and owners of descriptors are not.",
-    "ioctl": "Questions to terminals are answered, and no other device or file system is asked for more.",
+    "ioctl": "Nothing in most cases: programs such as cp do without. Questions to terminals are answered.",
     "madvise": "Nothing: it is a hint. Merging pages and sending them out of sight are refused.",
     "prctl arch_prctl seccomp": "Leave it out: the process stands behind a filter already, and stays visible to the watchdog.",
     "keyctl add_key request_key": "The kernel's keyrings are not to be had: keep secrets in variables.",
@@ -74,7 +74,7 @@ def advice(call: str, arguments: Sequence[int]) -> str:
     if call == "socket" and arguments[0] & 0xFFFF_FFFF == socket.AF_UNIX:
         return (
             "No socket has a name here, as multiprocessing's Manager needs: use its Queue, Pipe or shared_memory, or "
-            "socket.socketpair()."
+            "socket.socketpair(). Programs that look for a name service so (id, ls) do without."
         )
     if call == "mmap" and arguments[3] & 0x4_0000:
         return "Nothing: libraries do without the host's huge pages; madvise with MADV_HUGEPAGE is allowed."

@@ -38,7 +38,7 @@ class Denial:
     call: str
     """Its name with the arguments that decide: `socket(AF_INET)`."""
     error: str
-    """The name of the errno that the code was given: `EPERM`, `ENOSYS` or `EACCES`."""
+    """The name of the errno that the code was given: `EPERM`, `ENOSYS`, `EACCES` or `ENOTSUP`."""
     programs: tuple[str, ...]
     """Names of the threads or programs that made it, the first few."""
     times: int

@@ -4,7 +4,8 @@ What stands in no table here is refused.  Each group says who needs it; `scripts
 environment makes use of, and it was drawn up from that and from what libc, coreutils and CPython's `os` call.
 
 A refusal is EPERM.  It is ENOSYS where libraries try a call and do without it when the kernel has none, and for calls
-that this table does not know; EACCES for the network, which is what a program expects to be told of it.
+that this table does not know; EACCES for the network and EOPNOTSUPP for extended attributes, which is what programs
+expect to be told of them.
 """
 
 from __future__ import annotations
@@ -79,16 +80,18 @@ ALLOW: Final = Rule(0)
 REFUSE: Final = Rule(errno.EPERM)
 MISSING: Final = Rule(errno.ENOSYS)
 _NO_NETWORK: Final = Rule(errno.EACCES)
+_NOT_SUPPORTED: Final = Rule(errno.EOPNOTSUPP)
 
 #: Calls that are allowed whatever their arguments, by what they are for.
 ALLOWED: Final[dict[str, str]] = {
-    # Every program: CPython, the shell, coreutils.
+    # Every program: CPython, the shell, coreutils.  statx: polars, duckdb, altair; fadvise64: pyarrow; statfs: joblib.
     "open and read files": """
         open openat openat2 creat close close_range read pread64 readv preadv preadv2 lseek stat fstat lstat newfstatat
         statx access faccessat faccessat2 readlink readlinkat getdents getdents64 statfs fstatfs getcwd chdir fchdir
         umask dup dup2 dup3 fadvise64 readahead flock
     """,
-    # shutil, zipfile, SQLite (fsync, fdatasync), duckdb and pyarrow (pwrite64, ftruncate), shells and coreutils.
+    # CPython, shells, coreutils.  pwrite64, fsync and fdatasync: SQLite and duckdb; link: multiprocessing's semaphores;
+    # utimensat: shutil, xlsxwriter, polars; fallocate, sendfile and copy_file_range: shutil and coreutils.
     "write files": """
         write pwrite64 writev pwritev pwritev2 sendfile copy_file_range truncate ftruncate fallocate fsync fdatasync
         rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat mkdir mkdirat rmdir chmod fchmod
@@ -98,13 +101,14 @@ ALLOWED: Final[dict[str, str]] = {
     "read extended attributes": """
         getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr
     """,
-    # malloc, arrays, V8 (mbind, pkey_*), mimalloc in polars, pages that OpenSSL locks; bounded by RLIMIT_DATA, the
-    # watchdog and RLIMIT_MEMLOCK.
+    # malloc and numpy.  mbind: arrays of scikit-learn, sympy, polars; pkey_*: V8 in altair's images; mlock: OpenSSL.
+    # Bounded by RLIMIT_DATA, the watchdog and RLIMIT_MEMLOCK.
     "memory": """
         brk munmap mprotect mremap msync mincore mlock mlock2 munlock mbind get_mempolicy set_mempolicy pkey_alloc
         pkey_free pkey_mprotect
     """,
-    # subprocess, multiprocessing, threads of numpy, polars, duckdb and pyarrow, IPython's `!`.
+    # subprocess, multiprocessing, joblib, IPython's `!`.  Threads of scikit-learn, polars, duckdb, pyarrow and V8, which
+    # ask for the number of processors (sched_getaffinity); sched_yield: polars, duckdb, altair.
     "processes and threads": """
         fork vfork execve execveat exit exit_group wait4 waitid set_tid_address set_robust_list futex rseq
         restart_syscall sched_yield sched_getaffinity sched_getparam sched_getscheduler sched_getattr
@@ -121,19 +125,21 @@ ALLOWED: Final[dict[str, str]] = {
         getpid getppid gettid getpgrp getpgid setpgid getsid setsid getuid geteuid getgid getegid getresuid getresgid
         getgroups capget
     """,
-    # asyncio, threads, subprocess, selectors, duckdb.
+    # asyncio, subprocess, selectors.  epoll_* and eventfd2: polars and altair (tokio), joblib.
     "waiting": """
         select pselect6 poll ppoll epoll_create epoll_create1 epoll_ctl epoll_wait epoll_pwait epoll_pwait2 eventfd
         eventfd2 signalfd signalfd4 pipe pipe2
     """,
+    # CPython's `time` and `signal`, joblib, coreutils' `timeout`; most of it never gets as far as the kernel (vdso).
     "time": """
         nanosleep clock_nanosleep clock_gettime clock_getres gettimeofday time getitimer setitimer timer_create
         timer_settime timer_gettime timer_getoverrun timer_delete timerfd_create timerfd_settime timerfd_gettime
     """,
-    # socketpair: asyncio, multiprocessing, our own channel.
+    # Pairs that asyncio and multiprocessing make, and our own channel.
     "sockets that are there": """
         recvfrom recvmsg shutdown getsockname getpeername
     """,
+    # platform, hash secrets and seeds; sysinfo: duckdb and joblib, by sysconf.
     "the machine": """
         uname sysinfo getrandom
     """,
@@ -154,6 +160,8 @@ NOT_THERE: Final = """
     _sysctl afs_syscall create_module epoll_ctl_old epoll_wait_old get_kernel_syms getpmsg putpmsg query_module security
     tuxcall vserver sysfs ustat
 """
+#: `cp -p` copies access lists so, and takes no other refusal for an answer.
+_WRITING_ATTRIBUTES: Final = "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr"
 _NETWORK: Final = "socket bind connect listen accept accept4 recvmmsg"
 
 # Everything but threads, vfork and what belongs to them.  In the way stand new namespaces; PARENT, whose child would
@@ -220,7 +228,12 @@ CHECKED: Final[dict[str, Rule]] = {
 
 
 def _rules() -> dict[str, Rule]:
-    groups = ((ALLOW, " ".join(ALLOWED.values())), (MISSING, NOT_THERE), (_NO_NETWORK, _NETWORK))
+    groups = (
+        (ALLOW, " ".join(ALLOWED.values())),
+        (MISSING, NOT_THERE),
+        (_NO_NETWORK, _NETWORK),
+        (_NOT_SUPPORTED, _WRITING_ATTRIBUTES),
+    )
     listed = {name: rule for rule, names in groups for name in names.split()}
     return {**dict.fromkeys(NUMBERS, REFUSE), **listed, **CHECKED}
 
