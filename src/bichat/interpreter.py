@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Final, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
 from weakref import WeakSet
 
 import anyio
@@ -21,7 +21,6 @@ from bichat.domain import ExecutionResult, Limits, Timings
 from bichat.errors import LimitError, UserInputError
 from bichat.events import Event
 from bichat.sandbox.background import Background
-from bichat.sandbox.denials import Denials
 from bichat.sandbox.environments import Environment, EnvironmentStore
 from bichat.sandbox.inputs import InputSource, check_inputs
 from bichat.sandbox.launch import Launched
@@ -31,6 +30,9 @@ from bichat.session import IDLE_BYTES, Session, check_code
 from bichat.settings.location import make_data_dir
 from bichat.settings.settings import Settings, load_settings
 from bichat.sizes import KIB, MIB, format_size, parse_size
+
+if TYPE_CHECKING:  # only who asks for denials pays for it
+    from bichat.sandbox.denials import Denials
 
 #: Less than this leaves an interpreter nothing to compute with.
 MIN_MEMORY_BYTES: Final = 16 * MIB

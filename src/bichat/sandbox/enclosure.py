@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import socket
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
@@ -253,14 +252,18 @@ def _explain_calls(box: socket.socket) -> None:
     Behind that filter no descriptor can be passed on; so a thread does it that was there before, shares our
     descriptors, and has ended before any other code runs.
     """
+    import threading  # a usual launcher has no need of it
+
     installed = threading.Event()
     listeners: list[int] = []
 
     def pass_on() -> None:
         installed.wait()
         for listener in listeners:
-            wire.send_control(box, {"handles": ["denials"]}, [listener])
-            os.close(listener)
+            try:
+                wire.send_control(box, {"handles": ["denials"]}, [listener])
+            finally:
+                os.close(listener)
 
     outside = threading.Thread(target=pass_on)
     outside.start()

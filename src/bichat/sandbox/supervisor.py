@@ -7,14 +7,13 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 
 from bichat.domain import IsolationReport, Limits
 from bichat.errors import SandboxLostError, SandboxUnavailableError
 from bichat.sandbox.control_groups import ControlGroup, ControlGroups
-from bichat.sandbox.denials import Denials
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sandbox.launch import Launched
@@ -24,6 +23,9 @@ from bichat.sandbox.opening import Opening
 from bichat.sandbox.plan import SandboxPlan
 from bichat.sandbox.pool import READY_BYTES, Activity, Pool
 from bichat.sandbox.watchdog import Watchdog
+
+if TYPE_CHECKING:  # only who asks for denials pays for it
+    from bichat.sandbox.denials import Denials
 
 logger = logging.getLogger(__name__)
 
