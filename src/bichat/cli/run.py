@@ -178,9 +178,10 @@ def _print_denials(denials: Denials) -> None:
         terminal.say("no system call was refused")
         return
     rows = [
-        (denial.call, denial.error, f"{denial.times}", ", ".join(denial.programs), denial.advice) for denial in found
+        (f"{denial.call}\n{denial.error}, {denial.times} x, {', '.join(denial.programs)}", denial.advice)
+        for denial in found
     ]
-    terminal.table(("Refused", "With", "Times", "To", "What to do"), rows, stream=sys.stderr)
+    terminal.table(("Refused", "What to do"), rows, stream=sys.stderr)
 
 
 def _print_timings(timings: Timings) -> None:
