@@ -219,6 +219,14 @@ def test_what_is_sent_goes_to_the_other_end_of_a_pair_and_to_no_name(machine):
 
 
 @machines
+def test_there_is_no_urgent_data_and_no_zero_copy(machine):
+    for flags, expected in ((0, "ok"), (0x4040, "ok"), (0x4000_0002, "ok"), (1, "EACCES"), (0x400_0000, "EACCES")):
+        assert answer(machine, "sendto", 3, 1 << 40, 5, flags, 0, 0) == expected
+        assert answer(machine, "recvfrom", 3, 1 << 40, 5, flags, 0, 0) == expected
+        assert answer(machine, "recvmsg", 3, 1 << 40, flags) == expected
+
+
+@machines
 def test_options_of_sockets_are_those_that_tell_nothing_and_hold_nothing(machine):
     level = socket.SOL_SOCKET
 

@@ -24,6 +24,7 @@ _SHARED: Final = (
 _WORDS: Final[dict[str, str]] = {
     "socket bind connect listen accept accept4 recvmmsg sendto": _NO_NETWORK,
     "socketpair": "Only pairs of AF_UNIX sockets are made: call socket.socketpair() without a family.",
+    "recvfrom recvmsg": "Receive without MSG_OOB: there is no urgent data between two ends of a pair.",
     "sendmsg sendmmsg": "Send with send(); descriptors cannot be passed on. Pass data through pipes, queues or files.",
     "setsockopt getsockopt": "Leave the option as it is: buffers to send from are of a fixed size, and others tell of the peer.",
     "mmap": _SHARED,
@@ -78,6 +79,8 @@ def advice(call: str, arguments: Sequence[int]) -> str:
         )
     if call == "mmap" and arguments[3] & 0x4_0000:
         return "Nothing: libraries do without the host's huge pages; madvise with MADV_HUGEPAGE is allowed."
+    if call == "sendto" and not arguments[5] & 0xFFFF_FFFF:
+        return "Send without MSG_OOB and MSG_ZEROCOPY: there is no urgent data between two ends of a pair."
     known = _BY_CALL.get(call)
     if known is not None:
         return known

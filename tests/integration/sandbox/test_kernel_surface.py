@@ -68,7 +68,7 @@ def test_limits_and_priorities_of_init_stay_as_they_are(run_code):
     assert outcome.answer == ["EPERM", "EPERM", "EPERM", "EPERM", "ok", "ok"]
 
 
-def test_nothing_is_sent_to_a_socket_by_name_and_no_program_runs_in_one(run_code):
+def test_sockets_have_no_names_programs_or_urgent_data(run_code):
     outcome = run_code(
         """
         import socket
@@ -78,12 +78,15 @@ def test_nothing_is_sent_to_a_socket_by_name_and_no_program_runs_in_one(run_code
             attempt(one.bind, "/tmp/name"),
             attempt(one.connect, "/tmp/name"),
             attempt(one.setsockopt, socket.SOL_SOCKET, 26, bytes(16)),
+            attempt(one.send, b"x", socket.MSG_OOB),
+            attempt(other.recv, 1, socket.MSG_OOB),
             attempt(one.send, b"x"),
+            attempt(other.recv, 1),
         ])
         """
     )
 
-    assert outcome.answer == ["EACCES", "EACCES", "EACCES", "EPERM", "ok"]
+    assert outcome.answer == ["EACCES", "EACCES", "EACCES", "EPERM", "EACCES", "EACCES", "ok", "ok"]
 
 
 def test_a_guest_cannot_close_itself_to_the_watchdog(run_code):

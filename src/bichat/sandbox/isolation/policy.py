@@ -137,7 +137,7 @@ ALLOWED: Final[dict[str, str]] = {
     """,
     # Pairs that asyncio and multiprocessing make, and our own channel.
     "sockets that are there": """
-        recvfrom recvmsg shutdown getsockname getpeername
+        shutdown getsockname getpeername
     """,
     # platform, hash secrets and seeds; sysinfo: duckdb and joblib, by sysconf.
     "the machine": """
@@ -194,6 +194,9 @@ _ARCH_PRCTL: Final = (0x1001, 0x1002, 0x1003, 0x1004, 0x1021, 0x1022, 0x1023, 0x
 #: (76) and SO_PEERPIDFD (77): nobody is given a handle on the process at the other end.  No programs (26, 27, 50, 51).
 _SET_SOCKET: Final = (2, 8, 9, 13, 15, 16, 18, 20, 21, 66, 67)
 _GET_SOCKET: Final = (2, 3, 4, 7, 8, 9, 13, 15, 16, 17, 18, 19, 20, 21, 30, 38, 39, 66, 67)
+#: No urgent data (OOB), whose code for AF_UNIX has let programs out of sandboxes (CVE-2025-38236), and which nobody
+#: uses there; no zero copy, no fast open.
+_MESSAGE_REFUSED: Final = 0x2400_0001
 #: No device, socket or folder: regular files and FIFOs.
 _NO_SPECIAL_FILE: Final = 0x6000
 _OWN: Final = (0,)
@@ -211,7 +214,9 @@ CHECKED: Final[dict[str, Rule]] = {
     "arch_prctl": Rule(errno.EPERM, (OneOf(0, _ARCH_PRCTL),)),
     "socketpair": Rule(errno.EACCES, (OneOf(0, (_AF_UNIX,)),)),
     # To the other end, not to a name.
-    "sendto": Rule(errno.EACCES, (OneOf(5, (0,)),)),
+    "sendto": Rule(errno.EACCES, (OneOf(5, (0,)), Without(3, _MESSAGE_REFUSED))),
+    "recvfrom": Rule(errno.EACCES, (Without(3, _MESSAGE_REFUSED),)),
+    "recvmsg": Rule(errno.EACCES, (Without(2, _MESSAGE_REFUSED),)),
     "setsockopt": Rule(errno.EPERM, (OneOf(1, (_SOL_SOCKET,)), OneOf(2, _SET_SOCKET))),
     "getsockopt": Rule(errno.EPERM, (OneOf(1, (_SOL_SOCKET,)), OneOf(2, _GET_SOCKET))),
     "mknod": Rule(errno.EPERM, (Without(1, _NO_SPECIAL_FILE),)),
