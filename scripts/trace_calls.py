@@ -49,13 +49,18 @@ class Uses:
 
 
 def calls_of_guests(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
-    """Name, arguments and result of each finished call by a process behind a filter, from strace's lines."""
+    """Name, arguments and errno of each finished call by a guest, from strace's lines.
+
+    A guest is who has entered a room by `setns` and then put up a filter; other programs, `man` for one, have filters too.
+    """
+    entered: set[str] = set()
     filtered: set[str] = set()
     pending: dict[str, str] = {}
     early: defaultdict[str, list[tuple[str, str, str]]] = defaultdict(list)
     for line in lines:
         if gone := _GONE.match(line):
             filtered.discard(gone.group(1))  # its number may be another's soon
+            entered.discard(gone.group(1))
             early.pop(gone.group(1), None)
         if (match := _LINE.match(line)) is None:
             continue
@@ -73,7 +78,9 @@ def calls_of_guests(lines: Iterable[str]) -> Iterator[tuple[str, str, str]]:
             yield call
         else:
             early[pid].append(call)  # a child may be heard of before the return of the call that made it
-        if name == "seccomp" and code == "0":
+        if name == "setns" and code == "0":
+            entered.add(pid)
+        if name == "seccomp" and code == "0" and pid in entered:
             filtered.add(pid)
             early.pop(pid, None)
         if name in ("clone", "fork", "vfork") and pid in filtered and not error:
