@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import Final, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
 from weakref import WeakSet
 
 import anyio
@@ -30,6 +30,9 @@ from bichat.session import IDLE_BYTES, Session, check_code
 from bichat.settings.location import make_data_dir
 from bichat.settings.settings import Settings, load_settings
 from bichat.sizes import KIB, MIB, format_size, parse_size
+
+if TYPE_CHECKING:  # only who asks for denials pays for it
+    from bichat.sandbox.denials import Denials
 
 #: Less than this leaves an interpreter nothing to compute with.
 MIN_MEMORY_BYTES: Final = 16 * MIB
@@ -91,6 +94,7 @@ class CodeInterpreter:
         preload: bool = True,
         progress: Progress | None = None,
         launched: Launched | None = None,
+        denials: Denials | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -101,11 +105,13 @@ class CodeInterpreter:
                 gigabyte.
             progress: told what is being done while an environment is built for its first use.
             launched: a launcher that is already on its way; used when its environment is asked for.
+            denials: told of every system call that is refused to code; for diagnosis, for it slows those calls down.
         """
         self._settings = settings or load_settings()
         self._preload = preload
         self._progress = progress
         self._launched = launched
+        self._denials = denials
         self._store = EnvironmentStore(self._settings.data_dir)
         self._supervisors: dict[str, Supervisor] = {}
         self._opening: defaultdict[str, anyio.Lock] = defaultdict(anyio.Lock)
@@ -292,11 +298,14 @@ class CodeInterpreter:
         spool_folder = make_data_dir(self._settings.data_dir / "spool")
         if not self._preload:
             # One session, and somebody waits for it: nothing preloaded, no standing back.
-            return Supervisor(environment, spool_folder=spool_folder, launched=launched, preload=(), niceness=0)
+            return Supervisor(
+                environment, spool_folder=spool_folder, launched=launched, preload=(), niceness=0, denials=self._denials
+            )
         return Supervisor(
             environment,
             spool_folder=spool_folder,
             launched=launched,
+            denials=self._denials,
             zygote_life_s=self._settings.zygote_life_s,
             ready=self._settings.ready_sandboxes,
             ready_limits=self._settings.limits,

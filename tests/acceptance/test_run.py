@@ -39,6 +39,30 @@ def test_a_chart_comes_out_of_a_file_and_an_input_file(bichat):
     assert (bichat.folder / "out" / "chart.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_system_calls_that_were_refused_are_named_with_what_to_do(bichat):
+    code = "import socket, mmap\ntry: socket.socket()\nexcept OSError: pass\nmmap.mmap(-1, 4096)"
+
+    done = bichat("run", "-c", code, "--explain-denials")
+    as_json = bichat("run", "-c", code, "--explain-denials", "--json")
+
+    assert done.returncode == as_json.returncode == 1
+    assert b"socket(AF_INET)" in done.stderr
+    assert b"--file" in done.stderr
+    document = json.loads(as_json.stdout)
+    assert document["status"] == "error"
+    assert [(denial["call"], denial["error"], denial["times"]) for denial in document["denials"]] == [
+        ("socket(AF_INET)", "EACCES", 1),
+        ("mmap(0x21)", "EPERM", 1),
+    ]
+
+
+def test_where_no_system_call_was_refused_that_is_said(bichat):
+    done = bichat("run", "-c", "print(1)", "--explain-denials")
+
+    assert (done.returncode, done.stdout) == (0, b"1\n")
+    assert b"no system call was refused" in done.stderr
+
+
 def test_code_may_come_from_standard_input(bichat):
     done = bichat("run", "-", stdin=b"print(1 + 1)")
 

@@ -49,6 +49,7 @@ def test_every_step_has_a_reason_and_a_remedy(step, number):
         ("process view", errno.EACCES, "apparmor"),
         ("landlock", errno.EOPNOTSUPP, "lsm="),
         ("seccomp", errno.EINVAL, "CONFIG_SECCOMP_FILTER"),
+        ("seccomp", errno.EBUSY, "--explain-denials"),
         ("fork", errno.EAGAIN, "ulimit -u"),
         ("unused uid", errno.EINVAL, "uids"),
         ("hand over", errno.EMFILE, "ulimit -n"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from bichat.sizes import format_size
 
 if TYPE_CHECKING:
     from bichat.interpreter import SessionOptions
+    from bichat.sandbox.denials import Denials
     from bichat.sandbox.launch import Launched
 
 
@@ -40,6 +42,9 @@ def command(  # one parameter per option
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document."),
     timings: bool = typer.Option(False, "--timings", help="Print how long each stage took."),
+    explain_denials: bool = typer.Option(
+        False, "--explain-denials", help="Name the system calls that the sandbox refused, and what to do about each."
+    ),
 ) -> None:
     """Run Python in a sandbox: output as it comes, new and changed files saved and listed.
 
@@ -57,7 +62,11 @@ def command(  # one parameter per option
             "environment": environment,
         }
         programs = arguments.programs(sources, code)
-        raise typer.Exit(run(programs, options, context.obj, output_dir, as_json=as_json, timings=timings))
+        with _denials() if explain_denials else nullcontext() as denials:
+            exit_code = run(
+                programs, options, context.obj, output_dir, as_json=as_json, timings=timings, denials=denials
+            )
+        raise typer.Exit(exit_code)
 
 
 def run(
@@ -68,10 +77,11 @@ def run(
     *,
     as_json: bool = False,
     timings: bool = False,
+    denials: Denials | None = None,
 ) -> int:
     """Run `programs` in one session until one fails, print what there is to print, save their files; the exit code.
 
-    `launched` is a launcher on its way, if there is one.
+    `launched` is a launcher on its way, if there is one; `denials` hears of the calls that are refused meanwhile.
     """
     arguments.check_output(output_dir)
     screen = Screen(quiet=as_json)
@@ -87,9 +97,13 @@ def run(
         if timings:
             _print_timings(result.timings)
 
-    last = _execute(programs, options, launched, screen, ended)
+    last = _execute(programs, options, launched, screen, ended, denials)
+    if denials is not None and not as_json:
+        _print_denials(denials)
     if as_json:
         document = {"status": last.status.value, "executions": described} if len(programs) > 1 else described[0]
+        if denials is not None:
+            document["denials"] = [denial.to_dict() for denial in denials.found]
         sys.stdout.write(json.dumps(document) + "\n")
     return terminal.exit_code(last)
 
@@ -100,6 +114,7 @@ def _execute(
     launched: Launched | None,
     screen: Screen,
     ended: Callable[[Program, ExecutionResult], None],
+    denials: Denials | None,
 ) -> ExecutionResult:
     """The result of the last program that ran; `ended` is told of each."""
     import anyio
@@ -110,7 +125,7 @@ def _execute(
     progress = terminal.Progress()
 
     async def go() -> ExecutionResult:
-        async with CodeInterpreter(preload=False, progress=progress, launched=launched) as interpreter:
+        async with CodeInterpreter(preload=False, progress=progress, launched=launched, denials=denials) as interpreter:
             try:
                 session = await interpreter.open_session(**options)
             finally:
@@ -148,6 +163,25 @@ def _print_files(result: ExecutionResult, saved: tuple[Path, ...]) -> None:
         terminal.table(
             ("Not saved", "Reason"), [(file.name, file.reason) for file in result.refused], stream=sys.stderr
         )
+
+
+def _denials() -> Denials:
+    from bichat.sandbox.denials import Denials
+
+    return Denials()
+
+
+def _print_denials(denials: Denials) -> None:
+    """A table of what was refused; those that libraries do without by themselves come last."""
+    found = sorted(denials.found, key=lambda denial: denial.advice.startswith("Nothing"))
+    if not found:
+        terminal.say("no system call was refused")
+        return
+    rows = [
+        (f"{denial.call}\n{denial.error}, {denial.times} x, {', '.join(denial.programs)}", denial.advice)
+        for denial in found
+    ]
+    terminal.table(("Refused", "What to do"), rows, stream=sys.stderr)
 
 
 def _print_timings(timings: Timings) -> None:

@@ -95,7 +95,7 @@ def enter_room(plan: SandboxPlan, base: Base, process: int, box: socket.socket, 
         step("privileges", lambda: _give_up_privileges(base))
         step("resource limits", lambda: _limit_resources(plan, base))
         step("landlock", lambda: _restrict_files(base, scoped=True))
-        step("seccomp", lambda: _filter_calls(base, base.guest_filter))
+        step("seccomp", lambda: _explain_calls(box) if plan.explain_denials else _filter_calls(base, base.guest_filter))
         box.close()
         shell.run(channel, warm_up=plan.warm_up)
     finally:
@@ -132,7 +132,7 @@ class _Asking:
     def __call__(self, streams: Sequence[int]) -> None:
         """`streams`: its channel, stdout and stderr, closed here once they are sent."""
         # What was taken for the first guest is taken for good: only a ready one is worth warming up.
-        plan = self._plan if self._asked == 0 else replace(self._plan, warm_up=False)
+        plan = self._plan if self._asked == 0 else replace(self._plan, warm_up=False, explain_denials=False)
         self._asked += 1
         message = {"plan": plan.to_message(), "guest": self._asked}
         try:
@@ -244,3 +244,31 @@ def _restrict_files(base: Base, *, scoped: bool) -> None:
 def _filter_calls(base: Base, call_filter: bytes) -> None:
     if Layer.SECCOMP in base.layers:
         seccomp.install(call_filter)
+
+
+def _explain_calls(box: socket.socket) -> None:
+    """As `_filter_calls`, with the filter that asks, whose listener is the supervisor's from then on.
+
+    Behind that filter no descriptor can be passed on; so a thread does it that was there before, shares our
+    descriptors, and has ended before any other code runs.
+    """
+    import threading  # a usual launcher has no need of it
+
+    installed = threading.Event()
+    listeners: list[int] = []
+
+    def pass_on() -> None:
+        installed.wait()
+        for listener in listeners:
+            try:
+                wire.send_control(box, {"handles": ["denials"]}, [listener])
+            finally:
+                os.close(listener)
+
+    outside = threading.Thread(target=pass_on)
+    outside.start()
+    try:
+        listeners.append(seccomp.install(seccomp.packed_explaining_filter(), listen=True))
+    finally:
+        installed.set()
+        outside.join()

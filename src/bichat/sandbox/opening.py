@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
@@ -94,8 +94,14 @@ class GuestPipes:
 class Opening:
     """Of one sandbox: what is asked of the zygote goes out with `theirs`, what comes back are `handles`."""
 
-    def __init__(self, entrances: Sequence[int] = ()) -> None:
-        """`entrances` of the sandbox's control group; ours from now on."""
+    def __init__(self, entrances: Sequence[int] = (), hear_denials: Callable[[int], None] | None = None) -> None:
+        """What it is made with.
+
+        Args:
+            entrances: of the sandbox's control group; ours from now on.
+            hear_denials: is given the listener of a guest that was asked for with one, and owns it.
+        """
+        self._hear_denials = hear_denials
         self._entrances = list(entrances)
         try:
             self._pipes = GuestPipes()
@@ -145,6 +151,9 @@ class Opening:
         """
         process, folder = self._received = await receive_handles(self._box, 1)
         pids = await introduction(self._box, 1)
+        if self._hear_denials is not None:
+            (listener,) = await receive_handles(self._box, 1)
+            self._hear_denials(listener)
         await ready(self._box, self._pipes.ours, 1)
         return Handles(box=self._box, guest=self._pipes.ours, process=process, guest_pids=pids, folder=folder)
 

@@ -49,6 +49,8 @@ class SandboxPlan:
     """Added to the priority number: above zero, a busy guest gives way to the server."""
     warm_up: bool
     """Whether the guest takes the slow first steps of its libraries before it says that it is ready."""
+    explain_denials: bool = False
+    """Whether the supervisor hears of each call that the filter refuses to the guest, and answers it."""
 
     def to_message(self) -> dict[str, Any]:
         """JSON-ready form."""

@@ -33,7 +33,7 @@ def run(control: socket.socket, plan: LaunchPlan, host_id: int) -> NoReturn:
         prefixes=plan.prefixes,
         layers=layers,
         readable=rootfs.plan_root(plan.prefixes).readable,
-        init_filter=seccomp.packed_filter(allowed=("sendmsg",)),
+        init_filter=seccomp.packed_filter(allowed=("sendmsg", "prctl")),
         guest_filter=seccomp.packed_filter(),
         data_bytes=own_memory("VmData"),
     )

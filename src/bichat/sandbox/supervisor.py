@@ -7,7 +7,7 @@ import os
 import random
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final, Self
+from typing import TYPE_CHECKING, Final, Self
 
 import anyio
 
@@ -23,6 +23,9 @@ from bichat.sandbox.opening import Opening
 from bichat.sandbox.plan import SandboxPlan
 from bichat.sandbox.pool import READY_BYTES, Activity, Pool
 from bichat.sandbox.watchdog import Watchdog
+
+if TYPE_CHECKING:  # only who asks for denials pays for it
+    from bichat.sandbox.denials import Denials
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,7 @@ class Supervisor:
         ready_limits: Limits | None = None,
         has_room: Callable[[], bool] = lambda: True,
         activity: Callable[[], Activity] = Activity,
+        denials: Denials | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -74,11 +78,13 @@ class Supervisor:
             ready_limits: what those are made with.
             has_room: whether one more may be made ready now.
             activity: what goes on meanwhile; none is made ready in the way of it.
+            denials: told of every call that is refused to guests, which takes them some time.
         """
         self._environment = environment
         self._spool_folder = spool_folder
         self._layers = layers
         self._niceness = niceness
+        self._denials = denials
         self._nursery = Nursery(
             environment,
             preload=environment.preload if preload is None else preload,
@@ -200,10 +206,13 @@ class Supervisor:
             raise
 
     async def _open_from(self, zygote: Zygote, limits: Limits, *, warm_up: bool) -> NamespaceSandbox:
+        denials = self._denials
         group = self._group(limits)
-        opening = Opening(group.entrances() if group else ())
+        opening = Opening(group.entrances() if group else (), denials.listen if denials else None)
         try:
-            await zygote.spawn(_plan(limits, self._niceness, warm_up=warm_up), opening.theirs)
+            await zygote.spawn(
+                _plan(limits, self._niceness, warm_up=warm_up, explain_denials=denials is not None), opening.theirs
+            )
             opening.let_go()
             with anyio.fail_after(_SANDBOX_READY_S):
                 handles = await opening.handles()
@@ -237,7 +246,7 @@ class Supervisor:
             self._groups.give_back(group)
 
 
-def _plan(limits: Limits, niceness: int, *, warm_up: bool) -> SandboxPlan:
+def _plan(limits: Limits, niceness: int, *, warm_up: bool, explain_denials: bool) -> SandboxPlan:
     allowed = sorted(os.sched_getaffinity(0))
     return SandboxPlan(
         memory_bytes=limits.memory_bytes,
@@ -247,4 +256,5 @@ def _plan(limits: Limits, niceness: int, *, warm_up: bool) -> SandboxPlan:
         cpus=tuple(random.sample(allowed, min(limits.cpus, len(allowed)))),
         niceness=niceness,
         warm_up=warm_up,
+        explain_denials=explain_denials,
     )

@@ -34,6 +34,21 @@ def test_a_shell_pipeline_reads_and_writes_files(run_code):
     assert outcome.answer == "10\n"
 
 
+def test_files_are_copied_with_what_can_be_copied_of_their_attributes(run_code):
+    outcome = run_code(
+        """
+        import shutil, subprocess
+        done = subprocess.run("cp -p in.txt one; cp -a in.txt two; cp --reflink=auto in.txt three", shell=True, stderr=-1)
+        shutil.copy2("in.txt", "four")
+        shutil.copytree(".", "/tmp/all")
+        answer([done.stderr.decode(), sorted(os.listdir("/tmp/all")), os.stat("four").st_mtime == os.stat("in.txt").st_mtime])
+        """,
+        files={"in.txt": b"3"},
+    )
+
+    assert outcome.answer == ["", ["four", "in.txt", "one", "three", "two"], True]
+
+
 def test_multiprocessing_works_by_fork(run_code):
     outcome = run_code(
         """

@@ -45,6 +45,11 @@ def explain(step: str, error_number: int | None, message: str) -> Explanation:  
             "the kernel has no Landlock, or it is not switched on",
             "Use Linux 5.13 or later with landlock in its list of security modules (lsm=landlock,... at boot).",
         )
+    if step == "seccomp" and error_number == errno.EBUSY:
+        return Explanation(
+            "refused calls cannot be explained here, for a container's manager hears of them already",
+            "Run without --explain-denials, or outside of the container.",
+        )
     if step == "seccomp":
         return Explanation(
             "the kernel refused a seccomp filter",
