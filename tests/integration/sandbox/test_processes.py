@@ -224,3 +224,23 @@ def test_numpys_randomness_differs_between_two_sandboxes_of_one_zygote(run_code,
     first, second = (run_code(code, environment=data_environment).answer for _ in range(2))
 
     assert not set(first) & set(second)
+
+
+@pytest.mark.parametrize("step", ["", "if os.fork(): os.wait(); os._exit(0)"], ids=["itself", "its first child"])
+def test_a_library_that_knows_forks_by_their_pid_sees_that_a_guest_is_one(
+    make_own_bare_environment, portal, spool_folder, limits, attack, tmp_path, step
+):
+    environment = make_own_bare_environment(tmp_path / "drawing")
+    (packages,) = environment.path.glob("lib/python3*/site-packages")
+    (packages / "drawing.py").write_text("import ssl\nssl.RAND_bytes(8)\n", encoding="utf-8")
+    code = f"import os, sys\n{step}\nprint(sys.modules['drawing'].ssl.RAND_bytes(8), flush=True)"
+
+    async def run():
+        async with Supervisor(environment, spool_folder=spool_folder, preload=("drawing",)) as supervisor:
+            await supervisor.warmed()
+            return [await attack(supervisor, code, limits=limits) for _ in range(2)]
+
+    first, second = portal.call(run)
+
+    assert (first.status, second.status) == (Status.COMPLETED, Status.COMPLETED)
+    assert first.stdout != second.stdout

@@ -10,8 +10,8 @@ import sys
 def reseed() -> None:
     """Seed what its forks would otherwise share with the zygote.
 
-    `random` reseeds itself after a fork and OpenSSL and uuid4 ask the kernel; numpy's global generator does neither,
-    and a warm-up may have drawn from all.
+    `random` reseeds itself after a fork, OpenSSL does once it sees another pid, and uuid4 asks the kernel; numpy's global
+    generator does nothing of the kind, and a warm-up may have drawn from all.
     """
     random.seed()
     numpy = sys.modules.get("numpy")
