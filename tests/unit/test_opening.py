@@ -3,9 +3,39 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
+from collections.abc import Generator
 
-from bichat.sandbox.opening import GuestPipes, Opening, Pids
+import anyio
+import pytest
+
+from bichat.errors import SandboxUnavailableError
+from bichat.sandbox import wire
+from bichat.sandbox.opening import GuestPipes, Opening, Pids, ready
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def box() -> Generator[tuple[socket.socket, socket.socket]]:
+    """The supervisor's end and init's."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    ours.setblocking(False)
+    with ours, theirs:
+        yield ours, theirs
+
+
+@pytest.fixture
+def ready_guest() -> Generator[GuestPipes]:
+    """Has said that it takes code."""
+    pipes = GuestPipes()
+    os.write(pipes.theirs[0], b"ready")
+    yield pipes
+    pipes.abandon()
 
 
 def test_the_pids_behind_a_descriptor_are_known_until_the_process_is_gone():
@@ -47,3 +77,27 @@ def test_what_is_abandoned_leaves_no_descriptor(open_descriptors):
         opening.abandon()
 
     assert open_descriptors() == before
+
+
+@pytest.mark.anyio
+async def test_a_guest_gets_no_code_whose_init_could_not_put_up_its_walls(box, ready_guest):
+    ours, init = box
+    wire.send_control(init, {"failed": "seccomp", "errno": 1, "message": "no"})
+
+    with pytest.raises(SandboxUnavailableError):
+        await ready(ours, ready_guest.ours, 1)
+
+
+@pytest.mark.anyio
+async def test_who_was_cancelled_may_wait_again_until_init_is_closed(box, ready_guest):
+    ours, init = box
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(ready, ours, ready_guest.ours, 1)
+        await anyio.wait_all_tasks_blocked()
+        group.cancel_scope.cancel()
+    assert group.cancel_scope.cancelled_caught
+
+    wire.send_control(init, {"closed": True})
+    with anyio.fail_after(5):
+        await ready(ours, ready_guest.ours, 1)

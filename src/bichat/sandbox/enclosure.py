@@ -90,7 +90,8 @@ def enter_room(plan: SandboxPlan, base: Base, process: int, box: socket.socket, 
         step("out-of-memory score", _go_first)
         step("user namespace", lambda: _join_user_namespace(base, process))
         os.close(process)
-        # The last time that init is needed: it closes itself when the supervisor tells it that we are in.
+        # The last time that init is needed: it closes itself when the supervisor tells it that we are in, and no code
+        # comes before it has said so.
         step("hand over", lambda: _introduce(box))
         step("privileges", lambda: _give_up_privileges(base))
         step("resource limits", lambda: _limit_resources(plan, base))

@@ -63,6 +63,7 @@ def _obey(box: socket.socket, guest: int, ask_for_guest: AskForGuest) -> tuple[i
         case {"guest": pid}, _:
             # It has entered: nobody needs to look into us any more.
             kernel.prctl(kernel.PR_SET_DUMPABLE, 0)
+            wire.send_control(box, {"closed": True})
             return int(pid), False
         case {"interrupt": _}, _:
             _interrupt(guest)

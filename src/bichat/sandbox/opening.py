@@ -7,6 +7,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
+from typing import Any
 
 import anyio
 
@@ -114,6 +115,7 @@ class Opening:
             self._pipes.abandon()
             self._close_entrances()
             raise
+        self._box.setblocking(False)  # positional in the standard library
         self._received: list[int] = []
         self._their_box = [their_box.detach()]
 
@@ -143,7 +145,7 @@ class Opening:
             os.close(self._entrances.pop())
 
     async def handles(self) -> Handles:
-        """Wait until the guest says that it is ready for code.
+        """Wait until the guest says that it is ready for code, and init that nobody can look into it any more.
 
         Raises:
             SandboxLostError: it, or the zygote, died on the way.
@@ -159,7 +161,7 @@ class Opening:
 
 
 async def introduction(box: socket.socket, number: int) -> Pids:
-    """The pids of guest `number` of a room, which has entered it.  Init is told, and closes itself to everybody.
+    """The pids of guest `number` of a room, which has entered it.  Init is told, closes itself to everybody, and says so.
 
     Raises:
         As `Opening.handles`.
@@ -177,16 +179,19 @@ async def introduction(box: socket.socket, number: int) -> Pids:
 
 
 async def ready(box: socket.socket, guest: GuestEnds, number: int) -> None:
-    """Wait until guest `number` of a room takes code.
+    """Wait until guest `number` of a room takes code, and its init, which was told of it, stands behind all its walls.
+
+    A caller that was cancelled may wait again.
 
     Raises:
         As `Opening.handles`.
     """
     await anyio.wait_readable(guest.channel)
-    if guest.channel.recv(4096):
-        return
-    # It has ended, and over the box comes why.
-    await receive_handles(box, number)
+    if not guest.channel.recv(1, socket.MSG_PEEK):
+        await receive_handles(box, number)  # it has ended, and over the box comes why
+    while "closed" not in (await _receive(box, number))[0]:
+        pass
+    guest.channel.recv(4096)
 
 
 async def receive_handles(box: socket.socket, number: int) -> list[int]:
@@ -196,14 +201,28 @@ async def receive_handles(box: socket.socket, number: int) -> list[int]:
         As `Opening.handles`.
     """
     while True:
-        await anyio.wait_readable(box)
-        received = wire.receive_control(box)
+        _, descriptors = await _receive(box, number)
+        if descriptors:
+            return descriptors
+
+
+async def _receive(box: socket.socket, number: int) -> tuple[dict[str, Any], list[int]]:
+    """The next message over the box, which never blocks, unless it says that this is the end.
+
+    Raises:
+        As `Opening.handles`.
+    """
+    while True:
+        try:
+            received = wire.receive_control(box)
+        except BlockingIOError:
+            await anyio.wait_readable(box)
+            continue
         if received is not None and "failed" in received[0]:
             raise refusal(received[0], "sandbox")
         if received is None or ("ended" in received[0] and received[0].get("guest") == number):
             raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
-        if received[1]:
-            return received[1]
+        return received
 
 
 def _pipe(undo: ExitStack) -> tuple[int, int]:

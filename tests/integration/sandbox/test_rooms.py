@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 
 import anyio
@@ -132,3 +133,14 @@ except BlockingIOError:
         found = portal.call(crowds, sandbox)
 
     assert found == [limits.pids - 1] * 6
+
+
+def test_nobody_can_look_into_an_init_once_its_guest_takes_code(portal, supervise, open_sandbox):
+    with open_sandbox(supervise()) as sandbox:
+        first = os.stat(f"/proc/{sandbox.pid}/environ").st_uid
+        portal.call(sandbox.begin_restart)
+        portal.call(sandbox.finish_restart)
+        again = os.stat(f"/proc/{sandbox.pid}/environ").st_uid
+
+    # That is how procfs shows a process as undumpable (proc(5)): what is in it belongs to root.
+    assert (first, again) == (0, 0)
