@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
-from typing import Final, TextIO
+from typing import Any, Final, TextIO
 
 from bichat.cli import tables, terminal
 from bichat.domain import ExecutionResult, Result, Status
@@ -15,15 +15,13 @@ from bichat.events import Completed, Displayed, Event, Stderr, Stdout
 _IMAGES: Final = ("image/png", "image/jpeg", "image/svg+xml", "image/webp", "image/gif")
 #: IPython's display objects say nothing in plain text.
 _MUTE: Final = "<IPython.core.display."
-
-
-def _where(stream: str, result: ExecutionResult) -> str:
-    """What has become of the whole of a stream that was cut."""
-    outputs = (artifact for artifact in result.artifacts if artifact.source == "output")
-    whole = next((artifact for artifact in outputs if artifact.name.startswith(stream)), None)
-    if whole is None:
-        return "the rest is not kept"
-    return f"{whole.name} has all of it" if whole.is_complete else f"{whole.name} has its beginning"
+#: Series of a chart that are named.
+_MAX_SERIES: Final = 10
+#: What code does to have a file of a chart that its library draws in a browser.
+_SAVING: Final = {
+    "plotly": "fig.write_html('chart.html'), or draw it with matplotlib",
+    "vega-lite": "chart.save('chart.png')",
+}
 
 
 class Screen:
@@ -104,6 +102,15 @@ class Screen:
             terminal.show(f"{text}\n", sys.stdout)
 
 
+def _where(stream: str, result: ExecutionResult) -> str:
+    """What has become of the whole of a stream that was cut."""
+    outputs = (artifact for artifact in result.artifacts if artifact.source == "output")
+    whole = next((artifact for artifact in outputs if artifact.name.startswith(stream)), None)
+    if whole is None:
+        return "the rest is not kept"
+    return f"{whole.name} has all of it" if whole.is_complete else f"{whole.name} has its beginning"
+
+
 def _words(result: Result) -> str:
     """A result as text; nothing for an image, which becomes a file."""
     data = result.data
@@ -111,5 +118,23 @@ def _words(result: Result) -> str:
         return ""
     plain = "" if result.text.startswith(_MUTE) else result.text
     value = json.dumps(data["application/json"], indent=2, ensure_ascii=False) if "application/json" in data else ""
+    if result.chart is not None:
+        return _chart_words(result.chart)
     words = data.get("text/markdown") or plain or data.get("text/latex") or value or result.text
     return str(words or f"[{', '.join(data)}]")
+
+
+def _chart_words(chart: Mapping[str, Any]) -> str:
+    """A chart that is drawn in a browser, as far as words go: what it shows, and how to get a file of it."""
+    lines = [" ".join(map(str, filter(None, (chart.get("library"), chart.get("type"), "chart:", chart.get("title")))))]
+    series = [one for axes in _records(chart.get("axes")) for one in _records(axes.get("series"))]
+    lines += [f"  {one.get('name') or one.get('type')}: {one.get('count')} points" for one in series[:_MAX_SERIES]]
+    if len(series) > _MAX_SERIES:
+        lines.append(f"  and {len(series) - _MAX_SERIES} more")
+    saving = _SAVING.get(str(chart.get("library")))
+    return "\n".join([*lines, f"  (to see it: {saving})"] if saving else lines)
+
+
+def _records(value: object) -> list[dict[str, Any]]:
+    """Of what the guest says, which may be anything."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]  # JSON

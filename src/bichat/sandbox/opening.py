@@ -7,13 +7,16 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import anyio
 
 from bichat.errors import SandboxLostError
 from bichat.sandbox import wire
 from bichat.sandbox.nursery import refusal
+
+#: What init says when nobody can look into it any more.
+_CLOSED: Final = "closed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,10 +156,14 @@ class Opening:
         """
         process, folder = self._received = await receive_handles(self._box, 1)
         pids = await introduction(self._box, 1)
+        is_closed = False
         if self._hear_denials is not None:
-            (listener,) = await receive_handles(self._box, 1)
-            self._hear_denials(listener)
-        await ready(self._box, self._pipes.ours, 1)
+            descriptors: list[int] = []
+            while not descriptors:
+                message, descriptors = await _receive(self._box, 1)
+                is_closed = is_closed or _CLOSED in message
+            self._hear_denials(*descriptors)
+        await ready(self._box, self._pipes.ours, 1, is_closed=is_closed)
         return Handles(box=self._box, guest=self._pipes.ours, process=process, guest_pids=pids, folder=folder)
 
 
@@ -178,10 +185,10 @@ async def introduction(box: socket.socket, number: int) -> Pids:
     return pids
 
 
-async def ready(box: socket.socket, guest: GuestEnds, number: int) -> None:
+async def ready(box: socket.socket, guest: GuestEnds, number: int, *, is_closed: bool = False) -> None:
     """Wait until guest `number` of a room takes code, and its init, which was told of it, stands behind all its walls.
 
-    A caller that was cancelled may wait again.
+    `is_closed` where init has said so already.  A caller that was cancelled may wait again.
 
     Raises:
         As `Opening.handles`.
@@ -189,8 +196,8 @@ async def ready(box: socket.socket, guest: GuestEnds, number: int) -> None:
     await anyio.wait_readable(guest.channel)
     if not guest.channel.recv(1, socket.MSG_PEEK):
         await receive_handles(box, number)  # it has ended, and over the box comes why
-    while "closed" not in (await _receive(box, number))[0]:
-        pass
+    while not is_closed:
+        is_closed = _CLOSED in (await _receive(box, number))[0]
     guest.channel.recv(4096)
 
 
