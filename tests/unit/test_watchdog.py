@@ -189,7 +189,7 @@ def test_growth_beyond_what_rest_allows_is_told_once_and_kills_nothing(child):
     grown: queue.SimpleQueue[int] = queue.SimpleQueue()
     dog = Watchdog()
     watch = Watch(child(""), pid, 1 << 40, 0, told)
-    watch.rest = Rest(20 * MIB, watch.used_bytes, grown.put)
+    watch.rest = Rest(20 * MIB, lambda: 0, grown.put)
 
     dog.add(watch)
     used = grown.get()
@@ -198,6 +198,36 @@ def test_growth_beyond_what_rest_allows_is_told_once_and_kills_nothing(child):
     assert used > 50 * MIB
     assert grown.empty()
     assert (told.reasons, watch.rest) == ([], None)
+
+
+def test_children_that_share_what_was_there_before_them_are_no_growth(child):
+    pid = child(
+        "held = os.urandom(1 << 20) * 50\nfor _ in range(4):\n    if os.fork() == 0: sys.stdin.read(); os._exit(0)"
+    )
+    watch = Watch(child(""), pid, 1 << 40, 0, Told())
+
+    def growth(allowed_bytes: int) -> int | None:
+        return watch.growth(Rest(allowed_bytes, lambda: 10 * MIB, lambda _: None), now=0.0)
+
+    assert watch.look(now=0.0) is None
+    assert watch._resident > 200 * MIB
+    assert growth(110 * MIB) is None
+    assert 60 * MIB < (growth(50 * MIB) or 0) < 110 * MIB
+
+
+def test_a_sandbox_that_is_closed_under_the_watchdogs_eyes_is_no_fault(child, caplog):
+    dog = Watchdog()
+    watch = Watch(child(""), child(""), 1 << 40, 0, Told())
+
+    def close() -> int:
+        dog.remove(watch)
+        raise OSError("closed")
+
+    watch.rest = Rest(0, close, lambda _: None)
+    dog._watches.add(watch)
+    dog._attend(watch)
+
+    assert caplog.records == []
 
 
 def test_a_watch_that_was_removed_is_told_nothing(child):

@@ -122,7 +122,7 @@ class NamespaceSandbox:
             loop.call_soon_threadsafe(grown, used)
 
         if self._watch is not None:
-            self._watch.rest = Rest(allowed_bytes, self.used_bytes, tell)
+            self._watch.rest = Rest(allowed_bytes, lambda: self._folder.used_bytes, tell)
 
     def _start_watch(self) -> None:
         if self._watch is not None:

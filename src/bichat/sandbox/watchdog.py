@@ -36,10 +36,10 @@ class Rest:
     """Between two executions: what was left behind may go on, but not grow unseen."""
 
     allowed_bytes: int
-    used_bytes: Callable[[], int]
-    """What is held now; called on the watchdog's thread."""
+    disk_bytes: Callable[[], int]
+    """What lies on its disk, which counts too; called on the watchdog's thread."""
     grown: Callable[[int], None]
-    """Told once, on the watchdog's thread, when that is more than is allowed; not after `Watchdog.remove`."""
+    """Told once, on the watchdog's thread, what is held when that is more than is allowed; not after `Watchdog.remove`."""
 
 
 @dataclass(eq=False, slots=True)
@@ -59,25 +59,37 @@ class Watch:
     """Whether the kernel has already killed something in it for memory."""
     rest: Rest | None = None
     """Set while nothing is executed: then it is looked at less often."""
+    #: By the last look.
+    _processes: tuple[int, ...] = ()
+    _resident: int = 0
+    _sockets: int = 0
     _confirmed_at: float = field(default=0.0)
     _confirmed: int = 0
-    _trigger_then: int = 0
+    _resident_then: int = 0
 
     def look(self, now: float) -> Status | None:
         """Why the tree must end; None while it may go on."""
-        return Status.OUT_OF_MEMORY if self.was_exceeded() or self._is_above_limit(now) else None
+        self._processes = tuple(_tree(self.init, self.guest))
+        self._resident = sum(map(_resident, self._processes))
+        self._sockets = _socket_bytes(self.init)
+        is_above = self._resident + self._sockets > self.limit_bytes and self._has_added(self.limit_bytes, now)
+        return Status.OUT_OF_MEMORY if is_above or self.was_exceeded() else None
 
-    def _is_above_limit(self, now: float) -> bool:
-        processes = tuple(_tree(self.init, self.guest))
-        trigger = sum(_resident(pid) for pid in processes) + _socket_bytes(self.init)
-        if trigger <= self.limit_bytes:
+    def growth(self, rest: Rest, now: float) -> int | None:
+        """By the last `look`: what is held, if that is more than `rest` allows."""
+        disk = rest.disk_bytes()
+        if disk + self._resident + self._sockets - self.base_bytes <= rest.allowed_bytes:
+            return None
+        return disk + self._confirmed if self._has_added(rest.allowed_bytes - disk, now) else None
+
+    def _has_added(self, size: int, now: float) -> bool:
+        """Whether the session has more than `size` of its own, once the cheap figure has said that it could."""
+        could_be = self._confirmed + max(0, self._resident + self._sockets - self._resident_then)
+        if self._confirmed_at and could_be <= size and now - self._confirmed_at < _CONFIRM_EVERY_S:
             return False
-        could_be = self._confirmed + max(0, trigger - self._trigger_then)
-        if self._confirmed_at and could_be <= self.limit_bytes and now - self._confirmed_at < _CONFIRM_EVERY_S:
-            return False
-        self._confirmed = added_bytes(processes, self.base_bytes) + _socket_bytes(self.init)
-        self._confirmed_at, self._trigger_then = now, trigger
-        return self._confirmed > self.limit_bytes
+        self._confirmed = added_bytes(self._processes, self.base_bytes) + self._sockets
+        self._confirmed_at, self._resident_then = now, self._resident + self._sockets
+        return self._confirmed > size
 
     def used_bytes(self) -> int:
         """What the tree holds beside the pages that it shares with the zygote: an upper bound, had cheaply.
@@ -140,23 +152,28 @@ class Watchdog:
 
         Whoever removed it has let go of what would be acted on.
         """
+        now = time.monotonic()
+        rest = watch.rest
+        grown_to: int | None = None
+        failure: OSError | None = None
+        reason: Status | None = None
         try:
-            reason = watch.look(time.monotonic())
-            rest = watch.rest
-            used = rest.used_bytes() if rest is not None else 0
-        except OSError:
-            # The server is out of descriptors, say: nobody would look any more if this ended the thread.
-            logger.exception("the memory of the tree of %d could not be read", watch.guest)
-            return
+            reason = watch.look(now)
+            grown_to = watch.growth(rest, now) if rest is not None else None
+        except OSError as error:
+            failure = error
         with self._changed:
             if watch not in self._watches:
                 return
-            if reason is not None:
+            if failure is not None:
+                # The server is out of descriptors, say: nobody would look any more if this ended the thread.
+                logger.error("the memory of the tree of %d could not be read", watch.guest, exc_info=failure)
+            elif reason is not None:
                 self._watches.discard(watch)
                 watch.kill(reason)
-            elif rest is not None and rest is watch.rest and used > rest.allowed_bytes:
+            elif rest is not None and rest is watch.rest and grown_to is not None:
                 watch.rest = None
-                rest.grown(used)
+                rest.grown(grown_to)
 
 
 def _tree(init: int, guest: int) -> Iterator[int]:
