@@ -219,7 +219,8 @@ class Session:
     async def restart(self) -> None:
         """A fresh interpreter on the same files: variables, threads and programs are gone; what runs is cancelled.
 
-        It waits for no cap: it takes no more than an idle session is counted with, and gives back all that the old one had.
+        It waits for no cap: it takes a processor for some tens of milliseconds and no more memory than an idle session is
+        counted with; what the old one was counted with beyond that is given back.
 
         Raises:
             SessionEndedError: the session has ended.
@@ -229,6 +230,7 @@ class Session:
             async with self._turn:
                 self._check_open()
                 await self._sandbox.finish_restart()
+                self._hold_what_it_uses()
 
     async def close(self) -> None:
         """End it; may be called again.  Its processes and files are gone when this returns."""
@@ -364,6 +366,10 @@ class Session:
             self._leave()
 
     def _step_down(self) -> None:
+        self._hold_what_it_uses()
+        self._turn.release()
+
+    def _hold_what_it_uses(self) -> None:
         """Give back the execution, and the memory that the session does not hold while it is idle."""
         self._notice_death()
         if self._end is None:
@@ -371,7 +377,6 @@ class Session:
             surplus, self._held = self._held + -idle, idle
             self._admission.release(self.tenant, surplus)
             self._watch_growth()
-        self._turn.release()
 
     def _watch_growth(self) -> None:
         self._sandbox.rest(self._held.memory_bytes + IDLE_BYTES // 2, self._grow)

@@ -79,6 +79,18 @@ async def test_what_an_idle_session_takes_later_is_counted(capped, until):
         assert (await session.run("thread.join(); print(len(held) >> 20)")).stdout == "120\n"
 
 
+async def test_a_restart_gives_back_what_the_old_interpreter_was_counted_with(capped):
+    async with capped() as interpreter, interpreter.session() as session:
+        await session.run("held = bytes(1 << 20) * 100")
+        before = session.held.memory_bytes
+
+        await session.restart()
+
+        assert before > 100 * MIB
+        assert interpreter._admission._held == session.held
+        assert session.held.memory_bytes == IDLE_BYTES
+
+
 async def test_an_idle_session_that_takes_more_than_there_is_room_for_ends(capped, whole_bytes, until, ended_error):
     async with (
         capped(tenant_memory_bytes=whole_bytes + 2 * IDLE_BYTES) as interpreter,
