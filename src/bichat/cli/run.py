@@ -26,7 +26,10 @@ if TYPE_CHECKING:
 def command(  # one parameter per option
     context: typer.Context,
     sources: list[str] = typer.Argument(
-        default_factory=list, metavar="[FILE... | -]", help="Python files, run in order in one session; - reads stdin."
+        default_factory=list,
+        show_default=False,
+        metavar="[FILE... | -]",
+        help="Python files, run in order in one session; - reads stdin.",
     ),
     code: str | None = typer.Option(None, "-c", metavar="CODE", help="Code to run instead of a file."),
     file: list[Path] = typer.Option([], "--file", "-f", metavar="PATH", help="File to put into /mnt/data; repeatable."),
@@ -52,7 +55,7 @@ def command(  # one parameter per option
     fails is the last that runs.
 
     Exit code: 0 the code completed, 1 the code raised, 2 bad usage, 3 the platform failed, 124 timeout,
-    137 killed at a limit.
+    130 interrupted with Ctrl-C, 137 killed at a limit.
     """
     with terminal.errors_in_words(as_json=as_json):
         options: SessionOptions = {
@@ -130,10 +133,11 @@ def _execute(
                 session = await interpreter.open_session(**options)
             finally:
                 progress.done()
-            for program in programs[:-1]:
+            for number, program in enumerate(programs[:-1], 1):
                 result = await screen.follow(session.stream(program.code, name=program.name))
                 ended(program, result)
                 if not result.ok:
+                    screen.tell(f"not run any more: {', '.join(one.name for one in programs[number:])}")
                     return result
             last = programs[-1]
             result = await screen.follow(session.stream(last.code, name=last.name, final=True))

@@ -65,7 +65,7 @@ class Screen:
             self.end_line(sys.stderr)
             terminal.show(error.traceback or f"{error.name}: {error.message}\n", sys.stderr)
             if result.status not in (Status.ERROR, Status.CANCELLED):
-                self.tell(f"status {result.status.value}")
+                self.tell(f"status {result.status.value}: {error.message}")
 
     def tell(self, sentence: str) -> None:
         """Say something of ours, on stderr."""
