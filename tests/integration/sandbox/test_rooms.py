@@ -144,3 +144,25 @@ def test_nobody_can_look_into_an_init_once_its_guest_takes_code(portal, supervis
 
     # That is how procfs shows a process as undumpable (proc(5)): what is in it belongs to root.
     assert (first, again) == (0, 0)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root sees the descriptors of an init")
+def test_the_zygotes_report_of_an_ended_guest_changes_nothing_of_the_socket_that_init_has_too(
+    portal, supervise, open_sandbox
+):
+    with open_sandbox(supervise()) as sandbox:
+        before = flags_of_descriptors(sandbox.pid)
+        portal.call(sandbox.begin_restart)
+        portal.call(sandbox.finish_restart)
+        after = flags_of_descriptors(sandbox.pid)
+
+    assert {number: after.get(number) for number in before} == before
+
+
+def flags_of_descriptors(pid: int) -> dict[str, str]:
+    """Of each descriptor of a process, those that `fcntl` shows: O_NONBLOCK belongs to all who share what is open."""
+    found: dict[str, str] = {}
+    for number in os.listdir(f"/proc/{pid}/fdinfo"):
+        with open(f"/proc/{pid}/fdinfo/{number}", encoding="ascii") as file:
+            found[number] = next(line for line in file if line.startswith("flags:"))
+    return found
