@@ -343,6 +343,23 @@ def test_the_first_file_that_fails_is_the_last_that_runs(bichat):
     assert (bichat.folder / "bichat-output" / "made.txt").exists()
 
 
+def test_what_has_not_run_after_a_file_that_failed_is_named(bichat):
+    for name, code in (("a.py", "1/0"), ("b.py", "print('b')"), ("c.py", "print('c')")):
+        (bichat.folder / name).write_text(code)
+
+    done = bichat("run", "a.py", "b.py", "c.py")
+
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"not run any more: b.py, c.py" in done.stderr
+
+
+def test_a_timeout_says_how_long_the_code_had(bichat):
+    done = bichat("run", "-c", "import time; time.sleep(60)", "--timeout", "0.3")
+
+    assert done.returncode == 124
+    assert b"longer than 0.3 s" in done.stderr
+
+
 def test_a_kill_in_one_of_several_files_gives_its_exit_code(bichat):
     (bichat.folder / "big.py").write_text("x = bytearray(2 << 30)\n")
     (bichat.folder / "never.py").write_text("print('never')\n")
