@@ -173,7 +173,20 @@ def test_a_broken_interpreter_is_a_clear_error_each_time(run, code):
         assert "earlier code has broken this interpreter: restart the session" in run("print(1)").error.message
 
 
-@pytest.mark.parametrize("code", ["%%bash\nexit 3", "%timeit 1/0", "%nosuch", "raise KeyError('_oh')", "x = (", "1/0"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%%bash\nexit 3",
+        "%timeit 1/0",
+        "%nosuch",
+        "raise KeyError('_oh')",
+        "x = (",
+        "1/0",
+        "x = '\ud800'",
+        "x = '\0'",
+        pytest.param("x = " + "+".join(["1"] * 50_000), id="too deep to be compiled"),
+    ],
+)
 def test_an_error_of_the_cell_is_not_said_to_be_somebody_elses(run, code):
     assert "earlier code" not in run(code).error.message
 

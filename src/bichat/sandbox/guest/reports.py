@@ -12,6 +12,10 @@ from typing import Any, Final
 _MAX_CHARACTERS: Final = 64 * 1024
 #: Said of an error that the cell has nothing to do with.
 _BROKEN: Final = "earlier code has broken this interpreter: restart the session"
+#: Modules that compile a cell: what Python says there of code that is no syntax error, and still cannot be compiled
+#: (lone surrogates, nested too deep, NUL in Python 3.11.2), is said of the cell.
+_COMPILERS: Final = ("compilerop.py", "async_helpers.py", "codeop.py", "ast.py")
+_UNCOMPILABLE: Final = (ValueError, OverflowError, RecursionError)
 _STANDARD_LIBRARY: Final = os.path.dirname(os.path.abspath(os.__file__))
 #: Packages whose frames say nothing about the user's code.
 _MACHINERY: Final = ("bichat", "IPython")
@@ -58,7 +62,9 @@ def _is_ours(error: BaseException, name: str) -> bool:
     if isinstance(error, (SyntaxError, KeyboardInterrupt, SystemExit, MemoryError)):
         return False
     files = [frame.tb_frame.f_code.co_filename for frame in _frames(error.__traceback__)]
-    return bool(files) and all(map(_is_machinerys, files)) and name not in files
+    if not files or (isinstance(error, _UNCOMPILABLE) and os.path.basename(files[-1]) in _COMPILERS):
+        return False
+    return all(map(_is_machinerys, files)) and name not in files
 
 
 def _is_machinerys(file: str) -> bool:
