@@ -94,3 +94,10 @@ def test_links_between_documents_lead_somewhere(page: Path):
 
 def test_contributing_is_short():
     assert len((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").splitlines()) <= 80
+
+
+def test_the_exit_codes_are_the_same_wherever_they_are_listed():
+    pages = (ROOT / "README.md", ROOT / "docs/reference/commands.md")
+    first, second = (re.findall(r"^\| (\d+) \|", page.read_text(encoding="utf-8"), re.MULTILINE) for page in pages)
+
+    assert first == second
