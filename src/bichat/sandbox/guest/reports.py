@@ -13,9 +13,9 @@ _MAX_CHARACTERS: Final = 64 * 1024
 #: Said of an error that the cell has nothing to do with.
 _BROKEN: Final = "earlier code has broken this interpreter: restart the session"
 #: Modules that compile a cell: what Python says there of code that is no syntax error, and still cannot be compiled
-#: (lone surrogates, nested too deep, NUL in Python 3.11.2), is said of the cell.
+#: (lone surrogates, nested too deep, NUL in Python 3.11.2), or run (`return` beside `await`), is said of the cell.
 _COMPILERS: Final = ("compilerop.py", "async_helpers.py", "codeop.py", "ast.py")
-_UNCOMPILABLE: Final = (ValueError, OverflowError, RecursionError)
+_UNCOMPILABLE: Final = (ValueError, OverflowError, RuntimeError)
 _STANDARD_LIBRARY: Final = os.path.dirname(os.path.abspath(os.__file__))
 #: Packages whose frames say nothing about the user's code.
 _MACHINERY: Final = ("bichat", "IPython")
