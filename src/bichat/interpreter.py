@@ -23,6 +23,7 @@ from bichat.events import Event
 from bichat.sandbox.background import Background
 from bichat.sandbox.environments import Environment, EnvironmentStore
 from bichat.sandbox.inputs import InputSource, check_inputs
+from bichat.sandbox.isolation.layers import Level
 from bichat.sandbox.launch import Launched
 from bichat.sandbox.pool import READY_BYTES, Activity
 from bichat.sandbox.supervisor import Supervisor
@@ -296,15 +297,23 @@ class CodeInterpreter:
             launched, self._launched = self._launched, None
         environment = launched.environment if launched else await anyio.to_thread.run_sync(self._environment, name)
         spool_folder = make_data_dir(self._settings.data_dir / "spool")
+        minimum = Level(self._settings.isolation)
         if not self._preload:
             # One session, and somebody waits for it: nothing preloaded, no standing back.
             return Supervisor(
-                environment, spool_folder=spool_folder, launched=launched, preload=(), niceness=0, denials=self._denials
+                environment,
+                spool_folder=spool_folder,
+                launched=launched,
+                preload=(),
+                minimum=minimum,
+                niceness=0,
+                denials=self._denials,
             )
         return Supervisor(
             environment,
             spool_folder=spool_folder,
             launched=launched,
+            minimum=minimum,
             denials=self._denials,
             zygote_life_s=self._settings.zygote_life_s,
             ready=self._settings.ready_sandboxes,

@@ -38,7 +38,7 @@ async def test_a_file_that_the_code_takes_away_as_soon_as_it_is_there_was_put_al
     limits = Limits()
     folder = Folder(os.open(inside, os.O_RDONLY | os.O_DIRECTORY), owner=None, spool_folder=spool)
 
-    await folder.put(check_inputs({"a": _Vanishing(b"x", inside / "a"), "b": b"y"}, limits))
+    await folder.put(check_inputs({"a": _Vanishing(b"x", inside / "a"), "b": b"y"}, limits), limits)
     names = [file.name for file in await folder.files(limits)]
     captured = await folder.capture(limits)
     await folder.close()

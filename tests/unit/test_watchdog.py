@@ -14,7 +14,8 @@ import pytest
 
 from bichat.domain import Status
 from bichat.sandbox import watchdog
-from bichat.sandbox.watchdog import Rest, Watch, Watchdog, added_bytes, is_exiting
+from bichat.sandbox.tree import NamespaceTree, is_exiting
+from bichat.sandbox.watchdog import Rest, Watch, Watchdog, added_bytes
 from bichat.sizes import MIB
 
 #: Announces itself, holds what it was asked to hold, and waits for the end of its input.
@@ -77,7 +78,7 @@ def test_pages_shared_with_children_are_counted_once(child):
     shared = child(
         "held = os.urandom(1 << 20) * 50\nfor _ in range(4):\n    if os.fork() == 0: sys.stdin.read(); os._exit(0)"
     )
-    tree = tuple(watchdog._tree(alone, shared))
+    tree = tuple(NamespaceTree(alone, -1, shared).pids())
 
     assert len(tree) == 5
     assert added_bytes(tree, 0) < added_bytes((alone,), 0) + 20 * MIB
@@ -87,7 +88,7 @@ def test_the_base_that_a_process_shares_with_its_zygote_is_not_the_sessions(chil
     base = child(
         "held = os.urandom(1 << 20) * 50\nif os.fork() == 0: more = os.urandom(1 << 20) * 10; print('ready', flush=True); sys.stdin.read(); os._exit(0)\nsys.stdin.read(0)"
     )
-    root, leaf = watchdog._tree(child(""), base)
+    root, leaf = NamespaceTree(child(""), -1, base).pids()
 
     assert added_bytes((leaf,), anonymous_bytes(root)) < 25 * MIB
 
@@ -128,14 +129,14 @@ def test_the_tree_reaches_children_of_threads(child):
         "for thread in threads: thread.join()"
     )
 
-    assert len(tuple(watchdog._tree(child(""), pid))) == 4
+    assert len(tuple(NamespaceTree(child(""), -1, pid).pids())) == 4
 
 
 def test_the_tree_is_the_guest_with_its_own_and_the_orphans_of_init_but_not_init(child):
     init = child("if os.fork() == 0:\n    if os.fork() == 0: pass\n    sys.stdin.read(); os._exit(0)")
     guest = child("if os.fork() == 0: sys.stdin.read(); os._exit(0)")
 
-    tree = set(watchdog._tree(init, guest))
+    tree = set(NamespaceTree(init, -1, guest).pids())
 
     assert guest in tree
     assert init not in tree
@@ -156,8 +157,8 @@ def test_a_tree_above_its_limit_is_told_once_and_one_below_never(child):
     told, below = Told(), Told()
     dog = Watchdog()
 
-    dog.add(Watch(init, pid, 1 << 40, 0, below))
-    dog.add(Watch(init, pid, 20 * MIB, 0, told))
+    dog.add(Watch(NamespaceTree(init, -1, pid), 1 << 40, 0, below))
+    dog.add(Watch(NamespaceTree(init, -1, pid), 20 * MIB, 0, told))
     told.wait()
     dog.close()
 
@@ -175,7 +176,7 @@ def test_what_a_tree_uses_is_what_it_has_beside_the_base_which_programs_it_start
     init = child("")
 
     def used(base_bytes: int, limit_bytes: int = 1 << 40) -> int:
-        return Watch(init, pid, limit_bytes, base_bytes, Told()).used_bytes()
+        return Watch(NamespaceTree(init, -1, pid), limit_bytes, base_bytes, Told()).used_bytes()
 
     assert used(0) > 50 * MIB
     assert used(0) - used(10 * MIB) == 10 * MIB
@@ -188,7 +189,7 @@ def test_growth_beyond_what_rest_allows_is_told_once_and_kills_nothing(child):
     told = Told()
     grown: queue.SimpleQueue[int] = queue.SimpleQueue()
     dog = Watchdog()
-    watch = Watch(child(""), pid, 1 << 40, 0, told)
+    watch = Watch(NamespaceTree(child(""), -1, pid), 1 << 40, 0, told)
     watch.rest = Rest(20 * MIB, lambda: 0, grown.put)
 
     dog.add(watch)
@@ -204,7 +205,7 @@ def test_children_that_share_what_was_there_before_them_are_no_growth(child):
     pid = child(
         "held = os.urandom(1 << 20) * 50\nfor _ in range(4):\n    if os.fork() == 0: sys.stdin.read(); os._exit(0)"
     )
-    watch = Watch(child(""), pid, 1 << 40, 0, Told())
+    watch = Watch(NamespaceTree(child(""), -1, pid), 1 << 40, 0, Told())
 
     def growth(allowed_bytes: int) -> int | None:
         return watch.growth(Rest(allowed_bytes, lambda: 10 * MIB, lambda _: None), now=0.0)
@@ -217,7 +218,7 @@ def test_children_that_share_what_was_there_before_them_are_no_growth(child):
 
 def test_a_sandbox_that_is_closed_under_the_watchdogs_eyes_is_no_fault(child, caplog):
     dog = Watchdog()
-    watch = Watch(child(""), child(""), 1 << 40, 0, Told())
+    watch = Watch(NamespaceTree(child(""), -1, child("")), 1 << 40, 0, Told())
 
     def close() -> int:
         dog.remove(watch)
@@ -235,12 +236,12 @@ def test_a_watch_that_was_removed_is_told_nothing(child):
     dog = Watchdog()
     init = child("")
     told, removed_told = Told(), Told()
-    removed = Watch(init, pid, 20 * MIB, 0, removed_told)
+    removed = Watch(NamespaceTree(init, -1, pid), 20 * MIB, 0, removed_told)
 
     dog._watches.add(removed)
     dog.remove(removed)
     dog._attend(removed)
-    dog.add(Watch(init, pid, 20 * MIB, 0, told))
+    dog.add(Watch(NamespaceTree(init, -1, pid), 20 * MIB, 0, told))
     told.wait()
     dog.close()
 
@@ -259,7 +260,7 @@ def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, mon
             return Watch.look(self, now)
 
     dog = Watchdog()
-    dog.add(Failing(child(""), pid, 20 * MIB, 0, told))
+    dog.add(Failing(NamespaceTree(child(""), -1, pid), 20 * MIB, 0, told))
     told.wait()
     dog.close()
 

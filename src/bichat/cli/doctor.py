@@ -31,12 +31,13 @@ def command(as_json: bool = typer.Option(False, "--json", help="Print a JSON doc
 
         from bichat.sandbox.diagnosis import diagnose
         from bichat.sandbox.environments import EnvironmentStore
+        from bichat.sandbox.isolation.layers import Level
         from bichat.settings.location import make_data_dir
         from bichat.settings.settings import load_settings
 
         settings = load_settings()
         environments = EnvironmentStore(settings.data_dir).list()
-        diagnosis = anyio.run(diagnose, make_data_dir(settings.data_dir))
+        diagnosis = anyio.run(diagnose, make_data_dir(settings.data_dir), Level(settings.isolation))
         show = _print_json if as_json else _print_tables
         show(diagnosis, settings, environments)
         raise typer.Exit(0 if diagnosis.ok else terminal.EXIT_PLATFORM)

@@ -13,12 +13,15 @@ import platform
 import select
 import struct
 import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, Self
 
 from bichat.sandbox.advice import advice, spelled
 from bichat.sandbox.isolation import policy
+from bichat.sandbox.isolation.layers import Level
+from bichat.sandbox.isolation.policy import Rule
 
 _RECEIVE: Final = 0xC050_2100
 _SEND: Final = 0xC018_2101
@@ -89,13 +92,14 @@ class Denials:
         with self._lock:
             return tuple(self._found.values())
 
-    def listen(self, listener: int) -> None:
+    def listen(self, listener: int, level: Level) -> None:
         """Answer what comes over `listener`, which is ours from here on, until its guest and all its children are gone."""
-        thread = threading.Thread(target=self._serve, args=(listener,), name="bichat-denials", daemon=True)
+        rules = policy.RULES if level is Level.NAMESPACES else policy.among_others(landlock_abi=0, pid=0)
+        thread = threading.Thread(target=self._serve, args=(listener, rules), name="bichat-denials", daemon=True)
         self._threads.append(thread)
         thread.start()
 
-    def _serve(self, listener: int) -> None:
+    def _serve(self, listener: int, rules: Mapping[str, Rule]) -> None:
         poll = select.poll()
         poll.register(listener, select.POLLIN)
         poll.register(self._stop, select.POLLIN)
@@ -106,12 +110,12 @@ class Denials:
                     return
                 # Whoever made the call may be dead by now, or was interrupted and will make it again.
                 with suppress(FileNotFoundError, InterruptedError):
-                    self._answer(listener)
+                    self._answer(listener, rules)
         finally:
             os.close(listener)
 
-    def _answer(self, listener: int) -> None:
-        notice = _receive(listener)
+    def _answer(self, listener: int, rules: Mapping[str, Rule]) -> None:
+        notice = _receive(listener, rules)
         program = _program(notice.pid)
         fcntl.ioctl(listener, _SEND, bytearray(_ANSWER.pack(notice.number, 0, -notice.error, 0)))
         with self._lock:
@@ -134,12 +138,12 @@ class Denials:
             )
 
 
-def _receive(listener: int) -> _Notice:
+def _receive(listener: int, rules: Mapping[str, Rule]) -> _Notice:
     received = bytearray(_NOTICE.size)
     fcntl.ioctl(listener, _RECEIVE, received)
     number, pid, _, call, _, _, *arguments = _NOTICE.unpack(received)
     machine = platform.machine()
-    rule = policy.numbered(machine, policy.RULES).get(call, policy.MISSING)
+    rule = policy.numbered(machine, rules).get(call, policy.MISSING)
     # What is not to be refused is not asked about; should it be, it is refused all the same.
     error = rule.answer(arguments) or errno.EPERM
     return _Notice(number, pid, policy.name_of(machine, call), tuple(arguments), error)

@@ -19,6 +19,7 @@ from bichat.domain import Limits, Status
 from bichat.errors import BichatError
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation import landlock
+from bichat.sandbox.isolation.layers import Level
 from bichat.sandbox.sandbox import Ended
 from bichat.sandbox.supervisor import Supervisor
 from bichat.sizes import MIB
@@ -40,6 +41,13 @@ _MEANING: Final = {
     "namespaces_inside": "no namespaces made inside",
     "environment": "empty environment",
     "descriptors": "no descriptor but its streams and channel",
+    "signals": "no signal to processes outside",
+}
+#: At the level `landlock`, where these differ.
+_MEANING_OUTSIDE: Final = _MEANING | {
+    "private_root": "no folder of other users'",
+    "read_only_root": "nothing written outside of its own folder",
+    "network": "no word of the network's interfaces",
 }
 
 
@@ -65,13 +73,13 @@ class Diagnosis:
     uid: int
     landlock_abi: int
     level: str | None
-    """`namespaces`; None when no sandbox can be had."""
+    """`namespaces` or `landlock`; None when no sandbox can be had."""
     lacks: tuple[str, ...]
     checks: tuple[Check, ...]
 
     @property
     def ok(self) -> bool:
-        """Whether code can be run here with every layer on."""
+        """Whether code can be run here with every layer on that its level has."""
         return self.level is not None and all(check.on for check in self.checks)
 
 
@@ -85,12 +93,12 @@ def _bare_folder(data_dir: Path) -> Generator[Path]:
         yield Path(folder)
 
 
-async def diagnose(data_dir: Path) -> Diagnosis:
-    """Make one sandbox with nothing but the base Python in it, and ask its guest."""
+async def diagnose(data_dir: Path, minimum: Level) -> Diagnosis:
+    """Make one sandbox with nothing but the base Python in it, at the best level from `minimum` on, and ask its guest."""
     level, lacks, checks = None, (), ()
     try:
         with _bare_folder(data_dir) as folder:
-            level, lacks, checks = await _try_walls(folder)
+            level, lacks, checks = await _try_walls(folder, minimum)
     except BichatError as error:
         checks = (Check(name="sandbox", meaning="a sandbox", on=False, detail=error.message, remedy=error.remedy),)
     return Diagnosis(
@@ -105,10 +113,10 @@ async def diagnose(data_dir: Path) -> Diagnosis:
     )
 
 
-async def _try_walls(folder: Path) -> tuple[str | None, tuple[str, ...], tuple[Check, ...]]:
+async def _try_walls(folder: Path, minimum: Level) -> tuple[str | None, tuple[str, ...], tuple[Check, ...]]:
     environment = bare_environment(folder)
     limits = Limits(timeout_s=30.0, memory_bytes=256 * MIB, disk_bytes=16 * MIB)
-    async with Supervisor(environment, spool_folder=folder) as supervisor:
+    async with Supervisor(environment, spool_folder=folder, minimum=minimum) as supervisor:
         sandbox = await supervisor.open(limits)
         try:
             code = _SELF_CHECK.read_text(encoding="utf-8")
@@ -125,6 +133,8 @@ def _judged(ended: Ended, level: str, lacks: tuple[str, ...]) -> tuple[str | Non
         detail = ended.error.message if ended.error else ended.status.value
         return None, (), (Check(name="self_check", meaning="the self-check", on=False, detail=detail),)
     answers = json.loads(ended.stdout.text)
+    is_apart = level == Level.NAMESPACES
+    meanings = _MEANING if is_apart else _MEANING_OUTSIDE
     checks = tuple(
         Check(
             name=name,
@@ -133,7 +143,8 @@ def _judged(ended: Ended, level: str, lacks: tuple[str, ...]) -> tuple[str | Non
             detail=str(answers[name][1]),
             remedy="" if answers[name][0] else "This is a fault of bichat on this host: please report it.",
         )
-        for name, meaning in _MEANING.items()
+        for name, meaning in meanings.items()
+        if is_apart or name != "user"  # who it runs as is said among what the level lacks
     )
     return level, lacks, checks
 

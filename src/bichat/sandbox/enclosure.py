@@ -2,7 +2,8 @@
 
 The porter's fork makes the room: it is pid 1 of a fresh pid namespace, mounts, and becomes *init*.  The zygote's fork
 enters: it becomes the *guest*, which runs the user's code as pid 2, so that signals and exit codes mean what they mean
-anywhere.  Both stand behind the same walls.  If one step fails, the process says which, and ends: guest code never
+anywhere.  Both stand behind the same walls.  At the level `landlock` there are none: the room is a folder on the host,
+and init and guest are processes like others, with fewer calls and files than others.  If one step fails, the process says which, and ends: guest code never
 runs behind fewer walls than were asked for.
 """
 
@@ -10,18 +11,23 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import NoReturn
+from typing import Final, NoReturn
 
 from bichat.sandbox import init, wire
 from bichat.sandbox.guest import shell
-from bichat.sandbox.isolation import kernel, landlock, namespaces, rlimits, rootfs, seccomp
+from bichat.sandbox.isolation import kernel, landlock, namespaces, policy, rlimits, rootfs, seccomp
 from bichat.sandbox.isolation.layers import Layer
-from bichat.sandbox.plan import SandboxPlan
+from bichat.sandbox.plan import DATA, LaunchPlan, SandboxPlan
 
 #: The kernel's out-of-memory killer takes guests first.
 _OOM_SCORE = "1000"
+#: Where libraries look for the limits of the container they are in; duckdb dies when it sees a file there and may not
+#: read it.
+_LIMITS: Final = ("/sys/fs/cgroup",)
+#: Room for processes of the same user that come after the launcher's start.
+_TASKS_OF_OTHERS: Final = 4096
 _WRITABLE = (rootfs.DATA_FOLDER, rootfs.TEMPORARY_FOLDER, rootfs.SHARED_MEMORY_FOLDER, "/dev/null")
 
 
@@ -38,6 +44,28 @@ class Base:
     guest_filter: bytes
     data_bytes: int
     """What RLIMIT_DATA counts of the process that is forked."""
+    tasks: int
+    """Processes and threads that the user had when the launcher began, and that RLIMIT_NPROC would count too."""
+
+    @staticmethod
+    def of(plan: LaunchPlan, data_bytes: int) -> Base:
+        """What follows from the plan of the launcher, for forks of this process."""
+        root = rootfs.plan_root(plan.prefixes)
+        is_apart = Layer.MOUNT_NAMESPACE in plan.layers
+        return Base(
+            prefixes=plan.prefixes,
+            layers=frozenset(plan.layers),
+            readable=root.readable if is_apart else root.readable_on_host,
+            init_filter=seccomp.packed_filter(allowed=("sendmsg", "prctl")),
+            guest_filter=seccomp.packed_filter(),
+            data_bytes=data_bytes,
+            tasks=0 if is_apart else rlimits.tasks_of(os.getuid()),
+        )
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether rooms have namespaces of their own."""
+        return Layer.MOUNT_NAMESPACE in self.layers
 
     def of_guests(self, data_bytes: int) -> Base:
         """The same, for forks of a process of another size."""
@@ -56,19 +84,23 @@ def make_room(
     try:
         step("descriptors", lambda: _redirect({box.fileno(), to_zygote.fileno(), *descriptors}, base))
         step("process group", lambda: _leave_process_group(base))
-        step("namespaces", lambda: kernel.unshare(_namespaces(base)))
-        step("mounts", lambda: _mount(plan, base))
+        if base.is_apart:
+            step("namespaces", lambda: kernel.unshare(_namespaces(base)))
+            step("mounts", lambda: _mount(plan, base))
+        else:
+            step("user", lambda: _become_user(plan))
         process = os.pidfd_open(os.getpid())
-        step("hand over", lambda: _hand_over(box, process))
-        step("user namespace", lambda: _make_user_namespace(base))
+        step("hand over", lambda: _hand_over(box, process, _folder(plan)))
+        if base.is_apart:
+            step("user namespace", lambda: _make_user_namespace(base))
         ask = _Asking(plan, box, to_zygote, process, entrances)
         step("guest", lambda: ask(streams))
         step("privileges", lambda: _give_up_privileges(base))
         step("resource limits", lambda: _limit_resources(plan, base))
         # Without the scope of signals: init passes them on, to processes outside its own domain.
-        step("landlock", lambda: _restrict_files(base, scoped=False))
+        step("landlock", lambda: _restrict_files(plan, base, scoped=False))
         step("seccomp", lambda: _filter_calls(base, base.init_filter))
-        init.run(box, ask)
+        init.run(box, ask, is_pid_1=Layer.PID_NAMESPACE in base.layers)
     finally:
         os._exit(99)
 
@@ -85,20 +117,26 @@ def enter_room(plan: SandboxPlan, base: Base, process: int, box: socket.socket, 
         step("control group", lambda: _enter_group(entrances))
         step("process group", lambda: _leave_process_group(base))
         step("processors", lambda: _bind_processors(plan))
-        step("namespaces", lambda: kernel.setns(process, _namespaces(base)))
-        step("folder", lambda: os.chdir(rootfs.DATA_FOLDER))
+        if base.is_apart:
+            step("namespaces", lambda: kernel.setns(process, _namespaces(base)))
+        else:
+            step("user", lambda: _become_user(plan))
+            # What a change of user undoes.  Its children are found by their process group.
+            step("die with zygote", kernel.die_with_parent)
+        step("folder", lambda: os.chdir(_folder(plan)))
         step("out-of-memory score", _go_first)
-        step("user namespace", lambda: _join_user_namespace(base, process))
+        if base.is_apart:
+            step("user namespace", lambda: _join_user_namespace(base, process))
         os.close(process)
         # The last time that init is needed: it closes itself when the supervisor tells it that we are in, and no code
         # comes before it has said so.
         step("hand over", lambda: _introduce(box))
         step("privileges", lambda: _give_up_privileges(base))
         step("resource limits", lambda: _limit_resources(plan, base))
-        step("landlock", lambda: _restrict_files(base, scoped=True))
-        step("seccomp", lambda: _explain_calls(box) if plan.explain_denials else _filter_calls(base, base.guest_filter))
+        step("landlock", lambda: _restrict_files(plan, base, scoped=True))
+        step("seccomp", lambda: _filter_guest(plan, base, box))
         box.close()
-        shell.run(channel, warm_up=plan.warm_up)
+        shell.run(channel, warm_up=plan.warm_up, room=plan.room)
     finally:
         os._exit(99)
 
@@ -188,10 +226,19 @@ def _mount(plan: SandboxPlan, base: Base) -> None:
     rootfs.mount_process_view("hidepid=invisible,subset=pid")
 
 
-def _hand_over(box: socket.socket, process: int) -> None:
+def _become_user(plan: SandboxPlan) -> None:
+    if plan.user is not None:
+        namespaces.become(plan.user)
+
+
+def _folder(plan: SandboxPlan) -> str:
+    return f"{plan.room}/{DATA}" if plan.room else rootfs.DATA_FOLDER
+
+
+def _hand_over(box: socket.socket, process: int, data_folder: str) -> None:
     """Give the supervisor its own handles: on this process, and on the data folder, to read it without asking us."""
     _go_first()
-    folder = os.open(rootfs.DATA_FOLDER, os.O_RDONLY | os.O_DIRECTORY)
+    folder = os.open(data_folder, os.O_RDONLY | os.O_DIRECTORY)
     wire.send_control(box, {"handles": ["process", "data folder"]}, [process, folder])
     os.close(folder)
 
@@ -231,15 +278,43 @@ def _limit_resources(plan: SandboxPlan, base: Base) -> None:
             memory_bytes=plan.memory_bytes,
             base_data_bytes=base.data_bytes,
             disk_bytes=plan.disk_bytes,
-            # Init is a process of the session too, but not one of the user's.
-            pids=plan.pids + 1,
+            pids=_processes(plan, base),
         )
         rlimits.apply_limits(limits)
 
 
-def _restrict_files(base: Base, *, scoped: bool) -> None:
-    if Layer.LANDLOCK in base.layers:
+def _processes(plan: SandboxPlan, base: Base) -> int:
+    """What RLIMIT_NPROC says.  Init is a process of the session too, but not one of the user's.
+
+    Where the user is the server's, everybody's count: then it only bounds what may happen between two looks of the
+    watchdog, which holds the limit.
+    """
+    if base.is_apart or plan.user is not None:
+        return plan.pids + 1
+    return base.tasks + _TASKS_OF_OTHERS
+
+
+def _restrict_files(plan: SandboxPlan, base: Base, *, scoped: bool) -> None:
+    if Layer.LANDLOCK not in base.layers:
+        return
+    if base.is_apart:
         landlock.restrict(base.readable, _WRITABLE, scoped=scoped)
+    else:
+        landlock.restrict(base.readable, (plan.room, "/dev/null"), unlisted=_LIMITS, scoped=scoped)
+
+
+def _filter_guest(plan: SandboxPlan, base: Base, box: socket.socket) -> None:
+    if base.is_apart:
+        rules, packed = policy.RULES, base.guest_filter
+    else:
+        abi = landlock.abi_version()
+        keeps_signals = plan.user is not None or abi >= landlock.SCOPES_ABI
+        rules = policy.among_others(landlock_abi=abi, pid=None if keeps_signals else os.getpid())
+        packed = seccomp.packed_filter(rules=rules)
+    if plan.explain_denials:
+        _explain_calls(box, rules)
+    else:
+        _filter_calls(base, packed)
 
 
 def _filter_calls(base: Base, call_filter: bytes) -> None:
@@ -247,7 +322,7 @@ def _filter_calls(base: Base, call_filter: bytes) -> None:
         seccomp.install(call_filter)
 
 
-def _explain_calls(box: socket.socket) -> None:
+def _explain_calls(box: socket.socket, rules: Mapping[str, policy.Rule]) -> None:
     """As `_filter_calls`, with the filter that asks, whose listener is the supervisor's from then on.
 
     Behind that filter no descriptor can be passed on; so a thread does it that was there before, shares our
@@ -269,7 +344,7 @@ def _explain_calls(box: socket.socket) -> None:
     outside = threading.Thread(target=pass_on)
     outside.start()
     try:
-        listeners.append(seccomp.install(seccomp.packed_explaining_filter(), listen=True))
+        listeners.append(seccomp.install(seccomp.packed_explaining_filter(rules), listen=True))
     finally:
         installed.set()
         outside.join()

@@ -14,7 +14,8 @@ import anyio.to_thread
 from bichat.domain import Artifact, Limits, SessionFile
 from bichat.errors import SandboxLostError
 from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing
-from bichat.sandbox.inputs import InputFile, write_input
+from bichat.sandbox.inputs import InputFile, check_fits, write_input
+from bichat.sandbox.rooms import Room, measure
 from bichat.sandbox.walk import FileState
 
 _Value = TypeVar("_Value")
@@ -23,18 +24,24 @@ _Value = TypeVar("_Value")
 class Folder:
     """Owns its descriptor.  Once closed every method raises `SandboxLostError`."""
 
-    def __init__(self, descriptor: int, *, owner: tuple[int, int] | None, spool_folder: Path) -> None:
-        """`owner`: uid and gid that the guest has on the host; None when the server is that user itself."""
+    def __init__(
+        self, descriptor: int, *, owner: tuple[int, int] | None, spool_folder: Path, room: Room | None = None
+    ) -> None:
+        """`owner`: uid and gid that the guest has on the host; None when the server is that user itself.
+
+        `room`: what it is a part of, where it has no disk of its own whose size would be its limit.
+        """
         self._descriptor = descriptor
         self._owner = owner
         self._spool_folder = spool_folder
+        self._room = room
         #: Worker threads work on the descriptor by its number: it is closed when none of them does.
         self._turn = anyio.Lock(fast_acquire=True)
         self._closed = False
         #: What was there when the last execution had ended, and what has been put there since.
         self._before = Snapshot({})
 
-    async def put(self, files: Sequence[InputFile]) -> None:
+    async def put(self, files: Sequence[InputFile], limits: Limits) -> None:
         """Copy `files` in.  What their owner brought is nothing that the code made: they are not captured as they are.
 
         Raises:
@@ -43,6 +50,8 @@ class Folder:
 
         def write() -> None:
             for file in files:
+                if self._room is not None:
+                    check_fits(file, measure(self._room.path), limits)
                 write_input(self._descriptor, file, self._owner)
                 with suppress(OSError):  # the code may have taken it away already
                     state = os.stat(file.name, dir_fd=self._descriptor, follow_symlinks=False)
@@ -81,6 +90,8 @@ class Folder:
     @property
     def used_bytes(self) -> int:
         """What lies on its disk, `/tmp` and `/dev/shm` included."""
+        if self._room is not None:
+            return self._room.used_bytes
         state = os.fstatvfs(self._descriptor)
         return (state.f_blocks - state.f_bfree) * state.f_frsize
 

@@ -20,6 +20,7 @@ from typing import BinaryIO, TypeAlias, cast
 from bichat.domain import Limits
 from bichat.errors import LimitError, SandboxUnavailableError, UserInputError
 from bichat.names import MAX_NAME_BYTES, printable
+from bichat.sandbox.rooms import Usage
 from bichat.sizes import MIB, format_size
 
 InputSource: TypeAlias = str | os.PathLike[str] | bytes | BinaryIO
@@ -65,6 +66,16 @@ def check_inputs(files: Mapping[str, InputSource], limits: Limits) -> tuple[Inpu
         if total > limits.disk_bytes:
             raise _too_large(checked[-1], total, limits.disk_bytes)
     return tuple(checked)
+
+
+def check_fits(file: InputFile, used: Usage, limits: Limits) -> None:
+    """Where no disk of its own holds a sandbox to its limits: whether `file` fits beside what is `used`.
+
+    Raises:
+        LimitError: it does not.
+    """
+    if used.bytes + file.size_bytes > limits.disk_bytes or used.inodes >= limits.inodes:
+        raise _does_not_fit(file, format_size(limits.disk_bytes))
 
 
 def write_input(dirfd: int, file: InputFile, owner: tuple[int, int] | None) -> None:
@@ -291,18 +302,22 @@ def _too_large(file: InputFile, total_bytes: int, limit_bytes: int) -> LimitErro
     )
 
 
+def _does_not_fit(file: InputFile, disk: str) -> LimitError:
+    return LimitError(
+        f"the input file '{printable(file.name)}' of {format_size(file.size_bytes)} does not fit:"
+        f" the sandbox's disk of {disk} is full (disk_bytes, inodes)",
+        stage=_STAGE,
+        remedy="Raise the limit disk_bytes, or pass a smaller extract of the data.",
+    )
+
+
 @contextmanager
 def _in_words(file: InputFile, dirfd: int) -> Generator[None]:
     try:
         yield
     except OSError as exc:
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise LimitError(
-                f"the input file '{printable(file.name)}' of {format_size(file.size_bytes)} does not fit:"
-                f" the sandbox's disk of {_disk_size(dirfd)} is full (disk_bytes, inodes)",
-                stage=_STAGE,
-                remedy="Raise the limit disk_bytes, or pass a smaller extract of the data.",
-            ) from exc
+            raise _does_not_fit(file, _disk_size(dirfd)) from exc
         if exc.errno == errno.EISDIR:
             raise _bad_source(file.name, "has the name of a folder in /mnt/data", "Choose another name.") from exc
         if exc.errno in (errno.EACCES, errno.EPERM):

@@ -16,6 +16,7 @@ from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
 from bichat.sandbox.plan import LaunchPlan
 
 _BOOT: Final = Path(__file__).with_name("boot.py")
+_TMP: Final = "/tmp"  # noqa: S108  # the guest's own
 #: Longest wait for the kernel to end a zygote with all its sandboxes.
 _END_S: Final = 10.0
 
@@ -40,8 +41,12 @@ class Launched:
             self.process.wait()
 
 
-def launch(environment: Environment, *, preload: tuple[str, ...], layers: frozenset[Layer] = ALL_LAYERS) -> Launched:
+def launch(
+    environment: Environment, *, preload: tuple[str, ...], layers: frozenset[Layer] = ALL_LAYERS, scratch: str = ""
+) -> Launched:
     """Start a launcher for `environment` whose zygote imports `preload`.
+
+    `scratch` is the zygote's own folder on the host, where `layers` give it no file system of its own.
 
     Raises:
         OSError: the process could not be started.
@@ -53,7 +58,7 @@ def launch(environment: Environment, *, preload: tuple[str, ...], layers: frozen
         try:
             process = subprocess.Popen(  # our own file, under the environment's own Python
                 [str(environment.python), "-I", "-B", str(_BOOT), str(theirs.fileno())],
-                env=guest_environment(environment, inherit=Layer.EMPTY_ENVIRONMENT not in layers),
+                env=guest_environment(environment, temporary=scratch, inherit=Layer.EMPTY_ENVIRONMENT not in layers),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -69,24 +74,33 @@ def launch(environment: Environment, *, preload: tuple[str, ...], layers: frozen
         prefixes=tuple(dict.fromkeys((str(environment.path), str(environment.base_prefix)))),
         preload=preload,
         layers=tuple(sorted(layers)),
+        scratch=scratch,
     )
     wire.send_control(own, plan.to_message())
     return Launched(process, own, environment, layers)
 
 
-def guest_environment(environment: Environment, *, inherit: bool = False) -> dict[str, str]:
+def guest_environment(environment: Environment, *, temporary: str = "", inherit: bool = False) -> dict[str, str]:
     """The environment variables of zygote and guests: constants, and what the package set needs; none of the server's.
 
+    `temporary` is the folder for temporary files that stands for `/tmp` in all of them, where that is not their own.
     `inherit` adds the server's own; only tests ask for that, to see that it would leak.
     """
     variables = {
         "PATH": f"{environment.path}/bin:/usr/bin:/bin",
         "LANG": "C.UTF-8",
-        "HOME": "/tmp",  # noqa: S108  # the guest's own
-        "TMPDIR": "/tmp",  # noqa: S108
+        "HOME": _TMP,
+        "TMPDIR": _TMP,
         "USER": "user",
         "PYTHONDONTWRITEBYTECODE": "1",
         **PRELOAD_VARIABLES,
         **environment.variables,
     }
+    if temporary:
+        own = variables.keys() - {"PATH"}
+        variables = {name: _moved(value, temporary) if name in own else value for name, value in variables.items()}
     return {**os.environ, **variables} if inherit else variables
+
+
+def _moved(value: str, temporary: str) -> str:
+    return temporary + value.removeprefix(_TMP) if value == _TMP or value.startswith(f"{_TMP}/") else value

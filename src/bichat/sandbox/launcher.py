@@ -8,6 +8,9 @@ which each step needs what the next one gives up:
     user:  build root -> pivot                                 -> fork the porter, pid 1 -> fresh /proc
                                                                   -> unmount the host's root
 
+At the level `landlock` there is no wall to put up yet: it becomes an unused uid if it is root, keeping the power to
+give each guest another one, and forks the porter.
+
 The launcher then only waits, so that the porter dies with it and it with the porter.
 """
 
@@ -20,7 +23,8 @@ import sys
 from typing import NoReturn
 
 from bichat.sandbox import porter, wire
-from bichat.sandbox.isolation import kernel, namespaces, rootfs
+from bichat.sandbox.children import end_children
+from bichat.sandbox.isolation import kernel, landlock, namespaces, rootfs
 from bichat.sandbox.isolation.layers import Layer
 from bichat.sandbox.plan import LaunchPlan
 
@@ -39,7 +43,8 @@ def main(control_descriptor: int) -> NoReturn:
     plan = LaunchPlan.from_message(received[0])
     step = _Step()
     try:
-        pid = _wall_in(plan, control, step)
+        wall_in = _wall_in if Layer.MOUNT_NAMESPACE in plan.layers else _stay_outside
+        pid = wall_in(plan, control, step)
     except OSError as error:
         wire.send_control(control, {"failed": step.name, "errno": error.errno, "message": str(error)})
         sys.exit(1)
@@ -53,10 +58,14 @@ class _Step:
     name = "start"
 
 
-def _wall_in(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
+def _prepare(plan: LaunchPlan, control: socket.socket) -> None:
     os.umask(0o022)
     if Layer.CLOSED_DESCRIPTORS in plan.layers:
         kernel.close_all_but({0, 1, 2, control.fileno()})
+
+
+def _wall_in(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
+    _prepare(plan, control)
     is_root = os.geteuid() == 0
     inner = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID
     # The cgroup namespace hides the host's cgroup path, which may hold a container's or a user's name.
@@ -81,6 +90,40 @@ def _wall_in(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
     pid = os.fork()
     if pid == 0:
         _become_porter(plan, control, host_id=uid, leave_old_root=not is_root)
+    return pid
+
+
+def _stay_outside(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
+    """Without namespaces.  Root's own uid is given up all the same: no guest, and no library, runs under it."""
+    _prepare(plan, control)
+    uid = os.getuid()
+    if os.geteuid() == 0:
+        step.name = "unused uid"
+        uid = namespaces.unused_host_id()
+        step.name = "scratch"
+        os.chown(plan.scratch, uid, uid)
+        step.name = "give up root"
+        kernel.empty_bounding_set()
+        namespaces.become(uid, keep=(kernel.CAP_KILL, kernel.CAP_SETGID, kernel.CAP_SETUID))
+    step.name = "environment"
+    for prefix in plan.prefixes:
+        os.close(os.open(prefix, os.O_RDONLY | os.O_DIRECTORY))
+    step.name = "landlock"
+    if Layer.LANDLOCK in plan.layers:
+        landlock.require()
+    kernel.adopt_orphans()
+    step.name = "fork"
+    pid = os.fork()
+    if pid == 0:
+        try:
+            kernel.die_with_parent()
+            kernel.adopt_orphans()
+            os.chdir(plan.scratch)
+            porter.run(control, plan, uid)
+        except OSError as error:
+            wire.send_control(control, {"failed": "porter", "errno": error.errno, "message": str(error)})
+        finally:
+            os._exit(1)
     return pid
 
 
@@ -122,4 +165,5 @@ def _die_with(pid: int) -> NoReturn:
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.waitpid(pid, 0)
+    end_children()
     os._exit(0)

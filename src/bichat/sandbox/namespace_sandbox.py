@@ -1,6 +1,6 @@
-"""The sandbox at its full level: own pid, mount, ipc, uts, net and user namespaces, Landlock, seccomp, rlimits.
+"""The sandbox, at either level: in namespaces of its own, or behind Landlock and a filter alone.
 
-This is the supervisor's half.  It believes the kernel, init and its own folder handle; from the guest's channel it
+This is the supervisor's half, and the same for both but for its tree and its room.  It believes the kernel, init and its own folder handle; from the guest's channel it
 takes only what concerns the guest's own result.
 """
 
@@ -11,11 +11,11 @@ import os
 import select
 import signal
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 import anyio
+import anyio.to_thread
 
 from bichat.domain import Artifact, IsolationReport, Limits, SessionFile, Status
 from bichat.errors import BichatError, SandboxLostError, SandboxUnavailableError
@@ -28,9 +28,11 @@ from bichat.sandbox.folder import Folder
 from bichat.sandbox.inputs import InputFile
 from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready
 from bichat.sandbox.results import name_images
+from bichat.sandbox.rooms import Room
 from bichat.sandbox.sandbox import Ended, Outcome
 from bichat.sandbox.transcript import Transcript
-from bichat.sandbox.watchdog import Rest, Watch, Watchdog, is_exiting
+from bichat.sandbox.tree import Tree, is_exiting, tasks
+from bichat.sandbox.watchdog import Rest, Watch, Watchdog
 
 #: Longest wait for the kernel to finish off a killed tree; ends of a few gigabytes take some hundred milliseconds.
 _DEATH_S: Final = 30.0
@@ -51,14 +53,22 @@ class NamespaceSandbox:
         watchdog: Watchdog | None,
         zygote_lives: Callable[[], bool],
         base_bytes: int = 0,
+        tree: Tree,
         group: ControlGroup | None = None,
+        room: Room | None = None,
         on_gone: Callable[[], None] = lambda: None,
     ) -> None:
-        """`base_bytes`: anonymous memory that the guest shares with the zygote at first."""
+        """`base_bytes`: anonymous memory that the guest shares with the zygote at first.
+
+        `room`: its folder on the host, where it has no file systems of its own; removed with it.
+        """
         self._handles = handles
         self._limits = limits
         self._isolation = isolation
-        self._folder = Folder(handles.folder, owner=owner, spool_folder=spool_folder)
+        self._owner = owner
+        self._tree = tree
+        self._room = room
+        self._folder = Folder(handles.folder, owner=owner, spool_folder=spool_folder, room=room)
         self._spool_folder = spool_folder
         self._watchdog = watchdog
         self._zygote_lives = zygote_lives
@@ -129,12 +139,12 @@ class NamespaceSandbox:
             self._watch.rest = None
         elif self._watchdog is not None:
             self._watch = Watch(
-                self.pid,
-                self.guest_pid,
+                self._tree,
                 self._limits.memory_bytes,
                 self._base_bytes,
                 self.kill,
-                self._was_exceeded,
+                self._exceeded,
+                self._owner if self._room else None,
             )
             self._watchdog.add(self._watch)
 
@@ -146,7 +156,7 @@ class NamespaceSandbox:
 
     async def put(self, files: Sequence[InputFile]) -> None:
         """See `Sandbox.put`."""
-        await self._folder.put(files)
+        await self._folder.put(files, self._limits)
 
     async def execute(
         self, code: str, *, name: str, timeout_s: float, final: bool = False
@@ -288,8 +298,7 @@ class NamespaceSandbox:
             raise SandboxLostError(f"the sandbox could not be restarted: {error}", stage="session") from error
         self._restarting = None
         self._guest_number += 1
-        if self._watch is not None:
-            self._watch.guest = self.guest_pid
+        self._tree.entered(self.guest_pid)
         self._connection = Connection(pipes.ours, self._handles.box, self._handles.process, self._guest_number)
         await self.configure(self._variables)
 
@@ -301,14 +310,25 @@ class NamespaceSandbox:
             self._killed = reason
         self._end_tree()
 
+    def _exceeded(self, processes: tuple[int, ...], now: float) -> Status | None:
+        """A limit that the watchdog does not know itself and that `processes`, all of them, have passed."""
+        if self._was_exceeded():
+            return Status.OUT_OF_MEMORY
+        if self._room is None:
+            return None
+        usage = self._room.usage(processes, now)
+        if usage.bytes > self._limits.disk_bytes or usage.inodes > self._limits.inodes:
+            return Status.DISK_FULL
+        # Where they have a user of their own the kernel counts them.
+        return Status.KILLED if self._owner is None and tasks(processes) > self._limits.pids else None
+
     def _was_exceeded(self) -> bool:
         """Whether the kernel has killed something in it for memory."""
         return self._group is not None and self._group.was_exceeded
 
     def _end_tree(self) -> None:
         self._tree_was_ended = True
-        with suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._handles.process, signal.SIGKILL)
+        self._tree.kill()
 
     def end(self) -> None:
         """Kill the tree and let go of all that leads into it but the handle that tells when it is gone."""
@@ -363,7 +383,10 @@ class NamespaceSandbox:
                 with anyio.move_on_after(_DEATH_S):
                     await anyio.wait_readable(self._handles.process)
                 self._closed = True
+                self._tree.close()
                 os.close(self._handles.process)
+                if self._room is not None:
+                    await anyio.to_thread.run_sync(self._room.remove)
                 self._on_gone()
 
     async def _hand_over(self, message: dict[str, object], deadline: float) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+from collections.abc import Callable
 from typing import Any, Final
 
 import anyio
@@ -20,8 +21,8 @@ from bichat.errors import BichatError, SandboxLostError, SandboxUnavailableError
 from bichat.sandbox import wire
 from bichat.sandbox.background import Background
 from bichat.sandbox.environments.environment import Environment
-from bichat.sandbox.isolation.explain import explain
-from bichat.sandbox.isolation.layers import Layer
+from bichat.sandbox.isolation.explain import explain, forbids_namespaces
+from bichat.sandbox.isolation.layers import Layer, Level
 from bichat.sandbox.launch import Launched, launch
 from bichat.sandbox.plan import SandboxPlan
 
@@ -36,6 +37,10 @@ _LAST_PAUSE_S: Final = 60.0
 logger = logging.getLogger(__name__)
 
 
+class NamespacesForbiddenError(SandboxUnavailableError):
+    """This host does not let us have what the level `namespaces` needs."""
+
+
 class Zygote:
     """A launcher and the zygote that it became, seen from outside."""
 
@@ -46,6 +51,8 @@ class Zygote:
         """User and group number on the host of everything in its sandboxes; known once it is ready."""
         self.base_bytes = 0
         """Its anonymous memory, which every guest shares with it at first."""
+        self.inner_pid = 0
+        """Pid of the zygote as it calls itself: on the host, where it has no pid namespace of its own."""
         self.sandboxes = 0
         """Those of it that have not gone."""
         self.retired = False
@@ -55,6 +62,11 @@ class Zygote:
     def pid(self) -> int:
         """Pid of the launcher."""
         return self._launched.process.pid
+
+    @property
+    def layers(self) -> frozenset[Layer]:
+        """What stands between its sandboxes and the host."""
+        return self._launched.layers
 
     @property
     def lives(self) -> bool:
@@ -124,6 +136,7 @@ class Zygote:
         if "failed" in received[0]:
             raise refusal(received[0], "zygote")
         self.host_id, self.base_bytes = int(received[0]["host_id"]), int(received[0]["base_bytes"])
+        self.inner_pid = int(received[0]["pid"])
         for module, reason in received[0]["skipped"].items():
             logger.warning("%s could not be imported ahead: %s", module, reason)
 
@@ -158,15 +171,29 @@ class Nursery:
         *,
         preload: tuple[str, ...],
         layers: frozenset[Layer],
+        fallback: frozenset[Layer] | None,
+        scratch: Callable[[], str],
         launched: Launched | None,
         life_s: float,
     ) -> None:
-        """Nothing is started yet; `life_s` is the age at which a preloaded zygote is replaced."""
+        """Nothing is started yet.
+
+        Args:
+            environment: whose Python they run.
+            preload: modules that the preloaded one imports.
+            layers: what is to stand between sandboxes and the host.
+            fallback: what may stand there instead where the host forbids namespaces; None where nothing may.
+            scratch: makes a folder on the host for a zygote that has no file system of its own.
+            launched: a launcher on its way.
+            life_s: age at which a preloaded zygote is replaced.
+        """
         self._environment = environment
         self._preload = preload
         #: Every guest needs this before its first cell; it takes a fifth of a second.
         self._shell = ("IPython.core.interactiveshell",) if "ipython" in environment.packages else ()
         self._layers = layers
+        self._fallback = fallback
+        self._scratch = scratch
         self._life_s = life_s
         self._background = Background()
         #: Ready in a fraction of a second, with nothing imported but the shell.
@@ -198,7 +225,24 @@ class Nursery:
     @property
     def preloaded(self) -> Zygote | None:
         """The one with the libraries imported, if there is one now."""
-        return self._preloaded if self._preloaded is not None and self._preloaded.lives else None
+        found = self._preloaded
+        return found if found is not None and found.lives and found.layers == self._layers else None
+
+    def hold_level(self) -> None:
+        """The host gives what was asked for: from now on what fails is a failure, and nothing weaker is made of it."""
+        self._fallback = None
+
+    def fall_back(self, layers: frozenset[Layer]) -> bool:
+        """Zygotes with `layers` cannot give sandboxes here; whether others can be had, or are made already."""
+        if layers != self._layers:
+            return True
+        if self._fallback is None:
+            return False
+        logger.info("this host forbids namespaces: sandboxes are built at the level %s", Level.LANDLOCK)
+        self._layers, self._fallback = self._fallback, None
+        if self._preloaded is not None:
+            self._preloaded.fault()
+        return True
 
     async def zygote(self) -> Zygote:
         """One that is ready: the preloaded one, or a plain one while there is none.
@@ -234,7 +278,7 @@ class Nursery:
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
-                fresh = await _ready(Zygote(self._launch(self._preload)))
+                fresh = await self._readied(self._preload)
             except BichatError as error:
                 logger.warning("libraries could not be imported ahead, trying again in %.0f s: %s", pause_s, error)
                 self._tell(error)
@@ -274,20 +318,39 @@ class Nursery:
                 raise SandboxUnavailableError(
                     "there are no sandboxes any more: their owner has ended them", stage="zygote"
                 )
+            if self._plain is not None and self._plain.layers != self._layers:
+                weaker, self._plain = self._plain, None
+                self._retire(weaker)
             if self._plain is not None and self._plain_is_ready and not self._plain.lives:
                 dead, self._plain = self._plain, None
                 await dead.end()
-            if self._plain is None:
-                self._plain, self._plain_is_ready = Zygote(self._launch(self._shell)), False
-            if not self._plain_is_ready:
-                plain, self._plain = self._plain, None
-                self._plain = await _ready(plain)
+            if self._plain is None or not self._plain_is_ready:
+                plain, self._plain, self._plain_is_ready = self._plain, None, False
+                self._plain = await self._readied(self._shell, plain)
                 self._plain_is_ready = True
             return self._plain
 
+    async def _readied(self, preload: tuple[str, ...], launched: Zygote | None = None) -> Zygote:
+        """One that is ready, at the level that the host gives.
+
+        Raises:
+            SandboxUnavailableError: as `Zygote.ready`.
+        """
+        while True:
+            zygote = launched or Zygote(self._launch(preload))
+            try:
+                return await _ready(zygote)
+            except NamespacesForbiddenError:
+                if not self.fall_back(zygote.layers):
+                    raise
+                launched = None
+
     def _launch(self, preload: tuple[str, ...]) -> Launched:
+        apart = Level.of(self._layers) is Level.NAMESPACES
         try:
-            return launch(self._environment, preload=preload, layers=self._layers)
+            return launch(
+                self._environment, preload=preload, layers=self._layers, scratch="" if apart else self._scratch()
+            )
         except OSError as error:
             raise SandboxUnavailableError(
                 f"the environment's Python could not be started: {error}",
@@ -307,5 +370,7 @@ async def _ready(zygote: Zygote) -> Zygote:
 
 def refusal(message: dict[str, Any], stage: str) -> SandboxUnavailableError:
     """The error for a message in which a launcher, a zygote or an init says what failed."""
-    explanation = explain(str(message["failed"]), message.get("errno"), str(message.get("message", "")))
-    return SandboxUnavailableError(explanation.reason, stage=f"{stage}: {message['failed']}", remedy=explanation.remedy)
+    step, number = str(message["failed"]), message.get("errno")
+    explanation = explain(step, number, str(message.get("message", "")))
+    kind = NamespacesForbiddenError if forbids_namespaces(step, number) else SandboxUnavailableError
+    return kind(explanation.reason, stage=f"{stage}: {step}", remedy=explanation.remedy)

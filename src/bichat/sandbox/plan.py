@@ -6,9 +6,13 @@ Standard library only: both ends import it.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
 from bichat.sandbox.isolation.layers import Layer
+
+#: Folders of a room on the host: what the code's own folder is called, and where its temporary files go.
+DATA: Final = "data"
+TEMPORARY: Final = "tmp"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +24,8 @@ class LaunchPlan:
     preload: tuple[str, ...]
     """Modules that the zygote imports before its first fork."""
     layers: tuple[Layer, ...]
+    scratch: str = ""
+    """The zygote's own folder on the host; empty where it has a file system of its own."""
 
     @staticmethod
     def from_message(message: dict[str, Any]) -> LaunchPlan:
@@ -28,11 +34,12 @@ class LaunchPlan:
             prefixes=tuple(message["prefixes"]),
             preload=tuple(message["preload"]),
             layers=tuple(Layer(name) for name in message["layers"]),
+            scratch=message["scratch"],
         )
 
     def to_message(self) -> dict[str, Any]:
         """JSON-ready form."""
-        return {"prefixes": self.prefixes, "preload": self.preload, "layers": self.layers}
+        return {"prefixes": self.prefixes, "preload": self.preload, "layers": self.layers, "scratch": self.scratch}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,14 @@ class SandboxPlan:
     """Whether the guest takes the slow first steps of its libraries before it says that it is ready."""
     explain_denials: bool = False
     """Whether the supervisor hears of each call that the filter refuses to the guest, and answers it."""
+
+    room: str = ""
+    """The folder on the host that the sandbox may write in: `DATA` in it is the code's, `TEMPORARY` for temporary files.
+
+    Empty where it has file systems of its own.
+    """
+    user: int | None = None
+    """Number of the user and group on the host that its processes become; None where they stay what they are."""
 
     def to_message(self) -> dict[str, Any]:
         """JSON-ready form."""

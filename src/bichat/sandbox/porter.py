@@ -19,8 +19,8 @@ from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
 from bichat.sandbox import enclosure, wire, zygote
-from bichat.sandbox.children import ended_children, own_memory, wake_on_child_exit
-from bichat.sandbox.isolation import kernel, rootfs, seccomp
+from bichat.sandbox.children import end_children, ended_children, own_memory, wake_on_child_exit
+from bichat.sandbox.isolation import kernel
 from bichat.sandbox.isolation.layers import Layer
 from bichat.sandbox.plan import LaunchPlan, SandboxPlan
 
@@ -32,18 +32,11 @@ _USED_UP_PIDS: Final = 16
 
 def run(control: socket.socket, plan: LaunchPlan, host_id: int) -> NoReturn:
     """Fork the zygote, which tells the supervisor when it is ready; then make rooms until `control` closes."""
-    os.chdir("/")
-    layers = frozenset(plan.layers)
-    base = enclosure.Base(
-        prefixes=plan.prefixes,
-        layers=layers,
-        readable=rootfs.plan_root(plan.prefixes).readable,
-        init_filter=seccomp.packed_filter(allowed=("sendmsg", "prctl")),
-        guest_filter=seccomp.packed_filter(),
-        data_bytes=own_memory("VmData"),
-    )
+    os.chdir(plan.scratch or "/")
+    base = enclosure.Base.of(plan, own_memory("VmData"))
     to_zygote, from_inits = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    _skip_pids(_ZYGOTE_PID)
+    if Layer.PID_NAMESPACE in base.layers:
+        _skip_pids(_ZYGOTE_PID)
     child = os.fork()
     if child == 0:
         to_zygote.close()
@@ -59,12 +52,19 @@ def run(control: socket.socket, plan: LaunchPlan, host_id: int) -> NoReturn:
             if descriptor == control.fileno():
                 request = wire.receive_control(control)
                 if request is None:
-                    os._exit(0)
+                    _end(base)
                 _make_room(SandboxPlan.from_message(request[0]), request[1], base, to_zygote, own_namespace)
             else:
                 wake.recv(4096)
                 if child in dict(ended_children()):
-                    os._exit(0)
+                    _end(base)
+
+
+def _end(base: enclosure.Base) -> NoReturn:
+    """With everything below us, which the kernel sees to if we are pid 1."""
+    if Layer.PID_NAMESPACE not in base.layers:
+        end_children()
+    os._exit(0)
 
 
 def _skip_pids(pid: int) -> None:

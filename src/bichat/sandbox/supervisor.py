@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import random
@@ -10,18 +11,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
 import anyio
+import anyio.to_thread
 
 from bichat.domain import IsolationReport, Limits
 from bichat.errors import SandboxLostError, SandboxUnavailableError
 from bichat.sandbox.control_groups import ControlGroup, ControlGroups
 from bichat.sandbox.environments.environment import Environment
-from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
+from bichat.sandbox.isolation import landlock, namespaces
+from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer, Level
 from bichat.sandbox.launch import Launched
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
-from bichat.sandbox.nursery import Nursery, Zygote, refusal
-from bichat.sandbox.opening import Opening
+from bichat.sandbox.nursery import NamespacesForbiddenError, Nursery, Zygote, refusal
+from bichat.sandbox.opening import Handles, Opening, Pids
 from bichat.sandbox.plan import SandboxPlan
 from bichat.sandbox.pool import READY_BYTES, Activity, Pool
+from bichat.sandbox.rooms import Rooms
+from bichat.sandbox.tree import GroupTree, NamespaceTree, Tree
 from bichat.sandbox.watchdog import Watchdog
 
 if TYPE_CHECKING:  # only who asks for denials pays for it
@@ -33,13 +38,25 @@ _SANDBOX_READY_S: Final = 30.0
 _HOUR_S: Final = 3600.0
 #: Processes of a sandbox that are none of the user's: its guest counts, its init does not.
 _OWN_PIDS: Final = 1
-#: What this level does not have, reported with every result.
+#: What a level does not have, reported with every result.
 _LACKS: Final = (
     "an exact memory limit: a watchdog looks every 20 ms, so a fast allocation may pass it by some megabytes",
     "a limit on the kernel's own memory (descriptions of file locks, mappings and pipes)",
 )
 _LACKS_WITH_GROUPS: Final = (
     "an exact limit of memory apart from the disk: the kernel holds the sum of both, a watchdog memory alone",
+)
+_LACKS_OUTSIDE: Final = (
+    "namespaces: the code is a process among the host's, and can tell which files there are, though not what is in them",
+    "an exact limit of the disk: what lies there is measured some ten times a second",
+    "own modes and times of files: changing them is answered as if it had been done",
+)
+_LACKS_USER: Final = (
+    "a user of its own: the code runs as the server's, and is kept from its files and processes by Landlock and the filter",
+    "an exact limit of processes: they are counted every 20 ms",
+)
+_LACKS_SIGNALS: Final = (
+    "signals to the programs that the code has started, for this kernel could not keep them from others"
 )
 #: How far guests stand back behind a server (nice): busy ones leave the processors to it whenever it wants them.
 _SERVER_NICENESS: Final = 10
@@ -55,6 +72,7 @@ class Supervisor:
         spool_folder: Path,
         preload: tuple[str, ...] | None = None,
         layers: frozenset[Layer] = ALL_LAYERS,
+        minimum: Level = Level.NAMESPACES,
         launched: Launched | None = None,
         niceness: int = _SERVER_NICENESS,
         zygote_life_s: float = _HOUR_S,
@@ -71,6 +89,7 @@ class Supervisor:
             spool_folder: where captured bytes are kept, in anonymous files.
             preload: modules imported once and shared by all sandboxes, by default the environment's list.
             layers: all of them; only tests leave one out.
+            minimum: the level that sandboxes have at least where the host forbids namespaces.
             launched: a launcher on its way, to open the first sandboxes from.
             niceness: by how much guests stand back; 0 where somebody waits for the one that there is.
             zygote_life_s: age at which the process that sandboxes are forked from is replaced.
@@ -89,6 +108,8 @@ class Supervisor:
             environment,
             preload=environment.preload if preload is None else preload,
             layers=layers,
+            fallback=layers & minimum.layers if minimum is not Level.of(layers) else None,
+            scratch=lambda: self._rooms_made().scratch(),
             launched=launched,
             life_s=zygote_life_s,
         )
@@ -103,6 +124,8 @@ class Supervisor:
         )
         self._watchdog = Watchdog() if Layer.WATCHDOG in layers else None
         self._groups: ControlGroups | None = None
+        self._rooms: Rooms | None = None
+        self._users: set[int] = set()
 
     async def __aenter__(self) -> Self:
         if Layer.CONTROL_GROUP in self._layers:
@@ -115,6 +138,8 @@ class Supervisor:
         with anyio.CancelScope(shield=True):
             await self._pool.close()
             await self._nursery.close()
+            if self._rooms is not None:
+                await anyio.to_thread.run_sync(self._rooms.close)
         if self._groups is not None:
             self._groups.close()
         if self._watchdog is not None:
@@ -171,7 +196,12 @@ class Supervisor:
     async def _configured(
         self, zygote: Zygote, limits: Limits, variables: Mapping[str, str] | None
     ) -> NamespaceSandbox:
-        sandbox = await self._open(zygote, limits)
+        try:
+            sandbox = await self._open(zygote, limits)
+        except NamespacesForbiddenError:
+            if not self._nursery.fall_back(zygote.layers):
+                raise
+            sandbox = await self._open(await self.zygote(), limits)
         try:
             await sandbox.configure(variables or {})
         except BaseException:
@@ -183,14 +213,14 @@ class Supervisor:
         zygote.sandboxes += 1
         try:
             try:
-                return await self._open_from(zygote, limits, warm_up=warm_up)
+                sandbox = await self._open_from(zygote, limits, warm_up=warm_up)
             except SandboxUnavailableError as error:
                 if self._groups is None or "control group" not in error.stage:
                     raise
                 logger.warning("sandboxes go on without control groups: %s", error)
                 self._groups, unusable = None, self._groups
                 unusable.close()
-                return await self._open_from(zygote, limits, warm_up=warm_up)
+                sandbox = await self._open_from(zygote, limits, warm_up=warm_up)
         except TimeoutError as error:
             self._nursery.gone(zygote)
             zygote.fault()
@@ -204,35 +234,72 @@ class Supervisor:
         except BaseException:
             self._nursery.gone(zygote)
             raise
+        self._nursery.hold_level()
+        return sandbox
 
     async def _open_from(self, zygote: Zygote, limits: Limits, *, warm_up: bool) -> NamespaceSandbox:
         denials = self._denials
         group = self._group(limits)
-        opening = Opening(group.entrances() if group else (), denials.listen if denials else None)
+        is_apart = Level.of(zygote.layers) is Level.NAMESPACES
+        opening: Opening | None = None
+        room, user = None, zygote.host_id if os.geteuid() == 0 else None
         try:
-            await zygote.spawn(
-                _plan(limits, self._niceness, warm_up=warm_up, explain_denials=denials is not None), opening.theirs
+            if not is_apart:
+                user = self._take_user()
+                room = self._rooms_made().make(user)
+            hear = functools.partial(denials.listen, level=Level.of(zygote.layers)) if denials else None
+            opening = Opening(group.entrances() if group else (), hear)
+            plan = SandboxPlan(
+                memory_bytes=limits.memory_bytes,
+                disk_bytes=limits.disk_bytes,
+                inodes=limits.inodes,
+                pids=limits.pids,
+                cpus=_processors(limits),
+                niceness=self._niceness,
+                warm_up=warm_up,
+                explain_denials=denials is not None,
+                room=room.path if room else "",
+                user=None if is_apart else user,
             )
+            await zygote.spawn(plan, opening.theirs)
             opening.let_go()
             with anyio.fail_after(_SANDBOX_READY_S):
                 handles = await opening.handles()
             return NamespaceSandbox(
                 handles,
                 limits=limits,
-                isolation=IsolationReport(level="namespaces", lacks=_LACKS_WITH_GROUPS if group else _LACKS),
-                owner=(zygote.host_id, zygote.host_id) if os.geteuid() == 0 else None,
+                isolation=IsolationReport(level=Level.of(zygote.layers), lacks=_lacks(zygote.layers, user, group)),
+                owner=None if user is None else (user, user),
                 spool_folder=self._spool_folder,
                 watchdog=self._watchdog,
                 zygote_lives=lambda: zygote.lives,
+                tree=_tree(handles, zygote),
                 base_bytes=zygote.base_bytes,
                 group=group,
-                on_gone=lambda: self._gone(zygote, group),
+                room=room,
+                on_gone=lambda: self._gone(zygote, group, user),
             )
         except BaseException:
-            opening.abandon()
-            if group and self._groups:
-                self._groups.give_back(group)
+            if opening is not None:
+                opening.abandon()
+            self._forget(group, user)
+            if room is not None:
+                room.remove()
             raise
+
+    def _rooms_made(self) -> Rooms:
+        """The folders on the host; made with the first sandbox that needs one."""
+        if self._rooms is None:
+            self._rooms = Rooms()
+        return self._rooms
+
+    def _take_user(self) -> int | None:
+        """Number of a user that nobody is; None where the server may not become another one."""
+        if os.geteuid() != 0:
+            return None
+        user = namespaces.unused_host_id(self._users)
+        self._users.add(user)
+        return user
 
     def _group(self, limits: Limits) -> ControlGroup | None:
         """A control group for one sandbox, where this host has any to give."""
@@ -240,21 +307,35 @@ class Supervisor:
             return None
         return self._groups.take(limits.memory_bytes + limits.disk_bytes, limits.pids + _OWN_PIDS)
 
-    def _gone(self, zygote: Zygote, group: ControlGroup | None) -> None:
+    def _gone(self, zygote: Zygote, group: ControlGroup | None, user: int | None) -> None:
         self._nursery.gone(zygote)
+        self._forget(group, user)
+
+    def _forget(self, group: ControlGroup | None, user: int | None) -> None:
+        self._users.discard(user or 0)
         if group and self._groups:
             self._groups.give_back(group)
 
 
-def _plan(limits: Limits, niceness: int, *, warm_up: bool, explain_denials: bool) -> SandboxPlan:
+def _processors(limits: Limits) -> tuple[int, ...]:
     allowed = sorted(os.sched_getaffinity(0))
-    return SandboxPlan(
-        memory_bytes=limits.memory_bytes,
-        disk_bytes=limits.disk_bytes,
-        inodes=limits.inodes,
-        pids=limits.pids,
-        cpus=tuple(random.sample(allowed, min(limits.cpus, len(allowed)))),
-        niceness=niceness,
-        warm_up=warm_up,
-        explain_denials=explain_denials,
-    )
+    return tuple(random.sample(allowed, min(limits.cpus, len(allowed))))
+
+
+def _tree(handles: Handles, zygote: Zygote) -> Tree:
+    guest = handles.guest_pids.host
+    if Layer.PID_NAMESPACE in zygote.layers:
+        return NamespaceTree(Pids.of(handles.process).host, handles.process, guest)
+    return GroupTree(handles.process, guest, zygote.inner_pid)
+
+
+def _lacks(layers: frozenset[Layer], user: int | None, group: ControlGroup | None) -> tuple[str, ...]:
+    lacks = _LACKS_WITH_GROUPS if group else _LACKS
+    if Level.of(layers) is Level.NAMESPACES:
+        return lacks
+    lacks = (*_LACKS_OUTSIDE, *lacks)
+    if user is None:
+        lacks = (*_LACKS_USER, *lacks)
+        if landlock.abi_version() < landlock.SCOPES_ABI:
+            lacks = (_LACKS_SIGNALS, *lacks)
+    return lacks

@@ -67,6 +67,14 @@ def killed(reason: Status, limits: Limits, timeout_s: float) -> Verdict:
             "OutputLimit",
             f"the code printed more than {format_size(limits.output_kill_bytes)} and was killed",
         ),
+        Status.DISK_FULL: (
+            "DiskLimit",
+            f"it was killed: more than {format_size(limits.disk_bytes)} or {limits.inodes:,} files on its disk",
+        ),
+        Status.KILLED: (
+            "ProcessLimit",
+            f"the code had more than {limits.pids:,} processes and threads (pids) and was killed",
+        ),
     }.get(reason, ("Cancelled", "the code was stopped by the caller"))
     return reason, CodeError(name=name, message=message)
 

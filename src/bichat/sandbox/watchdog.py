@@ -15,11 +15,13 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 from bichat.domain import Status
+from bichat.sandbox.inputs import acting_as
+from bichat.sandbox.tree import Tree
 
 logger = logging.getLogger(__name__)
 
@@ -46,17 +48,16 @@ class Rest:
 class Watch:
     """One tree under watch."""
 
-    init: int
-    """Pid of the tree's init, as the supervisor sees it: orphans are its children."""
-    guest: int
-    """Pid of the process that runs the code."""
+    tree: Tree
     limit_bytes: int
     base_bytes: int
     """Anonymous memory that the guest shares with the zygote."""
     kill: Callable[[Status], None]
     """Called once, on the watchdog's thread, with the reason; not after `Watchdog.remove`."""
-    was_exceeded: Callable[[], bool] = lambda: False
-    """Whether the kernel has already killed something in it for memory."""
+    exceeded: Callable[[tuple[int, ...], float], Status | None] = lambda _processes, _now: None
+    """Another limit that the tree has passed: told the pids of its processes, and the time."""
+    owner: tuple[int, int] | None = None
+    """User and group of its processes, where they are not the server's."""
     rest: Rest | None = None
     """Set while nothing is executed: then it is looked at less often."""
     #: By the last look.
@@ -69,18 +70,23 @@ class Watch:
 
     def look(self, now: float) -> Status | None:
         """Why the tree must end; None while it may go on."""
-        self._processes = tuple(_tree(self.init, self.guest))
-        self._resident = sum(map(_resident, self._processes))
-        self._sockets = _socket_bytes(self.init)
-        is_above = self._resident + self._sockets > self.limit_bytes and self._has_added(self.limit_bytes, now)
-        return Status.OUT_OF_MEMORY if is_above or self.was_exceeded() else None
+        with acting_as(self.owner):  # root may lack the power to look into other users' processes
+            self._processes = self.tree.pids()
+            self._resident = sum(map(_resident, self._processes))
+            # Pairs are all that it can make, and no limit counts them: 256 processes with a thousand of them each would
+            # hold gigabytes in the kernel.
+            self._sockets = self.tree.sockets(self._processes) * _socket_buffer_bytes()
+            if self._resident + self._sockets > self.limit_bytes and self._has_added(self.limit_bytes, now):
+                return Status.OUT_OF_MEMORY
+            return self.exceeded(self._processes, now)
 
     def growth(self, rest: Rest, now: float) -> int | None:
         """By the last `look`: what is held, if that is more than `rest` allows."""
         disk = rest.disk_bytes()
         if disk + self._resident + self._sockets - self.base_bytes <= rest.allowed_bytes:
             return None
-        return disk + self._confirmed if self._has_added(rest.allowed_bytes - disk, now) else None
+        with acting_as(self.owner):
+            return disk + self._confirmed if self._has_added(rest.allowed_bytes - disk, now) else None
 
     def _has_added(self, size: int, now: float) -> bool:
         """Whether the session has more than `size` of its own, once the cheap figure has said that it could."""
@@ -97,7 +103,7 @@ class Watch:
         Those are counted once: whether another process shares them too, or has become a program that does not, is not
         known here.  More than the limit it is not, for then it would be dead.
         """
-        resident = sum(map(_resident, _tree(self.init, self.guest)))
+        resident = sum(map(_resident, self.tree.pids()))
         return max(0, min(resident - self.base_bytes, self.limit_bytes))
 
 
@@ -167,29 +173,13 @@ class Watchdog:
                 return
             if failure is not None:
                 # The server is out of descriptors, say: nobody would look any more if this ended the thread.
-                logger.error("the memory of the tree of %d could not be read", watch.guest, exc_info=failure)
+                logger.error("the memory of a sandbox could not be read", exc_info=failure)
             elif reason is not None:
                 self._watches.discard(watch)
                 watch.kill(reason)
             elif rest is not None and rest is watch.rest and grown_to is not None:
                 watch.rest = None
                 rest.grown(grown_to)
-
-
-def _tree(init: int, guest: int) -> Iterator[int]:
-    """Pids of `guest`, of the children of `init`, and of all below them; one that ends while we look is left out."""
-    waiting = [guest, *_children(init)]
-    while waiting:
-        pid = waiting.pop()
-        yield pid
-        waiting += _children(pid)
-
-
-def _children(pid: int) -> Iterator[int]:
-    with contextlib.suppress(OSError):
-        for task in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
-                yield from map(int, file.read().split())
 
 
 def _fields(path: str) -> dict[bytes, int]:
@@ -243,19 +233,9 @@ def _of_a_living_thread(pid: int, name: str, proof: bytes) -> dict[bytes, int]:
     return found
 
 
-def _socket_bytes(root: int) -> int:
-    """What the buffers of a sandbox's sockets may hold: pairs are all that it can make, and no limit counts them.
-
-    256 processes with a thousand of them each would hold gigabytes in the kernel.  A buffer holds at most
-    `net.core.wmem_default`: the filter forbids to ask for more (socket(7), SO_SNDBUF).
-    """
-    with contextlib.suppress(OSError, ValueError), open(f"/proc/{root}/net/sockstat", "rb") as file:
-        return int(file.readline().split()[2]) * _socket_buffer_bytes()
-    return 0
-
-
 @functools.cache
 def _socket_buffer_bytes() -> int:
+    """What the buffer of one holds at most: the filter forbids to ask for more (socket(7), SO_SNDBUF)."""
     with contextlib.suppress(OSError, ValueError), open("/proc/sys/net/core/wmem_default", "rb") as file:
         return int(file.read())
     return 212_992
@@ -280,12 +260,3 @@ def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
         private += rollup.get(b"Private_Dirty", 0) + rollup.get(b"SwapPss", 0)
         proportional += rollup.get(b"Pss_Anon", 0) + rollup.get(b"Pss_Shmem", 0) + rollup.get(b"SwapPss", 0)
     return max(private, proportional - base_bytes) + hidden + tables
-
-
-def is_exiting(pid: int) -> bool:
-    """Whether a process is on its way out, or gone already (PF_EXITING in `/proc/<pid>/stat`, proc(5))."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return bool(int(file.read().rpartition(")")[2].split()[6]) & 0x4)
-    except (FileNotFoundError, ProcessLookupError):
-        return True

@@ -33,6 +33,9 @@ def run(
 ) -> NoReturn:
     """Import `preload`, tell the supervisor over `control` that we are ready, then fork guests until we are killed."""
     try:
+        if Layer.PID_NAMESPACE not in base.layers:
+            kernel.die_with_parent()
+            kernel.adopt_orphans()
         skipped = _preload(preload)
         shell.prepare()
         gc.collect()
@@ -41,8 +44,8 @@ def run(
             huge_pages.collapse()
         base = base.of_guests(own_memory("VmData"))
         with control:
-            ready = {"ready": True, "host_id": host_id, "base_bytes": own_memory("RssAnon"), "skipped": skipped}
-            wire.send_control(control, ready)
+            facts = {"host_id": host_id, "base_bytes": own_memory("RssAnon"), "pid": os.getpid(), "skipped": skipped}
+            wire.send_control(control, {"ready": True, **facts})
         Zygote(requests, base).serve()
     except Exception as error:  # noqa: BLE001  # whatever it is, the supervisor must hear of it, once it is listening
         with suppress(OSError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -94,11 +94,12 @@ def _size(value: object) -> object:
 
 
 class _Engine(BaseSettings):
-    """What is about speed, not about limits."""
+    """What is about the sandbox, not about limits."""
 
     model_config = SettingsConfigDict(env_prefix="BICHAT_")
     ready_sandboxes: int = Field(default=2, ge=0)
     zygote_life_s: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
+    isolation: Literal["namespaces", "landlock"] = "landlock"
 
 
 def _limit_settings(prefix: str, defaults: Limits | Caps) -> type[BaseSettings]:
@@ -140,6 +141,8 @@ class Settings:
     """`BICHAT_READY_SANDBOXES`: sandboxes that are kept ready for the next sessions; 0 keeps none."""
     zygote_life_s: float = 3600.0
     """`BICHAT_ZYGOTE_LIFE_S`: age at which the process that sandboxes are forked from is replaced."""
+    isolation: str = "landlock"
+    """`BICHAT_ISOLATION`: the least level of isolation, `namespaces` or `landlock`; the best that the host gives is used."""
 
 
 def load_settings() -> Settings:

@@ -11,7 +11,7 @@ from typing import Final
 
 from bichat.errors import UserInputError
 
-BUILDER_VERSION: Final = 4
+BUILDER_VERSION: Final = 5
 """Raised when a build puts something else into the folder: every environment is then built again when next needed."""
 
 BUILT_IN: Final = ("data",)

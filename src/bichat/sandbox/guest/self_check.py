@@ -31,7 +31,11 @@ def refused(attempt: Callable[[], object]) -> tuple[bool, str]:
 
 
 def other_processes() -> tuple[bool, str]:
-    """Whether there is nobody here but us: pids start anew in a namespace."""
+    """Whether there is nobody here but us: pids start anew in a namespace; without one nobody's are shown."""
+    try:
+        os.listdir("/proc")
+    except PermissionError:
+        return True, "sees no process"
     seen = sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
     return max(seen, default=0) < 100 and os.getpid() < 100, f"sees processes {seen}, is {os.getpid()}"
 
@@ -76,5 +80,6 @@ answers = {
         f"{len(os.environ)} variables, {len(foreign_variables())} of them foreign",
     ),
     "descriptors": (len(os.listdir("/proc/self/fd")) <= 5, f"{len(os.listdir('/proc/self/fd')) - 1} open"),
+    "signals": refused(lambda: os.kill(os.getppid(), 0)),
 }
 print(json.dumps(answers))

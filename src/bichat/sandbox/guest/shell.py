@@ -23,6 +23,7 @@ from bichat.sandbox.guest.cells import Cells, PlainCells
 from bichat.sandbox.guest.channel import Channel, ChannelLostError
 from bichat.sandbox.guest.interrupts import Interrupts
 from bichat.sandbox.guest.library import open_library
+from bichat.sandbox.guest.place import Place
 from bichat.sandbox.guest.spare import Spare
 from bichat.sandbox.guest.streams import Streams
 
@@ -50,11 +51,15 @@ def prepare(*, warm_up: bool = True) -> None:
     _prepared.append(cells)
 
 
-def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
+def run(channel_descriptor: int, *, warm_up: bool = False, room: str = "") -> NoReturn:
     """Serve the channel until the supervisor closes it; then end the process.
 
     With `warm_up` the slow first steps of the libraries that are imported are taken before it says that it is ready.
+    `room` is the folder on the host that the guest lives in; empty where it has file systems of its own.
     """
+    place = Place(room) if room else None
+    if place is not None:
+        place.settle()
     channel = Channel(channel_descriptor)
     interrupts = Interrupts()
     _restore_interpreter()
@@ -64,7 +69,7 @@ def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
     if warm_up:
         cells.warm_up()
     randomness.reseed()
-    guest = Guest(channel, streams, cells, interrupts)
+    guest = Guest(channel, streams, cells, interrupts, place)
     channel.send(wire.encode_frame({"ready": True}))
     try:
         for request in channel.requests():
@@ -78,11 +83,14 @@ def run(channel_descriptor: int, *, warm_up: bool = False) -> NoReturn:
 class Guest:
     """Answers requests, one after the other."""
 
-    def __init__(self, channel: Channel, streams: Streams, cells: Cells, interrupts: Interrupts) -> None:
+    def __init__(
+        self, channel: Channel, streams: Streams, cells: Cells, interrupts: Interrupts, place: Place | None = None
+    ) -> None:
         self._channel = channel
         self._streams = streams
         self._cells = cells
         self._interrupts = interrupts
+        self._place = place
         self._spare = Spare()
 
     def answer(self, request: dict[str, Any]) -> None:
@@ -95,7 +103,8 @@ class Guest:
             os.environ.update(request["variables"])
             time.tzset()
             return
-        error = self._run(request["code"], request["name"], request["cell"], final=request["final"])
+        code = request["code"] if self._place is None else self._place.localised(request["code"])
+        error = self._run(code, request["name"], request["cell"], final=request["final"])
         if not self._channel.is_own:
             _end_fork(error, request["name"])
         if isinstance(error, MemoryError):

@@ -7,6 +7,21 @@ from __future__ import annotations
 
 import errno
 from dataclasses import dataclass
+from typing import Final
+
+#: Steps at which a host that forbids namespaces, or mounts in them, stops us, and how it says so.
+_NAMESPACE_STEPS: Final = frozenset(
+    {
+        *("user namespace", "mount namespace", "private mounts", "root folder", "pivot", "process view", "host name"),
+        *("scratch", "namespaces", "mounts"),
+    }
+)
+_FORBIDDEN: Final = frozenset({errno.EPERM, errno.EACCES, errno.ENOSYS, errno.EINVAL, errno.ENOSPC, errno.EUSERS})
+
+
+def forbids_namespaces(step: str, error_number: int | None) -> bool:
+    """Whether this host does not let us have the namespaces and mounts of the level `namespaces`."""
+    return step in _NAMESPACE_STEPS and error_number in _FORBIDDEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,54 +32,104 @@ class Explanation:
     remedy: str
 
 
-def explain(step: str, error_number: int | None, message: str) -> Explanation:  # noqa: PLR0911  # a table in words
-    """The explanation for `step`, as launcher and zygote name them."""
-    if step in ("user namespace", "mount namespace") and error_number in (errno.EPERM, errno.EACCES):
-        return Explanation(
-            "this host forbids user namespaces to this process",
-            "In a container, run with a seccomp profile that allows unshare and mount (Docker's default one does not). "
-            "On a host, see that kernel.unprivileged_userns_clone is 1 and, on Ubuntu 24.04 and later, that "
-            "kernel.apparmor_restrict_unprivileged_userns is 0 or an AppArmor profile allows userns for this Python.",
-        )
-    if step == "user namespace" and error_number in (errno.ENOSPC, errno.EUSERS):
-        return Explanation(
-            "no more user namespaces may be made on this host",
-            "Raise the sysctl user.max_user_namespaces (0 switches them off).",
-        )
-    if step in ("root folder", "private mounts", "pivot", "process view", "scratch") and error_number in (
-        errno.EPERM,
-        errno.EACCES,
-    ):
-        return Explanation(
-            f"user namespaces are there, but mounting inside them is forbidden ({message})",
-            "AppArmor's restriction of unprivileged user namespaces does this (Ubuntu): set "
-            "kernel.apparmor_restrict_unprivileged_userns to 0 or allow userns for this Python in a profile.",
-        )
-    if step == "landlock":
-        return Explanation(
-            "the kernel has no Landlock, or it is not switched on",
-            "Use Linux 5.13 or later with landlock in its list of security modules (lsm=landlock,... at boot).",
-        )
-    if step == "seccomp" and error_number == errno.EBUSY:
-        return Explanation(
-            "refused calls cannot be explained here, for a container's manager hears of them already",
-            "Run without --explain-denials, or outside of the container.",
-        )
-    if step == "seccomp":
-        return Explanation(
-            "the kernel refused a seccomp filter",
-            "Use a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64.",
-        )
-    if step in ("fork", "guest") and error_number in (errno.EAGAIN, errno.ENOMEM):
-        return Explanation(
-            f"no process could be forked ({message})",
-            "The host is out of processes or memory: see ulimit -u, the pids cgroup and free memory.",
-        )
-    if step == "unused uid":
-        return Explanation(
-            "every uid that is mapped here belongs to an account, and root's own must not run guest code",
-            "Map more uids into the container, or run bichat as an ordinary user.",
-        )
+def explain(step: str, error_number: int | None, message: str) -> Explanation:
+    """The explanation for `step`, as launcher, init and zygote name them."""
+    for steps, errors, explanation in _TABLE:
+        if step in steps and (errors is None or error_number in errors):
+            return Explanation(explanation.reason.format(message=message), explanation.remedy)
     if error_number == errno.EMFILE:
         return Explanation("the server is out of file descriptors", "Raise ulimit -n.")
     return Explanation(f"setting up a sandbox failed at the step {step!r}: {message}", "Run `bichat doctor`.")
+
+
+_NOT_ALLOWED: Final = (errno.EPERM, errno.EACCES)
+#: Steps, the error numbers meant (None: any), and what they say; `{message}` stands for the kernel's own words.
+_TABLE: Final[tuple[tuple[tuple[str, ...], tuple[int, ...] | None, Explanation], ...]] = (
+    (
+        ("user namespace", "mount namespace"),
+        _NOT_ALLOWED,
+        Explanation(
+            "this host forbids user namespaces to this process",
+            "In a container, run with a seccomp profile that allows unshare and mount (Docker's default one does not). "
+            "On a host, see that kernel.unprivileged_userns_clone is 1 and, on Ubuntu 24.04 and later, that "
+            "kernel.apparmor_restrict_unprivileged_userns is 0 or an AppArmor profile allows userns for this Python. "
+            "Or let BICHAT_ISOLATION be landlock, which does without.",
+        ),
+    ),
+    (
+        ("user namespace",),
+        (errno.ENOSPC, errno.EUSERS),
+        Explanation(
+            "no more user namespaces may be made on this host",
+            "Raise the sysctl user.max_user_namespaces (0 switches them off).",
+        ),
+    ),
+    (
+        ("root folder", "private mounts", "pivot", "process view", "scratch", "mounts"),
+        _NOT_ALLOWED,
+        Explanation(
+            "user namespaces are there, but mounting inside them is forbidden ({message})",
+            "AppArmor's restriction of unprivileged user namespaces does this (Ubuntu): set "
+            "kernel.apparmor_restrict_unprivileged_userns to 0 or allow userns for this Python in a profile.",
+        ),
+    ),
+    (
+        ("landlock",),
+        None,
+        Explanation(
+            "the kernel has no Landlock, or it is not switched on",
+            "Use Linux 5.13 or later with landlock in its list of security modules (lsm=landlock,... at boot).",
+        ),
+    ),
+    (
+        ("seccomp",),
+        (errno.EBUSY,),
+        Explanation(
+            "refused calls cannot be explained here, for a container's manager hears of them already",
+            "Run without --explain-denials, or outside of the container.",
+        ),
+    ),
+    (
+        ("seccomp",),
+        None,
+        Explanation(
+            "the kernel refused a seccomp filter",
+            "Use a kernel with CONFIG_SECCOMP_FILTER, on x86_64 or aarch64.",
+        ),
+    ),
+    (
+        ("fork", "guest"),
+        (errno.EAGAIN, errno.ENOMEM),
+        Explanation(
+            "no process could be forked ({message})",
+            "The host is out of processes or memory: see ulimit -u, the pids cgroup and free memory.",
+        ),
+    ),
+    (
+        ("environment",),
+        _NOT_ALLOWED,
+        Explanation(
+            "guests of a server that is root are other users at the level landlock, and cannot reach the environment: "
+            "{message}",
+            "Let BICHAT_DATA_DIR, and the Python that environments are built from, lie where every user may pass (mode "
+            "711 on each folder above), or run bichat as an ordinary user.",
+        ),
+    ),
+    (
+        ("folder", "hand over"),
+        _NOT_ALLOWED,
+        Explanation(
+            "guests of a server that is root are other users at the level landlock, and cannot reach their folder: "
+            "{message}",
+            "Let TMPDIR name a folder that every user may pass through.",
+        ),
+    ),
+    (
+        ("unused uid",),
+        None,
+        Explanation(
+            "every uid that is mapped here belongs to an account, and root's own must not run guest code",
+            "Map more uids into the container, or run bichat as an ordinary user.",
+        ),
+    ),
+)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Iterable
 from typing import Final
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,10 +38,16 @@ MOUNT_ATTR_NOEXEC: Final = 8
 
 PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
+PR_SET_KEEPCAPS: Final = 8
 PR_CAPBSET_DROP: Final = 24
+PR_SET_CHILD_SUBREAPER: Final = 36
 PR_SET_NO_NEW_PRIVS: Final = 38
 PR_CAP_AMBIENT: Final = 47
 PR_CAP_AMBIENT_CLEAR_ALL: Final = 4
+
+CAP_KILL: Final = 5
+CAP_SETGID: Final = 6
+CAP_SETUID: Final = 7
 
 _MNT_DETACH: Final = 2
 _MADV_COLLAPSE: Final = 25
@@ -145,16 +152,36 @@ def forbid_new_privileges() -> None:
     prctl(PR_SET_NO_NEW_PRIVS, 1)
 
 
+def adopt_orphans() -> None:
+    """From now on be the parent of every process below this one whose own parent ends."""
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+
 def drop_capabilities() -> None:
-    """Give up every capability: ambient, bounding, inheritable, permitted and effective."""
+    """Give up every capability: ambient, bounding (where this process may), inheritable, permitted and effective."""
+    empty_bounding_set()
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+    keep_capabilities(())
+
+
+def empty_bounding_set() -> None:
+    """Have no program that this process or a child executes gain a capability."""
     for capability in range(64):
         try:
             prctl(PR_CAPBSET_DROP, capability)
         except OSError:
-            break  # EINVAL: past the last capability that this kernel knows
-    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL)
+            break  # EINVAL: past the last capability that this kernel knows; EPERM: without CAP_SETPCAP
+
+
+def keep_capabilities(kept: Iterable[int]) -> None:
+    """Give up every capability but those `kept`, which this process must have: they stay permitted and in effect.
+
+    Raises:
+        OSError: it has not (EPERM).
+    """
     header = _CAPABILITY_VERSION_3.to_bytes(4, "little") + bytes(4)
-    syscall("capset", header, bytes(24))
+    bits = sum(1 << capability for capability in kept).to_bytes(4, "little")
+    syscall("capset", header, bits + bits + bytes(16))
 
 
 def close_all_but(kept: set[int]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 
@@ -14,6 +15,8 @@ class Layer(StrEnum):
     CLOSED_DESCRIPTORS = "closed_descriptors"
     #: A root folder of our own, read-only, holding what Python needs; the host's is unmounted.
     PRIVATE_ROOT = "private_root"
+    #: File systems of its own, a disk in memory among them; without it there are no namespaces at all (see `Level`).
+    MOUNT_NAMESPACE = "mount_namespace"
     PID_NAMESPACE = "pid_namespace"
     IPC_NAMESPACE = "ipc_namespace"
     UTS_NAMESPACE = "uts_namespace"
@@ -33,3 +36,29 @@ class Layer(StrEnum):
 
 
 ALL_LAYERS = frozenset(Layer)
+#: What needs user namespaces of the host.
+_NAMESPACES = frozenset(
+    {
+        *(Layer.PRIVATE_ROOT, Layer.MOUNT_NAMESPACE, Layer.PID_NAMESPACE, Layer.IPC_NAMESPACE),
+        *(Layer.UTS_NAMESPACE, Layer.NET_NAMESPACE, Layer.NESTED_USER_NAMESPACE),
+    }
+)
+
+
+class Level(StrEnum):
+    """How strong the isolation is as a whole: which layers there are."""
+
+    NAMESPACES = "namespaces"
+    #: Where the host forbids user namespaces: the guest is a process among the host's, and sees its file systems.
+    #: Landlock, a stricter filter of calls and a process group take the place of the walls.
+    LANDLOCK = "landlock"
+
+    @property
+    def layers(self) -> frozenset[Layer]:
+        """All that this level has."""
+        return ALL_LAYERS if self is Level.NAMESPACES else ALL_LAYERS - _NAMESPACES
+
+    @staticmethod
+    def of(layers: Collection[Layer]) -> Level:
+        """The level at which sandboxes with these `layers` are built."""
+        return Level.NAMESPACES if Layer.MOUNT_NAMESPACE in layers else Level.LANDLOCK

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import random
+from collections.abc import Collection
 from typing import Final
 
 from bichat.sandbox.isolation import kernel
@@ -15,25 +16,28 @@ GUEST_ID: Final = 1000
 _UNUSED_IDS: Final = range(1_879_048_192, 2_147_483_000)
 
 
-def unused_host_id() -> int:
-    """A host uid that no account uses, for a guest whose server is root; drawn anew for each zygote.
+def unused_host_id(taken: Collection[int] = ()) -> int:
+    """A host uid that no account uses, nor any of those `taken`, for guests whose server is root; drawn anew each time.
 
     RLIMIT_NPROC does not hold for host uid 0, and a file mode is a boundary only between different uids.
     Inside a container that has few uids mapped, one from the top of the mapping that has no account.
 
     Raises:
-        OSError: every mapped uid belongs to an account.
+        OSError: every mapped uid belongs to an account, or is taken.
     """
     mapped = _mapped_ids()
     candidates = [range(max(_UNUSED_IDS.start, part.start), min(_UNUSED_IDS.stop, part.stop)) for part in mapped]
     unused = max(candidates, key=len)
-    if unused:
-        return random.SystemRandom().choice(unused)
-    taken = {entry.pw_uid for entry in pwd.getpwall()} | {0}
+    draw = random.SystemRandom().choice
+    while unused:
+        candidate = draw(unused)
+        if candidate not in taken:
+            return candidate
+    used = {entry.pw_uid for entry in pwd.getpwall()} | {0, 65534, *taken}
     for part in sorted(mapped, key=lambda ids: ids.stop, reverse=True):
-        for candidate in reversed(part[-1000:]):
-            if candidate not in taken and candidate != 65534:
-                return candidate
+        left = [candidate for candidate in part[-1000:] if candidate not in used]
+        if left:
+            return draw(left)
     raise OSError(22, "no uid without an account is mapped into this container", "unused_host_id")
 
 
@@ -43,11 +47,18 @@ def _mapped_ids() -> list[range]:
     return [range(inside, inside + count) for inside, _, count in rows]
 
 
-def become(host_id: int) -> None:
-    """Give up root for good: no groups, `host_id` as every uid and gid."""
+def become(host_id: int, *, keep: Collection[int] = ()) -> None:
+    """Give up root for good: no groups, `host_id` as every uid and gid, and no capability but those to `keep`.
+
+    Needs the capabilities SETUID and SETGID.
+    """
+    if keep:
+        kernel.prctl(kernel.PR_SET_KEEPCAPS, 1)
     os.setgroups([])
     os.setresgid(host_id, host_id, host_id)
     os.setresuid(host_id, host_id, host_id)
+    if keep:
+        kernel.keep_capabilities(keep)
     # A change of uid makes the process undumpable, and then its /proc/self/uid_map belongs to root.
     kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
 

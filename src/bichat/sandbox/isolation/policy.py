@@ -11,7 +11,7 @@ expect to be told of them.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -60,7 +60,19 @@ class NotBoth(NamedTuple):
         return not (value & self.first and value & self.second)
 
 
-Condition = OneOf | Without | NotBoth
+class Needs(NamedTuple):
+    """If the argument has `bit`, it has one of `others` too.  As above, of its low half."""
+
+    argument: int
+    bit: int
+    others: int
+
+    def holds(self, value: int) -> bool:
+        """Whether `value` passes."""
+        return not value & self.bit or bool(value & self.others)
+
+
+Condition = OneOf | Without | NotBoth | Needs
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +81,8 @@ class Rule:
 
     error: int
     conditions: tuple[Condition, ...] = ()
+    is_pretended: bool = False
+    """Whether it is answered as if it had been done, and is not."""
 
     def answer(self, arguments: Sequence[int]) -> int:
         """The errno that a call with these six arguments gets; 0 if the kernel is asked."""
@@ -79,6 +93,8 @@ class Rule:
 ALLOW: Final = Rule(0)
 REFUSE: Final = Rule(errno.EPERM)
 MISSING: Final = Rule(errno.ENOSYS)
+#: The caller hears that it went well, and nothing has changed.
+PRETEND: Final = Rule(0, is_pretended=True)
 _NO_NETWORK: Final = Rule(errno.EACCES)
 _NOT_SUPPORTED: Final = Rule(errno.EOPNOTSUPP)
 
@@ -247,7 +263,39 @@ def _rules() -> dict[str, Rule]:
 RULES: Final[dict[str, Rule]] = _rules()
 
 
-def numbered(machine: str, rules: dict[str, Rule]) -> dict[int, Rule]:
+#: Where guests are processes among the host's.  Their process group is how all of them are found and killed.
+_GROUPS: Final = "setsid setpgid"
+#: Landlock does not hold these, and the server's own files may belong to the same user.  Whoever copies a file copies
+#: its mode and times as well, and must not fail for that.
+_MODES_AND_TIMES: Final = "chmod fchmod fchmodat utime utimes utimensat futimesat"
+_OWNERS: Final = "chown fchown lchown fchownat"
+#: By number: Landlock holds signals from ABI 6 on.
+_SIGNALS: Final = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo"
+_TRUNCATE: Final = 0x200
+_WRITING: Final = 0x3
+
+
+def among_others(*, landlock_abi: int, pid: int | None) -> dict[str, Rule]:
+    """The rules for guests that have no namespaces: stricter where Landlock of version `landlock_abi` leaves a gap.
+
+    `pid` is the guest's own; None where the kernel keeps its signals from others, because Landlock can or because no
+    other process has its user.
+    """
+    changed: dict[str, Rule] = dict.fromkeys(f"{_GROUPS} {_OWNERS}".split(), REFUSE)
+    changed |= dict.fromkeys(_MODES_AND_TIMES.split(), PRETEND)
+    changed["fchmodat2"] = MISSING  # libc falls back to fchmodat
+    if landlock_abi < 3:
+        # It has no word about cutting files off: not by name, nor while they are opened to be read.
+        changed |= {"truncate": REFUSE, "openat2": MISSING}
+        changed |= {"open": Rule(errno.EPERM, (Needs(1, _TRUNCATE, _WRITING),))}
+        changed |= {"openat": Rule(errno.EPERM, (Needs(2, _TRUNCATE, _WRITING),))}
+    if pid is not None:
+        changed |= dict.fromkeys(_SIGNALS.split(), Rule(errno.EPERM, (OneOf(0, (0, pid)),)))
+        changed["pidfd_send_signal"] = REFUSE
+    return {**RULES, **changed}
+
+
+def numbered(machine: str, rules: Mapping[str, Rule]) -> dict[int, Rule]:
     """`rules` by the number that each call has on `machine`, those that it lacks left out.
 
     Raises:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import resource
+from contextlib import suppress
 from typing import Final
 
 STACK_BYTES: Final = 8 << 20
@@ -44,3 +46,14 @@ def apply_limits(limits: dict[int, tuple[int, int]]) -> None:
         _, highest = resource.getrlimit(kind)
         soft, hard = (limit if highest == resource.RLIM_INFINITY else min(limit, highest) for limit in wanted)
         resource.setrlimit(kind, (soft, hard))
+
+
+def tasks_of(user: int) -> int:
+    """Processes and threads of the user with this number, as far as `/proc` shows them."""
+    count = 0
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            with suppress(FileNotFoundError, ProcessLookupError, PermissionError):
+                if os.stat(f"/proc/{name}").st_uid == user:
+                    count += len(os.listdir(f"/proc/{name}/task"))
+    return count

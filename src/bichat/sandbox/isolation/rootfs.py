@@ -71,6 +71,12 @@ class RootPlan:
         """What Landlock lets the guest read and execute."""
         return (*self.binds, *self.links, "/etc", "/proc", *self.devices)
 
+    @property
+    def readable_on_host(self) -> tuple[str, ...]:
+        """The same for a guest that sees the host's file systems: no accounts, and of `/proc` its own process alone."""
+        devices = (path for path in self.devices if path not in _STAND_INS)
+        return (*self.binds, *devices, "/proc/self")
+
 
 def plan_root(prefixes: tuple[str, ...]) -> RootPlan:
     """The root for an environment whose files lie below `prefixes` (the environment's own folder, base Python's prefix).

@@ -11,11 +11,21 @@ import ctypes
 import itertools
 import platform
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from bichat.sandbox.isolation import kernel, policy
-from bichat.sandbox.isolation.policy import ALLOW, ARCHITECTURES, MISSING, Condition, NotBoth, OneOf, Rule, Without
+from bichat.sandbox.isolation.policy import (
+    ALLOW,
+    ARCHITECTURES,
+    MISSING,
+    Condition,
+    Needs,
+    NotBoth,
+    OneOf,
+    Rule,
+    Without,
+)
 
 _X32_BIT: Final = 0x4000_0000
 
@@ -50,25 +60,27 @@ class Instruction(NamedTuple):
     operand: int
 
 
-def build_filter(machine: str, allowed: Sequence[str] = ()) -> tuple[Instruction, ...]:
-    """The whole program for `machine` (`x86_64` or `aarch64`); calls that are `allowed` pass beside the policy's own.
+def build_filter(
+    machine: str, allowed: Sequence[str] = (), rules: Mapping[str, Rule] = policy.RULES
+) -> tuple[Instruction, ...]:
+    """The whole program for `machine` (`x86_64` or `aarch64`); calls that are `allowed` pass beside those of `rules`.
 
     Raises:
         KeyError: another machine, or a call that is in no table.
     """
-    return _program(machine, {**policy.RULES, **dict.fromkeys(allowed, ALLOW)}, notify=False)
+    return _program(machine, {**rules, **dict.fromkeys(allowed, ALLOW)}, notify=False)
 
 
-def build_explaining_filter(machine: str) -> tuple[Instruction, ...]:
+def build_explaining_filter(machine: str, rules: Mapping[str, Rule] = policy.RULES) -> tuple[Instruction, ...]:
     """As `build_filter`, but what that refuses is put to the filter's listener, which is to answer as it would have.
 
     Raises:
         KeyError: another machine.
     """
-    return _program(machine, policy.RULES, notify=True)
+    return _program(machine, rules, notify=True)
 
 
-def _program(machine: str, rules: dict[str, Rule], *, notify: bool) -> tuple[Instruction, ...]:
+def _program(machine: str, rules: Mapping[str, Rule], *, notify: bool) -> tuple[Instruction, ...]:
     program = [
         _load(_OFFSET_ARCHITECTURE),
         Instruction(_JUMP_EQUAL, 1, 0, ARCHITECTURES[machine]),
@@ -103,6 +115,8 @@ def _search(spans: list[tuple[int, Rule]], *, notify: bool) -> list[Instruction]
 
 
 def _leaf(rule: Rule, *, notify: bool) -> list[Instruction]:
+    if rule.is_pretended:
+        return [_returning(_ERRNO)]
     refusal = _returning(_NOTIFY if notify else _ERRNO | rule.error)
     if not rule.conditions:
         return [refusal if rule.error else _returning(PASS)]
@@ -124,6 +138,8 @@ def _tests(condition: Condition, refusal: int) -> list[Instruction]:
             ]
         case Without(bits=bits):
             return [Instruction(_JUMP_ANY_BIT, refusal, 0, bits)]
+        case Needs(bit=bit, others=others):
+            return [Instruction(_JUMP_ANY_BIT, 0, 1, bit), Instruction(_JUMP_ANY_BIT, 0, refusal, others)]
         case NotBoth(first=first, second=second):
             return [Instruction(_JUMP_ANY_BIT, 0, 1, first), Instruction(_JUMP_ANY_BIT, refusal, 0, second)]
 
@@ -160,19 +176,19 @@ def install(packed: bytes, *, listen: bool = False) -> int:
     return kernel.syscall("seccomp", _SET_MODE_FILTER, _FLAG_NEW_LISTENER if listen else 0, ctypes.pointer(program))
 
 
-def packed_explaining_filter() -> bytes:
-    """The packed filter of the machine we are on that asks its listener.
+def packed_explaining_filter(rules: Mapping[str, Rule] = policy.RULES) -> bytes:
+    """The packed filter of the machine we are on that asks its listener about what `rules` refuse.
 
     Raises:
         KeyError: the machine is neither x86_64 nor aarch64.
     """
-    return pack(build_explaining_filter(platform.machine()))
+    return pack(build_explaining_filter(platform.machine(), rules))
 
 
-def packed_filter(*, allowed: Sequence[str] = ()) -> bytes:
-    """The packed filter of the machine we are on; calls that are `allowed` pass beside the policy's own.
+def packed_filter(*, allowed: Sequence[str] = (), rules: Mapping[str, Rule] = policy.RULES) -> bytes:
+    """The packed filter of the machine we are on; calls that are `allowed` pass beside those of `rules`.
 
     Raises:
         KeyError: the machine is neither x86_64 nor aarch64.
     """
-    return pack(build_filter(platform.machine(), allowed))
+    return pack(build_filter(platform.machine(), allowed, rules))

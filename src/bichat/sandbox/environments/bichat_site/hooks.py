@@ -5,12 +5,17 @@ from __future__ import annotations
 import sys
 
 _CHANGES = {
+    "joblib._multiprocessing_helpers": "bichat_site.shared_memory",
+    "joblib.externals.loky.process_executor": "bichat_site.shared_memory",
     "matplotlib.font_manager": "bichat_site.matplotlib_fonts",
     "PIL.ImageFont": "bichat_site.pillow_fonts",
     "reportlab.pdfbase.pdfmetrics": "bichat_site.reportlab_widths",
     "reportlab.pdfbase.ttfonts": "bichat_site.reportlab_files",
     "reportlab.pdfbase.cidfonts": "bichat_site.reportlab_cid",
     "reportlab.pdfgen.textobject": "bichat_site.reportlab_text",
+    "multiprocessing.heap": "bichat_site.shared_memory",
+    "multiprocessing.shared_memory": "bichat_site.shared_memory",
+    "multiprocessing.synchronize": "bichat_site.shared_memory",
     "plotly.io._kaleido": "bichat_site.plotly_images",
     "plotly.io._renderers": "bichat_site.plotly_show",
 }

@@ -1,0 +1,245 @@
+"""Folders on the host for sandboxes that have no file system of their own: made, measured, and removed.
+
+What lies in them is the guest's doing: folders a thousand deep, without permissions, names of any bytes, links that
+lead elsewhere.  Nothing here follows a link, nor recurses.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import stat
+import tempfile
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bichat.errors import SandboxUnavailableError
+from bichat.sandbox.plan import DATA, TEMPORARY
+
+logger = logging.getLogger(__name__)
+
+_PREFIX: Final = "bichat-rooms-"
+#: A folder that is younger may be about to be locked by who has made it.
+_SETTLED_S: Final = 60.0
+#: Stands for what could not be measured where a whole number is wanted.
+_MOST: Final = 1 << 62
+_BLOCK: Final = 512
+#: Between two measurements, at least: and so many times what the last one took.
+_PAUSE_S: Final = 0.1
+_PAUSE_FACTOR: Final = 10
+
+
+class Rooms:
+    """Those of one supervisor, in a folder that is its own as long as it holds a lock on it."""
+
+    def __init__(self) -> None:
+        """Below the system's folder for temporary files (`TMPDIR`).  What servers that are gone have left is removed.
+
+        Raises:
+            SandboxUnavailableError: there is no place for it.
+        """
+        try:
+            self._folder = tempfile.mkdtemp(prefix=_PREFIX)
+            self._lock = _locked(self._folder)
+            if os.geteuid() == 0:
+                os.chmod(self._folder, 0o711)  # noqa: S103  # guests are other users, and see what is theirs alone
+        except OSError as error:
+            raise SandboxUnavailableError(
+                f"no folder for sandboxes could be made: {error}",
+                stage="rooms",
+                remedy="Let TMPDIR name a folder that can be written to.",
+            ) from error
+        self._sweep()
+
+    def scratch(self) -> str:
+        """A folder for one zygote; it goes with the rooms."""
+        return tempfile.mkdtemp(dir=self._folder, prefix="zygote-")
+
+    def make(self, owner: int | None) -> Room:
+        """An empty room, for the user and group numbered `owner`, by default our own.
+
+        Raises:
+            OSError: the disk is full, or not to be written to.
+        """
+        path = os.path.join(self._folder, secrets.token_hex(8))
+        for folder in (path, f"{path}/{DATA}", f"{path}/{TEMPORARY}"):
+            os.mkdir(folder, 0o700)
+            os.chmod(folder, 0o700)  # whatever the umask
+        if owner is not None:
+            for folder in (f"{path}/{TEMPORARY}", f"{path}/{DATA}", path):
+                os.chown(folder, owner, owner)
+        return Room(path)
+
+    def close(self) -> None:
+        """Remove all of them.  Nobody lives in one any more."""
+        remove_tree(self._folder)
+        os.close(self._lock)
+
+    def _sweep(self) -> None:
+        """Remove what servers have left behind that were killed: nobody holds their lock."""
+        for folder in Path(self._folder).parent.glob(f"{_PREFIX}*"):
+            with suppress(OSError):
+                state = folder.lstat()
+                if state.st_uid == os.geteuid() and time.time() - state.st_mtime > _SETTLED_S:
+                    lock = _locked(str(folder))
+                    remove_tree(str(folder))
+                    os.close(lock)
+
+
+def _locked(folder: str) -> int:
+    """A descriptor whose lock on the folder ends with this process.
+
+    Raises:
+        OSError: another process has it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+class Room:
+    """One sandbox's folder.  Its use of the disk is measured now and then, and bounded by whoever asks."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._measured = Usage(0.0, 0)
+        self._again_at = 0.0
+
+    def usage(self, processes: Iterable[int], now: float) -> Usage:
+        """What it holds, `processes` being those that live in it; measured anew when that is due at the time `now`."""
+        if now >= self._again_at:
+            began = time.monotonic()
+            self._measured = measure(self.path, processes)
+            took = time.monotonic() - began
+            self._again_at = now + max(_PAUSE_S, _PAUSE_FACTOR * took)
+        return self._measured
+
+    @property
+    def used_bytes(self) -> int:
+        """By the last measurement."""
+        return int(min(self._measured.bytes, _MOST))
+
+    def remove(self) -> None:
+        """With all that is in it; failures are logged."""
+        remove_tree(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Of a disk."""
+
+    bytes: float
+    """Infinite where there is something that cannot be looked into."""
+    inodes: int
+    """Files, folders and links."""
+
+
+def measure(path: str, processes: Iterable[int] = ()) -> Usage:
+    """What lies below `path`, and what `processes` hold open or mapped of it after it was deleted.
+
+    A file that is deleted, closed, and mapped in part counts by what is mapped of it.
+    """
+    sizes: dict[int, int] = {}
+    names = 0
+    waiting = [os.fsencode(path)]
+    while waiting:
+        try:
+            entries = list(os.scandir(waiting.pop()))
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        except OSError:  # locked, or so deep that its path is too long
+            return Usage(float("inf"), names)
+        for entry in entries:
+            with suppress(FileNotFoundError):
+                state = entry.stat(follow_symlinks=False)
+                sizes[state.st_ino] = state.st_blocks * _BLOCK
+                names += 1
+                waiting += [entry.path] if stat.S_ISDIR(state.st_mode) else []
+    device = os.stat(path).st_dev
+    nameless: dict[int, int] = {}
+    for pid in processes:
+        for inode, size in _deleted(pid, device, path):
+            nameless[inode] = max(size, nameless.get(inode, 0))
+    return Usage(sum((nameless | sizes).values()), names + len(nameless))
+
+
+def _deleted(pid: int, device: int, path: str) -> Iterable[tuple[int, int]]:
+    """Inode and bytes of each file below `path` that has no name any more and that a process still has."""
+    with suppress(OSError):
+        for entry in os.scandir(f"/proc/{pid}/fd"):
+            with suppress(OSError):
+                state = os.stat(entry.path)
+                if state.st_dev == device and not state.st_nlink:
+                    yield state.st_ino, state.st_blocks * _BLOCK
+    found: dict[int, int] = {}
+    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
+        for line in file:
+            if line.endswith(b" (deleted)\n") and os.fsencode(path) in line:
+                addresses, _, offset, _, inode = line.split(None, 5)[:5]
+                first, _, last = addresses.partition(b"-")
+                size = int(last, 16) - int(first, 16)
+                found[int(inode)] = max(found.get(int(inode), 0), int(offset, 16) + size)
+    yield from found.items()
+
+
+def remove_tree(path: str) -> None:
+    """Remove a folder with all that is in it; what cannot be removed is logged.
+
+    Folders are moved up before they are emptied, so that no path is long and no more than two are open at a time.
+    """
+    with suppress(FileNotFoundError):
+        try:
+            top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                _empty(top)
+            finally:
+                os.close(top)
+            os.rmdir(path)
+        except OSError:
+            logger.exception("a sandbox's folder could not be removed")
+
+
+def _empty(top: int) -> None:
+    while names := os.listdir(top):
+        for name in map(os.fsencode, names):
+            if stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                _flatten(top, name)
+                os.rmdir(name, dir_fd=top)
+            else:
+                os.unlink(name, dir_fd=top)
+
+
+def _flatten(top: int, name: bytes) -> None:
+    """Delete the files of a folder in `top`, and move its folders there."""
+    try:
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    except PermissionError:
+        # Nobody lives there any more who could put a link in its place.
+        os.chmod(name, 0o700, dir_fd=top)
+        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
+    try:
+        if os.fstat(folder).st_mode & 0o700 != 0o700:
+            os.fchmod(folder, 0o700)
+        for inside in map(os.fsencode, os.listdir(folder)):
+            if stat.S_ISDIR(os.stat(inside, dir_fd=folder, follow_symlinks=False).st_mode):
+                _chmod_to_move(folder, inside)
+                os.rename(inside, secrets.token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
+            else:
+                os.unlink(inside, dir_fd=folder)
+    finally:
+        os.close(folder)
+
+
+def _chmod_to_move(folder: int, name: bytes) -> None:
+    """A folder that is moved has its `..` changed, which takes leave to write in it."""
+    os.chmod(name, 0o700, dir_fd=folder)

@@ -1,0 +1,176 @@
+"""All processes of one sandbox, seen from the supervisor: who they are, and how all of them are ended at once."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol
+
+from bichat.sandbox.isolation.rlimits import OPEN_FILES
+from bichat.sandbox.process_group import ProcessGroup
+
+#: A process with fewer is not looked into: the buffers of so many sockets are seven megabytes.
+_FEW_DESCRIPTORS: Final = 32
+
+
+class Tree(Protocol):
+    """Owned by the sandbox; methods but `pids` are called in the loop's thread."""
+
+    def pids(self) -> tuple[int, ...]:
+        """Of its processes on the host, its init's left out; one that ends meanwhile may be missing.  From any thread."""
+        ...
+
+    def sockets(self, processes: Sequence[int]) -> int:
+        """How many sockets `processes`, which are all of it, have at most.  From any thread.
+
+        Raises:
+            OSError: the kernel does not tell us.
+        """
+        ...
+
+    def entered(self, guest: int) -> None:
+        """A guest with this pid on the host leads it from now on, and nothing is left of the one before."""
+        ...
+
+    def kill(self) -> None:
+        """Have the kernel kill all of it; init ends when the last of them has gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it, once init has ended."""
+        ...
+
+
+class NamespaceTree:
+    """What lives in a pid namespace: the kernel kills all of it when its init ends."""
+
+    def __init__(self, init: int, process: int, guest: int) -> None:
+        """`init`: its pid on the host; `process`: a pidfd of it, the caller's."""
+        self._init = init
+        self._process = process
+        self._guest = guest
+
+    def pids(self) -> tuple[int, ...]:
+        """Orphans are the init's children."""
+        return tuple(_below([self._guest, *_children(self._init)]))
+
+    def sockets(self, processes: Sequence[int]) -> int:  # noqa: ARG002  # the namespace knows
+        """See `Tree.sockets`: those of its network namespace, where nobody else is."""
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{self._init}/net/sockstat", "rb") as file:
+            return int(file.readline().split()[2])
+        return 0
+
+    def entered(self, guest: int) -> None:
+        """See `Tree.entered`."""
+        self._guest = guest
+
+    def kill(self) -> None:
+        """See `Tree.kill`."""
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._process, signal.SIGKILL)
+
+    def close(self) -> None:
+        """See `Tree.close`."""
+
+
+class GroupTree:
+    """What is in the guest's process group, which nobody in it can leave.  Orphans become the zygote's children."""
+
+    def __init__(self, process: int, guest: int, zygote: int) -> None:
+        """`process`: a pidfd of its init, the caller's; `guest` and `zygote`: pids."""
+        self._process = process
+        self._zygote = zygote
+        self._guest = guest
+        self._group = _group(guest)
+
+    def pids(self) -> tuple[int, ...]:
+        """See `Tree.pids`."""
+        guest = self._guest
+        return tuple(_below([guest, *(pid for pid in _children(self._zygote) if pid != guest and _in(pid, guest))]))
+
+    def sockets(self, processes: Sequence[int]) -> int:
+        """See `Tree.sockets`: among their descriptors, once those are many."""
+        return sum(map(_sockets_of, processes))
+
+    def entered(self, guest: int) -> None:
+        """See `Tree.entered`."""
+        self.close()
+        self._guest, self._group = guest, _group(guest)
+
+    def kill(self) -> None:
+        """Init would do it alone, but may have been killed itself."""
+        if self._group is not None:
+            self._group.send(signal.SIGKILL)
+        for number in (signal.SIGTERM, signal.SIGCONT):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, number)
+
+    def close(self) -> None:
+        """See `Tree.close`."""
+        if self._group is not None:
+            self._group.close()
+            self._group = None
+
+
+def _group(guest: int) -> ProcessGroup | None:
+    """None where it has ended already, before it ran any code."""
+    try:
+        return ProcessGroup(guest)
+    except ProcessLookupError:
+        return None
+
+
+def _in(pid: int, group: int) -> bool:
+    try:
+        return os.getpgid(pid) == group
+    except ProcessLookupError:
+        return False
+
+
+def tasks(processes: Sequence[int]) -> int:
+    """How many processes and threads there are, one process of each at least."""
+    count = 0
+    for pid in processes:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            count += os.stat(f"/proc/{pid}/task").st_nlink - 2
+    return count
+
+
+def is_exiting(pid: int) -> bool:
+    """Whether a process is on its way out, or gone already (PF_EXITING in `/proc/<pid>/stat`, proc(5))."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return bool(int(file.read().rpartition(")")[2].split()[6]) & 0x4)
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def _sockets_of(pid: int) -> int:
+    try:
+        entries = os.listdir(f"/proc/{pid}/fd")
+        if len(entries) < _FEW_DESCRIPTORS:
+            return 0
+        return sum(os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:") for name in entries)
+    except PermissionError:
+        # It runs a program that it may not read, or is about to end.
+        return 0 if is_exiting(pid) else OPEN_FILES
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+
+
+def _below(roots: list[int]) -> Iterator[int]:
+    """`roots` and all below them."""
+    waiting = list(roots)
+    while waiting:
+        pid = waiting.pop()
+        yield pid
+        waiting += _children(pid)
+
+
+def _children(pid: int) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                yield from map(int, file.read().split())
