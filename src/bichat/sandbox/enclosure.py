@@ -10,6 +10,7 @@ runs behind fewer walls than were asked for.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -89,6 +90,8 @@ def make_room(
             step("mounts", lambda: _mount(plan, base))
         else:
             step("user", lambda: _become_user(plan))
+            # In the way that the supervisor has it end, with the guest.
+            step("end with porter", lambda: kernel.die_with_parent(signal.SIGTERM))
         process = os.pidfd_open(os.getpid())
         step("hand over", lambda: _hand_over(box, process, _folder(plan)))
         if base.is_apart:
@@ -121,7 +124,7 @@ def enter_room(plan: SandboxPlan, base: Base, process: int, box: socket.socket, 
             step("namespaces", lambda: kernel.setns(process, _namespaces(base)))
         else:
             step("user", lambda: _become_user(plan))
-            # What a change of user undoes.  Its children are found by their process group.
+            # Its children are found by their process group.
             step("die with zygote", kernel.die_with_parent)
         step("folder", lambda: os.chdir(_folder(plan)))
         step("out-of-memory score", _go_first)

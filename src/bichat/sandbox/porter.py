@@ -52,16 +52,17 @@ def run(control: socket.socket, plan: LaunchPlan, host_id: int) -> NoReturn:
             if descriptor == control.fileno():
                 request = wire.receive_control(control)
                 if request is None:
-                    _end(base)
+                    _end(base, control)
                 _make_room(SandboxPlan.from_message(request[0]), request[1], base, to_zygote, own_namespace)
             else:
                 wake.recv(4096)
                 if child in dict(ended_children()):
-                    _end(base)
+                    _end(base, control)
 
 
-def _end(base: enclosure.Base) -> NoReturn:
-    """With everything below us, which the kernel sees to if we are pid 1."""
+def _end(base: enclosure.Base, control: socket.socket) -> NoReturn:
+    """With everything below us, which the kernel sees to if we are pid 1.  That it is the end is known before its effects."""
+    control.close()
     if Layer.PID_NAMESPACE not in base.layers:
         end_children()
     os._exit(0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import textwrap
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,7 +21,7 @@ from bichat.errors import SandboxUnavailableError
 from bichat.sandbox.artifacts import Capture
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.inputs import check_inputs
-from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer
+from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer, Level
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
 from bichat.sandbox.sandbox import Ended
 from bichat.sandbox.supervisor import Supervisor
@@ -144,6 +145,40 @@ def needs_namespaces(portal: BlockingPortal, bare_environment: Environment, spoo
         portal.call(try_one)
     except SandboxUnavailableError as error:
         require("namespaces", f"{error} ({error.remedy})")
+
+
+@pytest.fixture(scope="session")
+def open_environment(
+    portal: BlockingPortal, bare_environment: Environment, make_bare_environment, spool_folder: Path, require
+) -> Iterator[Environment]:
+    """As `bare_environment`, for the level `landlock` too: every user can reach it, and its Python."""
+    with ExitStack() as exits:
+        environment = bare_environment
+        if os.geteuid() == 0:
+            # Guests are other users then, and the interpreter that runs the tests may lie in root's own home.
+            folder = Path(exits.enter_context(tempfile.TemporaryDirectory(prefix="bichat-tests-")))
+            folder.chmod(0o755)
+            base_python = Path("/usr/bin/python3").resolve()
+            if not base_python.exists():
+                require("landlock", "root's guests need a Python that every user can reach: /usr/bin/python3")
+            environment = make_bare_environment(folder / "bare", base_python, Path("/usr"))
+
+        async def try_one() -> None:
+            layers = Level.LANDLOCK.layers
+            async with Supervisor(environment, spool_folder=spool_folder, layers=layers) as supervisor:
+                await attack(supervisor, "pass")
+
+        try:
+            portal.call(try_one)
+        except SandboxUnavailableError as error:
+            require("landlock", f"{error} ({error.remedy})")
+        yield environment
+
+
+@pytest.fixture(params=list(Level), ids=str)
+def level(request: pytest.FixtureRequest) -> Level:
+    """Each level in turn."""
+    return request.param
 
 
 @pytest.fixture(scope="session", name="limits")

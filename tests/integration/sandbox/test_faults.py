@@ -35,8 +35,8 @@ signal.pause()
 
 
 @pytest.fixture
-def supervisor(portal, bare_environment, spool_folder) -> Iterator[Supervisor]:
-    fresh = Supervisor(bare_environment, spool_folder=spool_folder)
+def supervisor(portal, open_environment, spool_folder, level) -> Iterator[Supervisor]:
+    fresh = Supervisor(open_environment, spool_folder=spool_folder, layers=level.layers)
     with portal.wrap_async_context_manager(fresh):
         yield fresh
 
@@ -202,7 +202,8 @@ def test_a_porter_or_zygote_that_could_not_fork_once_can_fork_again(portal, supe
 def allow_processes(pid: int, number: str, uid: int) -> None:
     """As the user that runs it: a container's root may not."""
     command = ["prlimit", "--pid", str(pid), f"--nproc={number}:"]
-    subprocess.run(command, check=True, user=uid if os.geteuid() == 0 else None)
+    owner = {"user": uid, "group": uid, "extra_groups": []} if os.geteuid() == 0 else {}
+    subprocess.run(command, check=True, **owner)
 
 
 @pytest.mark.parametrize("free", range(8))

@@ -142,9 +142,12 @@ def collapse_into_huge_page(address: int, size: int) -> bool:
     return _libc.madvise(ctypes.c_void_p(address), ctypes.c_size_t(size), _MADV_COLLAPSE) == 0
 
 
-def die_with_parent() -> None:
-    """Have the kernel send SIGKILL to this process when the thread that forked it ends."""
-    prctl(PR_SET_PDEATHSIG, 9)
+def die_with_parent(signal_number: int = 9) -> None:
+    """Have the kernel send a signal, SIGKILL by default, to this process when the thread that forked it ends.
+
+    A change of user undoes that.
+    """
+    prctl(PR_SET_PDEATHSIG, signal_number)
 
 
 def forbid_new_privileges() -> None:
