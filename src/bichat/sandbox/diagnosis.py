@@ -41,13 +41,13 @@ _MEANING: Final = {
     "namespaces_inside": "no namespaces made inside",
     "environment": "empty environment",
     "descriptors": "no descriptor but its streams and channel",
-    "signals": "no signal to processes outside",
 }
 #: At the level `landlock`, where these differ.
 _MEANING_OUTSIDE: Final = _MEANING | {
     "private_root": "no folder of other users'",
     "read_only_root": "nothing written outside of its own folder",
     "network": "no word of the network's interfaces",
+    "signals": "no signal to processes outside",
 }
 
 

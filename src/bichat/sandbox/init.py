@@ -38,7 +38,12 @@ def run(box: socket.socket, ask_for_guest: AskForGuest, *, is_pid_1: bool) -> No
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN if is_pid_1 else lambda _signal, _frame: None)
-    Init(box, ask_for_guest, _Namespace() if is_pid_1 else _Group()).serve()
+    processes = _Namespace() if is_pid_1 else _Group()
+    try:
+        Init(box, ask_for_guest, processes).serve()
+    finally:
+        processes.clear()
+        os._exit(0)
 
 
 class Processes(Protocol):
@@ -74,8 +79,12 @@ class Init:
         self._processes = processes
         self._nudges = 0
 
-    def serve(self) -> NoReturn:
-        """Until the supervisor lets go, or has us end."""
+    def serve(self) -> None:
+        """Until the supervisor lets go, or has us end.
+
+        Raises:
+            OSError: it lets go while we answer, or has no more descriptors for us.
+        """
         wake = wake_on_child_exit()
         poll = select.poll()
         poll.register(self._box, select.POLLIN)
@@ -87,17 +96,19 @@ class Init:
                 self._processes.nudge()
             for descriptor, _ in ready:
                 if descriptor == self._box.fileno():
-                    self._obey()
+                    if not self._obey():
+                        return
                 else:
                     if signal.SIGTERM in wake.recv(4096):
-                        self._end()
+                        return
                     for _ in ended_children():
                         pass
 
-    def _obey(self) -> None:
+    def _obey(self) -> bool:
+        """Whether there may be more to do."""
         received = wire.receive_control(self._box)
         if received is None:
-            self._end()
+            return False
         match received:
             case {"guest": pid}, _:
                 # It has entered: nobody needs to look into us any more.
@@ -115,10 +126,7 @@ class Init:
                 self._ask_for_guest(streams)
             case _:
                 pass
-
-    def _end(self) -> NoReturn:
-        self._processes.clear()
-        os._exit(0)
+        return True
 
 
 class _Namespace:

@@ -336,14 +336,20 @@ class Nursery:
         Raises:
             SandboxUnavailableError: as `Zygote.ready`.
         """
-        while True:
-            zygote = launched or Zygote(self._launch(preload))
+        zygote = launched or Zygote(self._launch(preload))
+        try:
+            return await _ready(zygote)
+        except NamespacesForbiddenError as forbidden:
+            if not self.fall_back(zygote.layers):
+                raise
             try:
-                return await _ready(zygote)
-            except NamespacesForbiddenError:
-                if not self.fall_back(zygote.layers):
-                    raise
-                launched = None
+                return await _ready(Zygote(self._launch(preload)))
+            except SandboxUnavailableError as error:
+                raise SandboxUnavailableError(
+                    f"{forbidden.message}; and at the level landlock, {error.message}",
+                    stage=error.stage,
+                    remedy=f"{error.remedy} Or: {forbidden.remedy}",
+                ) from error
 
     def _launch(self, preload: tuple[str, ...]) -> Launched:
         apart = Level.of(self._layers) is Level.NAMESPACES

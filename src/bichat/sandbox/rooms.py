@@ -13,7 +13,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -152,35 +152,42 @@ def measure(path: str, processes: Iterable[int] = ()) -> Usage:
     sizes: dict[int, int] = {}
     names = 0
     waiting = [os.fsencode(path)]
-    while waiting:
-        try:
-            entries = list(os.scandir(waiting.pop()))
-        except (FileNotFoundError, NotADirectoryError):
-            continue
-        except OSError:  # locked, or so deep that its path is too long
-            return Usage(float("inf"), names)
-        for entry in entries:
-            with suppress(FileNotFoundError):
-                state = entry.stat(follow_symlinks=False)
+    try:
+        while waiting:
+            for state, inside in _looked_into(waiting.pop()):
                 sizes[state.st_ino] = state.st_blocks * _BLOCK
                 names += 1
-                waiting += [entry.path] if stat.S_ISDIR(state.st_mode) else []
-    device = os.stat(path).st_dev
+                waiting += [inside] if stat.S_ISDIR(state.st_mode) else []
+    except OSError:  # locked, or so deep that its path is too long
+        return Usage(float("inf"), names)
     nameless: dict[int, int] = {}
     for pid in processes:
-        for inode, size in _deleted(pid, device, path):
+        for inode, size in _deleted(pid, path):
             nameless[inode] = max(size, nameless.get(inode, 0))
     return Usage(sum((nameless | sizes).values()), names + len(nameless))
 
 
-def _deleted(pid: int, device: int, path: str) -> Iterable[tuple[int, int]]:
+def _looked_into(folder: bytes) -> Iterator[tuple[os.stat_result, bytes]]:
+    """What is in a folder, with its path; nothing if it is gone meanwhile.
+
+    Raises:
+        OSError: it cannot be told.
+    """
+    with suppress(FileNotFoundError, NotADirectoryError):
+        for entry in list(os.scandir(folder)):
+            with suppress(FileNotFoundError):
+                yield entry.stat(follow_symlinks=False), entry.path
+
+
+def _deleted(pid: int, path: str) -> Iterator[tuple[int, int]]:
     """Inode and bytes of each file below `path` that has no name any more and that a process still has."""
     with suppress(OSError):
         for entry in os.scandir(f"/proc/{pid}/fd"):
             with suppress(OSError):
-                state = os.stat(entry.path)
-                if state.st_dev == device and not state.st_nlink:
-                    yield state.st_ino, state.st_blocks * _BLOCK
+                if os.readlink(entry.path).startswith(path):
+                    state = os.stat(entry.path)
+                    if not state.st_nlink:
+                        yield state.st_ino, state.st_blocks * _BLOCK
     found: dict[int, int] = {}
     with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
         for line in file:

@@ -202,8 +202,8 @@ def test_a_porter_or_zygote_that_could_not_fork_once_can_fork_again(portal, supe
 def allow_processes(pid: int, number: str, uid: int) -> None:
     """As the user that runs it: a container's root may not."""
     command = ["prlimit", "--pid", str(pid), f"--nproc={number}:"]
-    owner = {"user": uid, "group": uid, "extra_groups": []} if os.geteuid() == 0 else {}
-    subprocess.run(command, check=True, **owner)
+    owner = uid if os.geteuid() == 0 else None
+    subprocess.run(command, check=True, user=owner, group=owner, extra_groups=None if owner is None else [])
 
 
 @pytest.mark.parametrize("free", range(8))
