@@ -381,3 +381,83 @@ def test_numbers_are_told_by_name():
 def test_another_machine_has_no_filter():
     with pytest.raises(KeyError):
         build_filter("riscv64")
+
+
+# ---------------------------------------------------------------------------------------- guests among other processes
+
+
+def among_others(machine: str, name: str, *arguments: int, abi: int = 7, pid: int | None = None) -> str:
+    """As `answer`, of the filter for guests that have no namespaces."""
+    number = NUMBERS[name][COLUMN[machine]]
+    if number is None:
+        return "absent"
+    program = build_filter(machine, rules=policy.among_others(landlock_abi=abi, pid=pid))
+    returned = run(program, seccomp_data(number, arguments, ARCHITECTURES[machine]))
+    if returned == PASS:
+        return "ok"
+    return errno.errorcode[returned & 0xFFFF] if returned & 0xFFFF else "pretended"
+
+
+@machines
+@pytest.mark.parametrize("name", ["setsid", "setpgid", "chown", "fchownat", "fchown"])
+def test_among_other_processes_nobody_leaves_the_group_or_gives_a_file_away(machine, name):
+    assert among_others(machine, name) in ("EPERM", "absent")
+
+
+@machines
+@pytest.mark.parametrize("name", ["chmod", "fchmod", "fchmodat", "utime", "utimensat", "futimesat"])
+def test_among_other_processes_modes_and_times_change_in_appearance_only(machine, name):
+    assert among_others(machine, name) in ("pretended", "absent")
+
+
+@machines
+def test_among_other_processes_what_is_refused_elsewhere_is_refused_too(machine):
+    loosened = [name for name in NEVER_ALLOWED.split() if among_others(machine, name) == "ok"]
+
+    assert loosened == []
+
+
+@machines
+@pytest.mark.parametrize(
+    "abi, plain, cutting, cutting_while_reading, by_name",
+    [
+        (7, "ok", "ok", "ok", "ok"),
+        (3, "ok", "ok", "ok", "ok"),
+        (2, "ok", "ok", "EPERM", "EPERM"),
+        (1, "ok", "ok", "EPERM", "EPERM"),
+    ],
+)
+def test_where_landlock_does_not_hold_it_no_file_is_cut_off_without_leave_to_write(
+    machine, abi, plain, cutting, cutting_while_reading, by_name
+):
+    def opening(flags: int) -> str:
+        return among_others(machine, "openat", 0, 0, flags, abi=abi)
+
+    assert opening(0) == plain
+    assert {opening(0x200 | 0x1), opening(0x200 | 0x2)} == {cutting}
+    assert opening(0x200) == cutting_while_reading
+    assert among_others(machine, "truncate", abi=abi) == by_name
+    assert among_others(machine, "open", 0, 0x200, abi=abi) in (cutting_while_reading, "absent")
+    assert (among_others(machine, "openat2", abi=abi) == "ok") == (abi >= 3)
+
+
+@machines
+@pytest.mark.parametrize("name", ["kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo"])
+def test_where_the_kernel_does_not_keep_signals_in_they_go_to_the_guest_itself_and_its_group(machine, name):
+    assert among_others(machine, name, 1234) == "ok"
+    assert [among_others(machine, name, pid, abi=5, pid=77) for pid in (77, 0, 78, 1, -1 & 0xFFFF_FFFF)] == [
+        *("ok", "ok"),
+        *("EPERM", "EPERM", "EPERM"),
+    ]
+    assert among_others(machine, "pidfd_send_signal", abi=5, pid=77) == "EPERM"
+
+
+@machines
+def test_what_is_pretended_is_no_denial_to_be_explained(machine):
+    rules = policy.among_others(landlock_abi=7, pid=None)
+    number = NUMBERS["fchmod"][COLUMN[machine]]
+    assert number is not None
+
+    returned = run(build_explaining_filter(machine, rules), seccomp_data(number, (), ARCHITECTURES[machine]))
+
+    assert returned == 0x0005_0000
