@@ -101,6 +101,7 @@ class Supervisor:
         """
         self._environment = environment
         self._spool_folder = spool_folder
+        layers = layers & Level.of(layers).layers
         self._layers = layers
         self._niceness = niceness
         self._denials = denials

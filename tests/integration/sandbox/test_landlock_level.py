@@ -23,7 +23,7 @@ from bichat.errors import LimitError
 from bichat.events import Stdout
 from bichat.sandbox import rooms, wire
 from bichat.sandbox.inputs import check_inputs
-from bichat.sandbox.isolation.layers import Layer, Level
+from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer, Level
 from bichat.sandbox.process_group import ProcessGroup
 from bichat.sandbox.sandbox import Ended
 from bichat.sizes import MIB
@@ -375,6 +375,19 @@ def test_input_files_that_do_not_fit_are_refused(portal, supervisor, open_sandbo
 
 
 # -------------------------------------------------------------------------------------------------- single layers off
+
+
+def test_without_a_mount_namespace_there_is_none_at_all_and_code_finds_out_which_files_there_are(
+    run_code, open_environment, canary
+):
+    outcome = run_code(
+        "answer([os.path.exists(path), attempt(open, path), attempt(os.kill, os.getppid(), 0)])",
+        environment=open_environment,
+        layers=ALL_LAYERS - {Layer.MOUNT_NAMESPACE},
+        given={"path": str(canary)},
+    )
+
+    assert outcome.answer == [True, "EACCES", "EPERM"]
 
 
 def test_without_landlock_the_files_of_the_same_user_are_open(run_code, open_environment, canary):
