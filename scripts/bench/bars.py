@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bench.crowd import Throughput
+from bench.isolation import LANDLOCK, NAMESPACES, NO_FILTER, UNWALLED
 from bench.latency import Latency, ratio
 from bench.measured import PROCESSORS, Measured
 from bench.tasks import CHART, PRINT, TASKS
@@ -21,6 +22,7 @@ _PER_S = {PRINT.name: 80.0, CHART.name: 8.0}
 _IDLE_BYTES = 30 * _MB
 _GROWTH_BYTES = 5 * _MB
 _CANCEL_MS = 100.0
+_WALLS_MS = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,7 @@ def bars(measured: Measured) -> tuple[Bar, ...]:
         _idle(measured),
         *_floods(measured),
         _cancel(measured),
+        *_walls(measured),
     )
 
 
@@ -177,6 +180,27 @@ def _cancel(measured: Measured) -> Bar:
         share=longest / _CANCEL_MS,
         meaning="From cancelling the task that waits for endless code to having read, by another cell, a variable from before it.",
         composition=f"the slowest kind of code was: {slowest}; its median is {measured.cancels[slowest].median_ms:.1f} ms",
+    )
+
+
+def _walls(measured: Measured) -> tuple[Bar, ...]:
+    pairs = (
+        ("the list of calls", NAMESPACES, NO_FILTER),
+        ("level namespaces", NAMESPACES, UNWALLED),
+        ("level landlock", LANDLOCK, UNWALLED),
+    )
+    found = measured.walls
+    return tuple(
+        Bar(
+            name=f"fresh session, {name}",
+            bar=f"<= {_WALLS_MS:g} ms",
+            measured=f"{found[one].median_ms - found[base].median_ms:+.2f} ms",
+            share=(found[one].median_ms - found[base].median_ms) / _WALLS_MS,
+            meaning=f"How much later a fresh session answers, from an empty pool: {one}, against {base}.",
+            composition=f"{found[one].median_ms:.2f} ms against {found[base].median_ms:.2f} ms",
+        )
+        for name, one, base in pairs
+        if one in found and base in found
     )
 
 

@@ -25,6 +25,8 @@ class Effort:
     """Ready sandboxes that are weighed."""
     cancels: int
     """Cancelled executions of each kind."""
+    walls: int
+    """Fresh sessions of each arrangement of walls."""
 
 
 def _by_name(counts: Mapping[Task, int]) -> dict[str, int]:
@@ -38,6 +40,7 @@ FULL: Final = Effort(
     opened_at_once={1: 20, 10: 5, 100: 1},
     idle=30,
     cancels=20,
+    walls=100,
 )
 QUICK: Final = Effort(
     rounds=_by_name({PRINT: 20, GROUP: 6, CHART: 8}),
@@ -46,6 +49,7 @@ QUICK: Final = Effort(
     opened_at_once={1: 5, 10: 1, 100: 1},
     idle=30,
     cancels=3,
+    walls=20,
 )
 TRIAL: Final = Effort(
     rounds=_by_name({PRINT: 1, GROUP: 1, CHART: 1}),
@@ -54,4 +58,5 @@ TRIAL: Final = Effort(
     opened_at_once={1: 1, 2: 1},
     idle=1,
     cancels=1,
+    walls=1,
 )

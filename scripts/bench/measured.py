@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from bench import crowd, flood
+from bench import crowd, flood, isolation
 from bench.cancelling import cancel
 from bench.crowd import Idle, Opened, Throughput
 from bench.effort import Effort
@@ -38,6 +38,8 @@ class Measured:
     opened: tuple[Opened, ...]
     idle: Idle
     floods: tuple[Flood, ...]
+    walls: Mapping[str, Samples]
+    """Fresh sessions by what stands around them; see `isolation.fresh_sessions`."""
 
 
 async def measure(
@@ -69,6 +71,8 @@ async def measure(
         throughputs = await crowd.throughput(interpreters, effort)
         say("sessions opened at once")
         opened = await crowd.opened_at_once(demand, effort)
+    say("what the walls cost")
+    walls = await isolation.fresh_sessions(environment, scratch, effort.walls)
     say("memory of idle sandboxes")
     idle = await crowd.idle(effort)
     say(f"{flood.PRINTED_BYTES // 1_000_000} MB of output")
@@ -81,4 +85,5 @@ async def measure(
         opened=opened,
         idle=idle,
         floods=floods,
+        walls=walls,
     )

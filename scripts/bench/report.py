@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bench.bars import Bar, bars
 from bench.crowd import Opened
+from bench.isolation import UNWALLED
 from bench.latency import Latencies, Latency
 from bench.measured import PROCESSORS, Measured
 from bench.samples import Samples
@@ -61,6 +62,7 @@ def tables(measured: Measured) -> tuple[Table, ...]:
         _opened(measured.opened),
         _memory(measured),
         _cancels(measured),
+        _walls(measured),
     )
 
 
@@ -259,6 +261,22 @@ def _cancels(measured: Measured) -> Table:
         ),
         header=("code", "n", "p50", "p95", "p99"),
         rows=[(kind, *_quantiles(samples)) for kind, samples in measured.cancels.items()],
+    )
+
+
+def _walls(measured: Measured) -> Table:
+    base = measured.walls.get(UNWALLED)
+    return Table(
+        title="What the walls cost",
+        sentences=(
+            "From asking for a sandbox, with none ready, to the end of `print(1)` in it; in milliseconds.",
+            "A row that is missing could not be had: guests of a server that is root must be able to reach the environment.",
+        ),
+        header=("what stands around it", "n", "p50", "p95", "p99", "more than no walls (p50)"),
+        rows=[
+            (name, *_quantiles(samples), f"{samples.median_ms - base.median_ms:+.2f}" if base else "")
+            for name, samples in measured.walls.items()
+        ],
     )
 
 

@@ -32,7 +32,9 @@ def test_a_tiny_run_measures_everything_and_writes_its_page(tmp_path: Path, data
     assert done.returncode == 0, done.stderr
     text = page.read_text(encoding="utf-8")
     measured = json.loads(document.read_text(encoding="utf-8"))
-    assert len(measured["bars"]) == 14
+    assert (
+        15 <= len(measured["bars"]) <= 17
+    )  # without the level landlock where root's guests cannot reach the environment
     assert all(f"| {bar['name']} | {bar['bar']} | {bar['measured']} |" in text for bar in measured["bars"])
     assert {task: len(variants) for task, variants in measured["latencies"].items()} == {
         "print(1)": 8,

@@ -42,7 +42,10 @@ class Base:
     """What Landlock lets a guest read and execute."""
     init_filter: bytes
     """The packed seccomp program of inits, which may pass descriptors on."""
+    guest_rules: Mapping[str, policy.Rule]
     guest_filter: bytes
+    """Those rules, packed."""
+    landlock_abi: int
     data_bytes: int
     """What RLIMIT_DATA counts of the process that is forked."""
     tasks: int
@@ -53,12 +56,16 @@ class Base:
         """What follows from the plan of the launcher, for forks of this process."""
         root = rootfs.plan_root(plan.prefixes)
         is_apart = Layer.MOUNT_NAMESPACE in plan.layers
+        abi = landlock.abi_version()
+        rules = policy.RULES if is_apart else policy.among_others(landlock_abi=abi, pid=None)
         return Base(
             prefixes=plan.prefixes,
             layers=frozenset(plan.layers),
             readable=root.readable if is_apart else root.readable_on_host,
             init_filter=seccomp.packed_filter(allowed=("sendmsg", "prctl")),
-            guest_filter=seccomp.packed_filter(),
+            guest_rules=rules,
+            guest_filter=seccomp.packed_filter(rules=rules),
+            landlock_abi=abi,
             data_bytes=data_bytes,
             tasks=0 if is_apart else rlimits.tasks_of(os.getuid()),
         )
@@ -307,12 +314,10 @@ def _restrict_files(plan: SandboxPlan, base: Base, *, scoped: bool) -> None:
 
 
 def _filter_guest(plan: SandboxPlan, base: Base, box: socket.socket) -> None:
-    if base.is_apart:
-        rules, packed = policy.RULES, base.guest_filter
-    else:
-        abi = landlock.abi_version()
-        keeps_signals = plan.user is not None or abi >= landlock.SCOPES_ABI
-        rules = policy.among_others(landlock_abi=abi, pid=None if keeps_signals else os.getpid())
+    rules, packed = base.guest_rules, base.guest_filter
+    if not base.is_apart and plan.user is None and base.landlock_abi < landlock.SCOPES_ABI:
+        # Nothing but the filter keeps its signals from the server's processes.
+        rules = policy.among_others(landlock_abi=base.landlock_abi, pid=os.getpid())
         packed = seccomp.packed_filter(rules=rules)
     if plan.explain_denials:
         _explain_calls(box, rules)
