@@ -57,6 +57,11 @@ _WORDS: Final[dict[str, str]] = {
     "setxattr lsetxattr fsetxattr removexattr lremovexattr fremovexattr": (
         "Nothing in most cases: copying goes on without extended attributes."
     ),
+    "setsid setpgid": (
+        "Leave it out (start_new_session, process_group, preexec_fn): where the host forbids namespaces, the process "
+        "group is how all that a session has started is found and ended."
+    ),
+    "chown fchown lchown fchownat": "Leave the owner as it is: where the host forbids namespaces, files are not given away.",
     "mknod mknodat": "Only regular files and FIFOs are made; for a socket between processes use socket.socketpair().",
     "sync syncfs": "Use os.fsync on the file: what lies here is memory, and other people's disks are not flushed.",
     "fcntl": "Locks, flags and duplicates are to be had; leases, notices and owners of descriptors are not.",
