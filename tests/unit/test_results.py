@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bichat.domain import Artifact, ExecutionResult, IsolationReport, Result, Status
+from bichat.domain import CHART_TYPE, TABLE_TYPE, Artifact, ExecutionResult, IsolationReport, Result, Status
 from bichat.sandbox.results import MAX_RESULTS, MAX_RESULTS_BYTES, BytesContent, Results, Shown, name_images
 from bichat.sizes import MIB
 
@@ -78,6 +78,10 @@ def test_base64_may_be_broken_into_lines_as_ipython_does():
         ("image/png", text(b"<html><script>alert(1)</script>")),
         ("image/jpeg", text(PNG)),
         ("image/gif", text(b"GIF")),
+        (TABLE_TYPE, [{"a": 1}]),
+        (TABLE_TYPE, "a"),
+        (CHART_TYPE, 1),
+        (CHART_TYPE, True),
         ("application/pdf", None),
         ("", "x"),
         ("text", "x"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import resource
@@ -117,6 +118,32 @@ def test_the_end_of_the_peer_is_none(pair):
     left.close()
 
     assert wire.receive_control(right) is None
+
+
+@pytest.mark.parametrize(
+    "payload", [b"x", b"[]", b"1", b"{", b"\xff", b"[" * 10_000, b" " * wire.MAX_CONTROL_BYTES + b"{}"]
+)
+def test_what_is_no_control_message_is_an_error_of_the_system_and_leaves_no_descriptor_open(
+    pair, payload, open_descriptors
+):
+    left, right = pair
+    socket.send_fds(left, [payload], [left.fileno()] * 3)
+    before = open_descriptors()
+
+    with pytest.raises(OSError) as caught:
+        wire.receive_control(right)
+
+    assert caught.value.errno == errno.EBADMSG
+    assert open_descriptors() == before
+
+
+def test_descriptors_that_come_with_no_message_are_closed(pair, open_descriptors):
+    left, right = pair
+    socket.send_fds(left, [b""], [left.fileno()] * 3)
+    before = open_descriptors()
+
+    assert wire.receive_control(right) is None
+    assert open_descriptors() == before
 
 
 def test_a_control_message_above_its_limit_is_not_sent(pair):

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from bichat.domain import Artifact, Result
+from bichat.domain import CHART_TYPE, TABLE_TYPE, Artifact, Result
 from bichat.sandbox.mime import sniff
 from bichat.sizes import MIB
 
@@ -180,8 +180,10 @@ def _value(kind: str, value: object) -> object:
         return None
     if _BINARY.match(kind):
         return _decoded(kind, value)
+    if kind in (TABLE_TYPE, CHART_TYPE) and not isinstance(value, dict):
+        return None  # `Result.table` and `Result.chart` promise an object
     if kind == "application/json" or kind.endswith("+json"):
-        return _writable(value)
+        return _writable(value)  # pyright: ignore[reportUnknownArgumentType]  # JSON
     return _text(value) if isinstance(value, str) else None
 
 

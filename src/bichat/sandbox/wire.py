@@ -65,7 +65,8 @@ def receive_control(peer: socket.socket) -> tuple[dict[str, Any], list[int]] | N
     """The next control message and the descriptors beside it (close-on-exec, the caller's to close); None at the end.
 
     Raises:
-        OSError: from the socket; EMFILE where this process has no room for the descriptors.
+        OSError: from the socket; EMFILE where this process has no room for the descriptors; EBADMSG for what is no
+            JSON object, or is longer than a control message may be.
     """
     space = socket.CMSG_SPACE(MAX_DESCRIPTORS * array.array("i").itemsize)
     try:
@@ -76,13 +77,26 @@ def receive_control(peer: socket.socket) -> tuple[dict[str, Any], list[int]] | N
     for level, kind, content in ancillary:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             descriptors.frombytes(content[: len(content) - len(content) % descriptors.itemsize])
-    if flags & socket.MSG_CTRUNC:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        raise OSError(errno.EMFILE, "descriptors were lost on their way: this process may not open more")
-    if not payload:
-        return None
-    return json.loads(payload), list(descriptors)
+    received = None
+    try:
+        if flags & socket.MSG_CTRUNC:
+            raise OSError(errno.EMFILE, "descriptors were lost on their way: this process may not open more")
+        if payload:
+            received = _control_message(payload, is_cut=bool(flags & socket.MSG_TRUNC)), list(descriptors)
+    finally:
+        if received is None:
+            for descriptor in descriptors:
+                os.close(descriptor)
+    return received
+
+
+def _control_message(payload: bytes, *, is_cut: bool) -> dict[str, Any]:
+    if is_cut:
+        raise OSError(errno.EBADMSG, f"a control message is above {MAX_CONTROL_BYTES} bytes")
+    try:
+        return decode_payload(payload)
+    except FrameError as error:
+        raise OSError(errno.EBADMSG, str(error)) from error
 
 
 def encode_frame(message: dict[str, Any]) -> bytes:
