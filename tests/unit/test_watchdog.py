@@ -120,6 +120,20 @@ def test_page_tables_are_counted(child):
     assert added_bytes((pid,), 0) > 32 * MIB
 
 
+@pytest.mark.parametrize(
+    "name", [b"x kB", b"-1 kB", b"\xb2 kB", b"RssAnon: 0 kB", b"a\nRssAnon: 0 kB", b") Z 0 0"], ids=repr
+)
+def test_a_process_is_counted_whatever_it_calls_itself(child, name):
+    pid = child(
+        f"import ctypes; ctypes.CDLL(None).prctl(15, {name!r}, 0, 0, 0)\n"  # PR_SET_NAME
+        "held = bytearray(os.urandom(1 << 20) * 50)"
+    )
+
+    assert 50 * MIB < watchdog._resident(pid) < 80 * MIB
+    assert added_bytes((pid,), 0) > 50 * MIB
+    assert not is_exiting(pid)
+
+
 def test_the_tree_reaches_children_of_threads(child):
     pid = child(
         "def breed():\n"

@@ -185,6 +185,8 @@ class Watchdog:
 def _fields(path: str) -> dict[bytes, int]:
     """The `Name: N kB` lines of a file of /proc, in bytes; empty when the process has gone.
 
+    A process chooses its own name, which stands in one of these lines and may be `x kB`.
+
     Raises:
         PermissionError: the kernel does not show it to us.
     """
@@ -194,7 +196,7 @@ def _fields(path: str) -> dict[bytes, int]:
             for line in file:
                 name, _, rest = line.partition(b":")
                 words = rest.split()
-                if len(words) == 2 and words[1] == b"kB":
+                if len(words) == 2 and words[0].isdigit() and words[1] == b"kB":
                     found[name] = int(words[0]) * 1024
     except (FileNotFoundError, ProcessLookupError):
         return {}

@@ -161,6 +161,15 @@ BOMBS = {
                 signal.pause()
         signal.pause()
         """,
+    "children that call themselves a figure": """
+        import signal
+        for _ in range(6):
+            if os.fork() == 0:
+                _libc.prctl(15, b"x kB", 0, 0, 0)  # PR_SET_NAME
+                held = bytearray(os.urandom(1 << 20) * 50)
+                signal.pause()
+        signal.pause()
+        """,
     "memory shared by a file": """
         import mmap, signal
         descriptor = os.open("/dev/shm/x", os.O_RDWR | os.O_CREAT)
