@@ -290,7 +290,8 @@ def _opened(path: Path, undo: contextlib.ExitStack) -> int:
 
 
 def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8")
+    # Names of processes and folders stand in these files, and need be no text.
+    return path.read_text(encoding="utf-8", errors="surrogateescape")
 
 
 def _write(path: Path, value: int | str) -> None:

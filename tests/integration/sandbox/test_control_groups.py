@@ -99,8 +99,10 @@ def test_groups_are_used_again_and_gone_with_their_supervisor(groups, run_code, 
     assert ours() == before
 
 
-def test_what_a_server_that_was_killed_has_left_is_swept_up(groups):
+@pytest.mark.parametrize("name", [b"python", b"\xff) 0 0"], ids=repr)
+def test_what_a_server_that_was_killed_has_left_is_swept_up(groups, name):
     code = (
+        f"import ctypes; ctypes.CDLL(None).prctl(15, {name!r}, 0, 0, 0)\n"  # PR_SET_NAME
         "from bichat.sandbox.control_groups import ControlGroups\n"
         "groups = ControlGroups.find()\n"
         "group = groups.take(1 << 30, 10)\n"
