@@ -11,6 +11,8 @@ MARK ?= not slow#  which tests by marker; `make test MARK=` runs all
 TESTS ?= tests#  which tests by file
 PYTEST_ARGS ?=#  anything else for pytest
 QUICK ?=#  anything here makes `make bench` short
+SECONDS_EACH ?= 60#  how long `make fuzz` looks at each target
+TARGETS ?=#  which of tests/fuzz/fuzz_targets, all by default
 JSON ?=#  a file for every measurement of `make bench`
 
 READY := .venv/.ready
@@ -48,6 +50,11 @@ check: $(READY) ## format, lint, types and layers; changes nothing
 .PHONY: bench
 bench: $(READY) ## what sessions cost on this machine, into docs/benchmarks.md (QUICK=1 for a glance, JSON=FILE for every measurement)
 	@PYTHONPATH=scripts .venv/bin/python -m bench --effort $(if $(QUICK),quick,full) $(if $(JSON),--json '$(JSON)')
+
+.PHONY: fuzz
+fuzz: $(READY) ## look for bytes that break a promise, guided by coverage (TARGETS="names saved", SECONDS_EACH=600)
+	@.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements/fuzz.txt
+	@nice -n 19 .venv/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS_EACH) $(TARGETS)
 
 .PHONY: format
 format: $(READY) ## put the code into its form, and mend what ruff can mend

@@ -16,6 +16,8 @@ compile() {
 
 # What a developer's .venv holds: the base package's needs and every development tool.
 compile requirements/dev.txt "$@" --group dev pyproject.toml
+# The fuzzer, which not every platform has: `make fuzz` adds it.
+compile requirements/fuzz.txt "$@" --group fuzz
 # uv alone, in the same version: what `make setup` fetches with pip before there is anything else.
 sed -n '/^uv==/,/^[a-z].*==.*\|^ *# via/{/^uv==/p;/^ *--hash/p}' requirements/dev.txt >requirements/bootstrap.txt
 # What guest code sees.  Bare, for it is part of the package and its hash names the environment.

@@ -1,0 +1,80 @@
+"""Bytes read as choices, so that what changes bytes at random makes messages and folders that say something."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+#: What the protocol has words for.
+WORDS: Final = (
+    *("display", "data", "metadata", "id", "update", "saved_as", "number", "printed", "clear", "wait", "saved", "as"),
+    *("begun", "omitted", "done", "cell", "status", "completed", "error", "name", "message", "traceback", "memory"),
+    *("errno", "text/plain", "text/html", "text/markdown", "text/latex", "image/png", "image/jpeg", "image/svg+xml"),
+    *("application/json", "application/pdf", "application/vnd.dataresource+json", "x/y+json", "audio/wav"),
+    *("application/vnd.bichat.chart+json", "schema", "fields", "type", "number", "datetime", "integer", "primaryKey"),
+    *("index", "row_count", "column_count", "library", "plotly", "title", "axes", "series", "count", "a.png", "<svg"),
+    *("iVBORw0KGgo=", "/9j/", "<IPython.core.display.", "\ud800", "\udfff", "\x1b[31m", "\u202e", "no space", ""),
+)
+#: The number of the execution that targets speak of is 7.
+NUMBERS: Final = (0, 1, -1, 7, 28, 2**31, 2**63, 10**399, -(10**399), 0.5, 1e308, 1e-7, float("nan"), float("inf"))
+_MAX_DEPTH: Final = 6
+
+
+class Choices:
+    """Bytes as a list of choices; once they are used up, every choice is the first."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self._at = 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that no choice has used."""
+        return len(self._data) - self._at
+
+    def take(self, size: int) -> bytes:
+        """The next `size` bytes, or as many as there are."""
+        taken = self._data[self._at : self._at + size]
+        self._at += len(taken)
+        return taken
+
+    def number(self, below: int) -> int:
+        """At least 0 and less than `below`, which is at most 65,536."""
+        return int.from_bytes(self.take(1 if below <= 256 else 2), "big") % below
+
+    def flag(self) -> bool:
+        """Yes or no."""
+        return bool(self.number(2))
+
+    def chunk(self, most: int = 255) -> bytes:
+        """Some bytes, `most` at most."""
+        return self.take(self.number(most + 1))
+
+    def json(self, depth: int = 0) -> Any:
+        """A value as `json.loads` gives it, with what the protocol has words for in it."""
+        kind = self.number(8 if depth < _MAX_DEPTH else 5)
+        if kind == 5:
+            return [self.json(depth + 1) for _ in range(self.number(6))]
+        if kind > 5:
+            return {self.word(): self.json(depth + 1) for _ in range(self.number(6))}
+        return self._scalar(kind)
+
+    def word(self) -> str:
+        """One of the protocol's, mostly."""
+        at = self.number(len(WORDS) + 4)
+        return WORDS[at] if at < len(WORDS) else self._text()
+
+    def _scalar(self, kind: int) -> Any:
+        match kind:
+            case 0:
+                return None
+            case 1:
+                return self.flag()
+            case 2:
+                return NUMBERS[self.number(len(NUMBERS))]
+            case 3:
+                return WORDS[self.number(len(WORDS))]
+            case _:
+                return self._text()
+
+    def _text(self) -> str:
+        return self.chunk(16).decode("utf-8", "surrogateescape")
