@@ -75,7 +75,7 @@ def _fuzz(target: str, seconds: int) -> int:
         log, is_sound = _step("look", target, folder, seconds)
         print(f"{target}: {_summary(log)}", flush=True)
         if not is_sound:
-            print(log[-4000:])
+            print(log[log.find(" === ") :][-4000:])
             _FOUND.joinpath(target).mkdir(parents=True, exist_ok=True)
             for path in (folder / "found").iterdir():
                 print(f"  kept: {shutil.copy(path, _FOUND / target)}")
@@ -105,8 +105,10 @@ def _summary(log: str) -> str:
 def _look(target: str, folder: Path, seconds: int) -> None:
     """Change bytes at random, and keep what reaches something new; does not return."""
     import atheris  # pyright: ignore[reportMissingModuleSource]  # `make fuzz` alone installs it
+    from atheris.function_hooks import enabled_hooks  # pyright: ignore[reportMissingModuleSource]
     from atheris.import_hook import instrument_imports  # pyright: ignore[reportMissingModuleSource]
 
+    enabled_hooks.add("str")  # what text starts or ends with, in the code, is tried in it
     with instrument_imports(include=["bichat", "fuzz_targets"]):
         from fuzz_targets import TARGETS, walls
     judged = _settled(TARGETS[target], folder, walls.stand_around)

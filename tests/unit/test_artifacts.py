@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from bichat.domain import Artifact, Limits, RefusedFile
 from bichat.errors import StorageError
-from bichat.sandbox.artifacts import MAX_REFUSALS, Capture, Snapshot, capture
+from bichat.sandbox.artifacts import MAX_REFUSALS, Capture, Snapshot, capture, capture_one
 from bichat.sizes import GIB, KIB, MIB
 
 NOTHING = Snapshot({})
@@ -229,6 +229,23 @@ def test_locked_files_and_folders_are_read_and_stay_locked(guest: GuestFolder):
     assert [(artifact.name, artifact.read_bytes()) for artifact in captured.artifacts] == [("locked/a.txt", b"a")]
     assert captured.refused == ()
     assert modes == [0, 0, 0]
+
+
+def test_a_locked_file_is_captured_once_and_again_when_it_was_written_to(guest: GuestFolder):
+    file = guest.path / "locked.txt"
+    file.write_text("a")
+    file.chmod(0)
+    first = guest.capture()
+    capture_one(guest.dirfd, "locked.txt", Limits(), guest.spool)
+    second = guest.capture(first.after)
+    file.chmod(0o200)
+    with file.open("a") as stream:
+        stream.write("b")
+    file.chmod(0)
+
+    third = guest.capture(second.after)
+
+    assert [_names(each) for each in (first, second, third)] == [["locked.txt"], [], ["locked.txt"]]
 
 
 def test_a_file_under_a_lease_holds_nobody_up(guest: GuestFolder):

@@ -34,8 +34,12 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, status: os.stat_result) -> FileState:
-        """The state in a stat result."""
-        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        """The state in a stat result.
+
+        Without a time of change for what is locked: `readable` gives it another one whenever it is read.
+        """
+        changed_ns = 0 if _is_locked(status) else status.st_ctime_ns
+        return cls(status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, changed_ns)
 
 
 UNSEEN = FileState(-1, -1, -1, -1, -1)
@@ -147,11 +151,10 @@ def readable(pin: int, flags: int = 0) -> Generator[int]:
     link = Path(f"/proc/self/fd/{pin}")
     status = os.fstat(pin)
     mode = stat.S_IMODE(status.st_mode)
-    needed = stat.S_IRUSR | stat.S_IXUSR if stat.S_ISDIR(status.st_mode) else stat.S_IRUSR
-    locked = mode & needed != needed and status.st_uid == os.geteuid()
+    locked = _is_locked(status)
     try:
         if locked:
-            link.chmod(mode | needed)
+            link.chmod(mode | _needed(status))
         descriptor = os.open(link, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC | flags)
         try:
             yield descriptor
@@ -161,6 +164,16 @@ def readable(pin: int, flags: int = 0) -> Generator[int]:
         if locked:
             with suppress(OSError):
                 link.chmod(mode)
+
+
+def _is_locked(status: os.stat_result) -> bool:
+    """Whether it is ours, and we could not read it."""
+    return status.st_mode & _needed(status) != _needed(status) and status.st_uid == os.geteuid()
+
+
+def _needed(status: os.stat_result) -> int:
+    """The bits of a mode that its owner must have to read it."""
+    return stat.S_IRUSR | stat.S_IXUSR if stat.S_ISDIR(status.st_mode) else stat.S_IRUSR
 
 
 def _by_path(entry: Entry) -> bytes:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import unicodedata
 from collections.abc import Generator
@@ -41,10 +42,10 @@ def fresh_folder(room: Path) -> Generator[Path]:
         yield Path(folder)
     finally:
         # Nothing is in the way of root; an ordinary user must unlock what was locked.
-        for path, folders, _ in os.walk(folder):
-            for inner in (os.path.join(path, name) for name in folders):
-                if not os.path.islink(inner):
-                    os.chmod(inner, 0o700)
+        for _, folders, _, descriptor in os.fwalk(folder):
+            for name in folders:
+                if stat.S_ISDIR(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                    os.chmod(name, 0o700, dir_fd=descriptor)
         shutil.rmtree(folder)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 #: What the protocol has words for.
@@ -16,6 +17,43 @@ WORDS: Final = (
 )
 #: The number of the execution that targets speak of is 7.
 NUMBERS: Final = (0, 1, -1, 7, 28, 2**31, 2**63, 10**399, -(10**399), 0.5, 1e308, 1e-7, float("nan"), float("inf"))
+#: What names of files are made of: what a system, or somebody's eyes, take for more than a letter.
+NAMES: Final = (
+    *(
+        b"..",
+        b".",
+        b"/",
+        b"\\",
+        b":",
+        b" ",
+        b"\n",
+        b"\x1b[2J",
+        b"\x7f",
+        b"\xff",
+        b"\\xff",
+        b"~",
+        b"-",
+        b"$",
+        b"%s",
+        b"*",
+    ),
+    *(
+        b"CON",
+        b"nul",
+        b"com1",
+        b"LPT\xc2\xb9",
+        b"CONIN$",
+        b".csv",
+        b".bichat-",
+        b".partial",
+        b" (2)",
+        b"a",
+        b"A",
+        b"\xc3\x9f",
+    ),
+    *(b"\xc3\xa9", b"e\xcc\x81", b"\xe2\x80\xae", b"\xe2\x80\x8d", b"\xe2\x80\xa8", b"\xef\xbb\xbf", b"\xed\xa0\x80"),
+    *(b"x" * 100, b"\xc3\xa9" * 120, b"d/" * 60, b"\xf0\x9f\x98\x80", b"\xcc\x81" * 20),
+)
 _MAX_DEPTH: Final = 6
 
 
@@ -57,6 +95,14 @@ class Choices:
         if kind > 5:
             return {self.word(): self.json(depth + 1) for _ in range(self.number(6))}
         return self._scalar(kind)
+
+    def spelled(self, words: Sequence[bytes], most: int) -> bytes:
+        """Up to `most` of `words` and of bytes as they come, one behind the other."""
+        parts: list[bytes] = []
+        while self.left and len(parts) < most:
+            at = self.number(len(words) + 16)
+            parts.append(words[at] if at < len(words) else self.chunk(8))
+        return b"".join(parts)
 
     def word(self) -> str:
         """One of the protocol's, mostly."""

@@ -23,7 +23,7 @@ from fuzz_targets.checks import (
     fresh_folder,
     sha256,
 )
-from fuzz_targets.choices import Choices
+from fuzz_targets.choices import NAMES, Choices
 
 _LIMITS: Final = Limits(artifact_bytes=256, artifacts=8, inodes=64)
 _MAX_ENTRIES: Final = 24
@@ -35,8 +35,7 @@ _Files = list[tuple[str, bytes]]
 def captures(data: bytes, room: Path) -> None:
     """Each regular file is captured with its bytes or refused with a reason, nothing else is, and once unless it changes."""
     choices = Choices(data)
-    with descriptors_kept(), fresh_folder(room) as folder, _filled(choices, folder) as root:
-        there = _regular(folder / "data")
+    with descriptors_kept(), fresh_folder(room) as folder, _filled(choices, folder) as (root, there):
         captured = capture(root, Snapshot({}), _LIMITS, folder)
         again = capture(root, captured.after, _LIMITS, folder)
 
@@ -48,7 +47,6 @@ def captures(data: bytes, room: Path) -> None:
         assert len(taken) <= _LIMITS.artifacts
         assert all(sha256(artifact) == artifact.sha256 for artifact in captured.artifacts)
         assert not again.artifacts
-        assert _regular(folder / "data") == there
         saved = save_files([(one.name, one.content.chunks()) for one in captured.artifacts], folder / "out")
         assert [path.read_bytes() for path in saved] == [content for _, content in taken]
 
@@ -56,9 +54,8 @@ def captures(data: bytes, room: Path) -> None:
 def listings(data: bytes, room: Path) -> None:
     """Files are listed as they are, and each is given out by its name; no other name, or word, gives anything."""
     choices = Choices(data)
-    asked = choices.chunk(24).decode("utf-8", "surrogateescape")
-    with descriptors_kept(), fresh_folder(room) as folder, _filled(choices, folder) as root:
-        there = _regular(folder / "data")
+    asked = choices.spelled(NAMES, choices.number(5)).decode("utf-8", "surrogateescape")
+    with descriptors_kept(), fresh_folder(room) as folder, _filled(choices, folder) as (root, there):
         listed = listing(root, _LIMITS)
 
         assert sorted((one.name, one.size_bytes) for one in listed) == sorted(
@@ -81,25 +78,33 @@ def _cut(name: str) -> str:
 
 
 @contextmanager
-def _filled(choices: Choices, folder: Path) -> Generator[int]:
-    """A descriptor of a folder with what was chosen in it; beside it lies what no name there may lead to."""
+def _filled(choices: Choices, folder: Path) -> Generator[tuple[int, _Files]]:
+    """A descriptor of a folder with what was chosen in it, and the regular files that can be captured.
+
+    Beside it lies what no name in it may lead to.
+    """
     (folder / "data").mkdir()
     (folder / "secret").write_bytes(b"secret")
     root = os.open(folder / "data", os.O_RDONLY | os.O_DIRECTORY)
+    locks: dict[bytes, int] = {}
     try:
         for _ in range(_MAX_ENTRIES):
             if choices.left:
                 with suppress(OSError):  # a name that is taken, empty, too long, or below what is no folder
-                    _make(choices, root)
-        yield root
+                    _make(choices, root, locks)
+        there = _regular(root)
+        for name, mode in locks.items():
+            with suppress(OSError):
+                _lock(name, mode, root)
+        yield root, there
     finally:
         os.close(root)
 
 
-def _make(choices: Choices, root: int) -> None:
+def _make(choices: Choices, root: int, locks: dict[bytes, int]) -> None:
     kind = choices.number(12)
     # No slash at the start, and no `..`: what is made lies below the folder.
-    parts = choices.chunk(24).replace(b"\0", b"x").split(b"/")
+    parts = choices.spelled(NAMES, choices.number(5)).replace(b"\0", b"x").split(b"/")
     name = b"/".join(part for part in parts if part not in (b"", b".", b".."))
     match kind:
         case 0:
@@ -118,7 +123,7 @@ def _make(choices: Choices, root: int) -> None:
         case 5:
             _make_deep(name, MAX_DEPTH - 1 + choices.number(3), root)
         case 6:
-            _lock(name, choices.number(8), root)
+            locks[name] = choices.number(8)
         case 7:
             os.utime(name, ns=(0, (-1, 2**62, 2**33 * 10**9)[choices.number(3)]), dir_fd=root, follow_symlinks=False)
         case _:
@@ -143,16 +148,14 @@ def _lock(name: bytes, mode: int, root: int) -> None:
         os.chmod(name, mode << 6, dir_fd=root)
 
 
-def _regular(folder: Path) -> _Files:
-    """All the regular files that can be captured, whatever their modes."""
+def _regular(root: int) -> _Files:
     found: _Files = []
-    for path, folders, files in os.walk(os.fsencode(folder)):
+    for path, folders, files, descriptor in os.fwalk(b".", dir_fd=root):
         folders[:] = [name for name in folders if name != b"__pycache__"]
+        if path.count(b"/") > MAX_DEPTH:
+            continue
         for name in files:
-            whole = os.path.join(path, name)
-            if stat.S_ISREG(os.lstat(whole).st_mode):
-                below = os.path.relpath(whole, os.fsencode(folder))
-                if below.count(b"/") <= MAX_DEPTH:
-                    with open(whole, "rb") as file:
-                        found.append((display_name(below), file.read()))
+            if stat.S_ISREG(os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode):
+                with open(os.open(name, os.O_RDONLY, dir_fd=descriptor), "rb") as file:
+                    found.append((display_name(os.path.join(path, name)[2:]), file.read()))
     return sorted(found)

@@ -10,7 +10,7 @@ from bichat.domain import Limits
 from bichat.errors import UserInputError
 from bichat.sandbox.inputs import check_inputs, write_input
 from fuzz_targets.checks import assert_steers_nothing, descriptors_kept, fresh_folder
-from fuzz_targets.choices import Choices
+from fuzz_targets.choices import NAMES, Choices
 
 
 def inputs(data: bytes, room: Path) -> None:
@@ -19,7 +19,7 @@ def inputs(data: bytes, room: Path) -> None:
     files: dict[str, bytes] = {}
     planted: dict[str, int] = {}
     while choices.left and len(files) < 4:
-        name = choices.chunk().decode("utf-8", "surrogateescape")
+        name = choices.spelled(NAMES, choices.number(8)).decode("utf-8", "surrogateescape")
         planted[name] = choices.number(5)
         files[name] = choices.chunk(16)
     with descriptors_kept(), fresh_folder(room) as folder:

@@ -16,7 +16,7 @@ from fuzz_targets.checks import (
     descriptors_kept,
     fresh_folder,
 )
-from fuzz_targets.choices import Choices
+from fuzz_targets.choices import NAMES, Choices
 
 _DEVICES: Final = frozenset({"CON", "PRN", "AUX", "NUL", "COM1", "LPT9", "LPT¹"})
 _MAX_PATH_BYTES: Final = 4096
@@ -24,7 +24,7 @@ _MAX_PATH_BYTES: Final = 4096
 
 def names(data: bytes, room: Path) -> None:
     """Any name of a file becomes text, text that steers nothing, and a path that is harmless anywhere."""
-    shown = display_name(data)
+    shown = display_name(Choices(data).spelled(NAMES, 64))
 
     assert_can_be_written_down(shown)
     assert_steers_nothing(printable(shown))
@@ -35,7 +35,7 @@ def names(data: bytes, room: Path) -> None:
 def saved(data: bytes, room: Path) -> None:
     """Files of any names, saved twice beside what is there, lie below the folder: one each, none lost, nothing followed."""
     choices = Choices(data)
-    wanted = [display_name(choices.chunk(choices.number(2) * 253 + 2)) for _ in range(1 + choices.number(12))]
+    wanted = [display_name(choices.spelled(NAMES, choices.number(8))) for _ in range(1 + choices.number(12))]
     with descriptors_kept(), fresh_folder(room) as folder:
         target = folder / "out"
         target.mkdir()

@@ -21,6 +21,61 @@ _VARIABLES: Final = (
     *("BICHAT_DEFAULT_PIDS", "BICHAT_CAP_SESSIONS", "BICHAT_CAP_MEMORY_BYTES", "BICHAT_READY_SANDBOXES"),
     *("BICHAT_ZYGOTE_LIFE_S", "BICHAT_CAP_QUEUE"),
 )
+_SIZES: Final = (
+    b"1",
+    b"0",
+    b".",
+    b"9" * 100,
+    b"k",
+    b"KiB",
+    b"g",
+    b" ",
+    b"-",
+    b"e5",
+    b"inf",
+    b"nan",
+    b"\xd9\xa1",
+    b"\xc2\xb2",
+)
+_CELLS: Final = (
+    *(
+        b"\n",
+        b"    ",
+        b"\t",
+        b"\r",
+        b"\f",
+        b":",
+        b"(",
+        b")",
+        b"[",
+        b"'",
+        b'"',
+        b"'''",
+        b"\\",
+        b"#",
+        b"%",
+        b"%%",
+        b"!",
+        b"=",
+    ),
+    *(b"if x", b"else", b"def f", b"class A", b"return", b"match x", b"case 1", b"await x", b"async ", b"lambda", b"x"),
+    *(
+        b"for x in x",
+        b"try",
+        b"@x",
+        b"%time f()",
+        b"x = !ls",
+        b"f'{x",
+        b"}'",
+        b"1_",
+        b"0x",
+        b"\\N{",
+        b"\\x",
+        b"\xff",
+        b"`",
+    ),
+)
+_PATHS: Final = (b"~", b"~nobody-there", b"/", b".", b" ", b"'", b'"', b"\\", b"$HOME", b"#", b"\n", b"*", b"-")
 
 
 def _text(data: bytes) -> str:
@@ -31,7 +86,7 @@ def _text(data: bytes) -> str:
 def sizes(data: bytes, room: Path) -> None:
     """A text is a size above zero that can be told to people, or an error that says so."""
     try:
-        size = parse_size(_text(data))
+        size = parse_size(_text(Choices(data).spelled(_SIZES, 24)))
     except UserInputError:
         return
 
@@ -45,7 +100,7 @@ def settings(data: bytes, room: Path) -> None:
     before = dict(os.environ)
     try:
         while choices.left:
-            os.environ[_VARIABLES[choices.number(len(_VARIABLES))]] = _text(choices.chunk(24))
+            os.environ[_VARIABLES[choices.number(len(_VARIABLES))]] = _text(choices.spelled(_SIZES, choices.number(4)))
         with suppress(UserInputError):
             found = load_settings()
             for numbers in (found.limits, found.bounds, found.caps):
@@ -58,7 +113,7 @@ def settings(data: bytes, room: Path) -> None:
 
 def cells(data: bytes, room: Path) -> None:
     """Of anything typed is known whether it is whole, and how far the next line is indented."""
-    text = _text(data)
+    text = _text(Choices(data).spelled(_CELLS, 200))
 
     assert is_whole(text) in (True, False)
     assert not indentation(text).strip(" ")
@@ -67,4 +122,4 @@ def cells(data: bytes, room: Path) -> None:
 def paths(data: bytes, room: Path) -> None:
     """A line names one file at least, or is an error that says so."""
     with suppress(UserInputError):
-        assert named_paths(_text(data))
+        assert named_paths(_text(Choices(data).spelled(_PATHS, 64)))
