@@ -17,7 +17,7 @@ from bichat.sandbox.connection import Connection
 from bichat.sandbox.opening import GuestEnds
 from bichat.sandbox.transcript import Transcript
 from fuzz_targets.checks import descriptors_kept
-from fuzz_targets.choices import Choices
+from fuzz_targets.choices import JSON, Choices
 
 _CELL: Final = 7
 _GUEST: Final = 1
@@ -50,7 +50,7 @@ def _payloads(reader: wire.FrameReader, chunks: list[bytes]) -> list[bytes | Non
 def payload(data: bytes, room: Path) -> None:
     """What a frame holds is an object that can be sent again, or an error of one kind."""
     try:
-        message = wire.decode_payload(data)
+        message = wire.decode_payload(Choices(data).spelled(JSON, 200))
     except wire.FrameError:
         return
     (again,) = wire.FrameReader().feed(wire.encode_frame(message))
@@ -61,8 +61,8 @@ def payload(data: bytes, room: Path) -> None:
 def control(data: bytes, room: Path) -> None:
     """A control message is an object, the end, or an OSError; descriptors that come with no message are closed."""
     choices = Choices(data)
-    count = choices.number(4)
-    content = choices.take(choices.left)
+    count = choices.number(12)
+    content = choices.spelled(JSON, 100)
     with descriptors_kept(), ExitStack() as stack:
         left, right = map(stack.enter_context, socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
         socket.send_fds(left, [content], [left.fileno()] * count)

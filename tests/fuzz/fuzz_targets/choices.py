@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -17,6 +18,39 @@ WORDS: Final = (
 )
 #: The number of the execution that targets speak of is 7.
 NUMBERS: Final = (0, 1, -1, 7, 28, 2**31, 2**63, 10**399, -(10**399), 0.5, 1e308, 1e-7, float("nan"), float("inf"))
+#: What JSON is made of, and Python's and this protocol's edges of it.
+JSON: Final = (
+    *(
+        b"{",
+        b"}",
+        b"[",
+        b"]",
+        b",",
+        b":",
+        b" ",
+        b'"',
+        b"\\u",
+        b"null",
+        b"true",
+        b"1",
+        b"-0",
+        b"1e999",
+        b"NaN",
+        b"-Infinity",
+    ),
+    *(
+        b'{"display":',
+        b'{"data":{',
+        b'{"done":',
+        b',"cell":7}',
+        b'"text/plain":',
+        b"9" * 400,
+        b"9" * 401,
+        b"[" * 99,
+        b"]" * 99,
+    ),
+    *(json.dumps(word).encode() for word in WORDS),
+)
 #: What names of files are made of: what a system, or somebody's eyes, take for more than a letter.
 NAMES: Final = (
     *(

@@ -18,7 +18,7 @@ from bichat.sandbox.mime import HEAD_BYTES, sniff
 from bichat.sandbox.results import MAX_RESULTS, name_images
 from bichat.sandbox.transcript import Transcript
 from fuzz_targets.checks import assert_steers_nothing, sha256
-from fuzz_targets.choices import Choices
+from fuzz_targets.choices import JSON, Choices
 
 _CELL: Final = 7
 _LIMITS: Final = Limits(output_bytes=64, artifact_bytes=256)
@@ -53,9 +53,13 @@ def transcript(data: bytes, room: Path) -> None:
     choices = Choices(data)
     heard = Transcript(_LIMITS, _CELL, room)
     shown: list[Event] = []
+    reader = wire.FrameReader(4096)
     with suppress(wire.FrameError):
-        for frame in wire.FrameReader(4096).feed(choices.take(choices.left)):
-            _hear(heard, frame, shown)
+        while choices.left:
+            length = choices.number(256)  # mostly that of what follows
+            payload = choices.spelled(JSON, 1 + choices.number(32))
+            for frame in reader.feed((length if length < 8 else len(payload)).to_bytes(4, "big") + payload):
+                _hear(heard, frame, shown)
     _check(heard, shown, disk_is_full=False)
 
 
