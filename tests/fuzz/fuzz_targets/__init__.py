@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from fuzz_targets.channel import connection, control, frames, payload
-from fuzz_targets.executions import messages, transcript
+from fuzz_targets.executions import drawn, messages, transcript
 from fuzz_targets.folders import captures, listings
 from fuzz_targets.inputs import inputs
 from fuzz_targets.names import names, saved
@@ -29,7 +29,7 @@ TARGETS: Final[dict[str, Callable[[bytes, Path], None]]] = {
     target.__name__: target
     for target in (
         *(frames, payload, control, connection),
-        *(messages, transcript, output, streams, processes),
+        *(messages, transcript, drawn, output, streams, processes),
         *(names, saved, inputs, types, captures, listings),
         *(sizes, settings, cells, paths),
     )

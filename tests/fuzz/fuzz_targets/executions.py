@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bichat.cli.showing import Screen
-from bichat.domain import Artifact, ExecutionResult, IsolationReport, Limits, Status
+from bichat.domain import CHART_TYPE, TABLE_TYPE, Artifact, ExecutionResult, IsolationReport, Limits, Status
 from bichat.events import Completed, Event
 from bichat.sandbox import verdict, wire
 from bichat.sandbox.mime import HEAD_BYTES, sniff
@@ -22,6 +22,9 @@ from fuzz_targets.choices import JSON, Choices
 
 _CELL: Final = 7
 _LIMITS: Final = Limits(output_bytes=64, artifact_bytes=256)
+_COLUMNS: Final = ("number", "integer", "datetime", "string")
+#: Of a table's 20 rows or a chart's 10 series, with what stands around them.
+_MAX_LINES: Final = 30
 _STYLING: Final = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -63,6 +66,35 @@ def transcript(data: bytes, room: Path) -> None:
     _check(heard, shown, disk_is_full=False)
 
 
+def drawn(data: bytes, room: Path) -> None:
+    """A table or a chart with any values in it is drawn on a terminal, which it does not steer, in few lines."""
+    choices = Choices(data)
+    kind, value = (CHART_TYPE, _chart(choices)) if choices.flag() else (TABLE_TYPE, _table(choices))
+    heard = Transcript(_LIMITS, _CELL, room)
+    shown: list[Event] = []
+    _hear(heard, {"display": {"data": {kind: value}}}, shown)
+
+    assert _check(heard, shown, disk_is_full=False).count("\n") <= _MAX_LINES
+
+
+def _table(choices: Choices) -> dict[str, Any]:
+    names = [choices.word() for _ in range(1 + choices.number(6))]
+    fields = [{"name": name, "type": _COLUMNS[choices.number(len(_COLUMNS))]} for name in names]
+    rows = [{name: choices.json(5) for name in names} for _ in range(choices.number(24))]
+    return {
+        "schema": {"fields": [choices.json(), *fields] if choices.flag() else fields, "primaryKey": choices.json()},
+        "data": [choices.json(), *rows] if choices.flag() else rows,
+        "row_count": choices.json(),
+        "column_count": choices.json(),
+    }
+
+
+def _chart(choices: Choices) -> dict[str, Any]:
+    series = [{name: choices.json() for name in ("name", "type", "count")} for _ in range(choices.number(16))]
+    axes = [{"series": series}, choices.json(), {"series": choices.json()}]
+    return {"axes": axes, **{name: choices.json() for name in ("library", "type", "title")}}
+
+
 def _hear(transcript: Transcript, message: Any, shown: list[Event]) -> None:
     if not isinstance(message, dict):
         return
@@ -73,7 +105,8 @@ def _hear(transcript: Transcript, message: Any, shown: list[Event]) -> None:
             shown += [displayed] if displayed else []
 
 
-def _check(transcript: Transcript, shown: list[Event], *, disk_is_full: bool) -> None:
+def _check(transcript: Transcript, shown: list[Event], *, disk_is_full: bool) -> str:
+    """What a terminal shows of it."""
     shown += transcript.last_words()
     status, error = Status.COMPLETED, None
     if transcript.outcome is not None:
@@ -106,10 +139,10 @@ def _check(transcript: Transcript, shown: list[Event], *, disk_is_full: bool) ->
             assert not isinstance(value, bytes) or not kind.startswith("image/") or _sniffed(value) == kind
     assert len({artifact.name for artifact in result.artifacts}) == len(result.artifacts)
     assert all(sha256(one) == one.sha256 for one in result.artifacts)
-    _show(shown, result)
+    return _shown(shown, result)
 
 
-def _show(shown: list[Event], result: ExecutionResult) -> None:
+def _shown(shown: list[Event], result: ExecutionResult) -> str:
     """On a terminal, which nothing of it may steer: no escapes but for the styles of our own tables."""
 
     async def events() -> AsyncGenerator[Event]:
@@ -124,7 +157,9 @@ def _show(shown: list[Event], result: ExecutionResult) -> None:
     with redirect_stdout(_Terminal()) as stdout, redirect_stderr(_Terminal()) as stderr, suppress(StopIteration):
         follow().send(None)
         raise AssertionError("it waits")
-    assert_steers_nothing(_STYLING.sub("", stdout.getvalue() + stderr.getvalue()), but="\n\t")
+    text = _STYLING.sub("", stdout.getvalue() + stderr.getvalue())
+    assert_steers_nothing(text, but="\n\t")
+    return text
 
 
 class _Terminal(io.StringIO):
