@@ -2,7 +2,7 @@
 
 Each target has a process of its own, for a bounded time, within `walls.py`.  What breaks a promise lies in
 `build/fuzz/TARGET/` afterwards, and the exit code is 1.  New ways through the code join `corpus/TARGET/`, of which few
-files stay that reach what all of them reach.
+files stay that reach what all of them reach, and those that somebody gave a name: what once broke a promise.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import hashlib
 import itertools
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -32,7 +33,9 @@ _MAX_BYTES: Final = 1024
 _HANG_S: Final = 20
 _MAX_MEMORY_MIB: Final = 1024
 
-#: Most files that a corpus keeps.
+#: A file that this program chose, and may choose to leave out; one that somebody gave a name stays.
+_IS_CHOSEN: Final = re.compile(r"[0-9a-f]{16}").fullmatch
+#: Most files that a corpus keeps beside those.
 _MAX_KEPT: Final = 32
 
 Arc = tuple[str, int, int, int]
@@ -86,8 +89,10 @@ def _fuzz(target: str, seconds: int) -> int:
         if not is_sound:
             print(log[-4000:])
             return 1
-        shutil.rmtree(kept, ignore_errors=True)
-        shutil.copytree(folder / "least", kept)
+        for path in kept.iterdir() if kept.is_dir() else ():
+            if _IS_CHOSEN(path.name):
+                path.unlink()
+        shutil.copytree(folder / "least", kept, dirs_exist_ok=True)
         return 0
 
 

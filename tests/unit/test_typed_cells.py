@@ -37,7 +37,10 @@ from bichat.cli.cells import indentation, is_whole
         "return 5",
         "\0",
         "f(]",
+        "-" * 100_000,
+        "x" + ".x" * 100_000,
     ],
+    ids=lambda text: repr(text[:40]),
 )
 def test_enter_runs_what_is_complete_or_beyond_help(text):
     assert is_whole(text)

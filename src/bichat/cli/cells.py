@@ -12,6 +12,8 @@ _INDENT: Final = 4
 #: A line that IPython understands and Python does not: `%time f()`, `!ls`, `names = !ls`.
 _MAGIC: Final = re.compile(r"^([ \t]*)(?:[\w, \t.]+=[ \t]*)?[%!]\S.*$", re.MULTILINE)
 _OPENS_BLOCK: Final = re.compile(r":\s*(#.*)?$")
+#: How Python says that something is no code; the last two, that it is nested too deep to tell.
+_NO_CODE: Final = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)
 _LEAVES_BLOCK: Final = re.compile(r"\s*(return|raise|pass|break|continue)\b")
 
 
@@ -45,7 +47,7 @@ def _can_run(text: str) -> bool:
     for source in _readings(text):
         try:
             return compiler(source, "<cell>", "exec") is not None
-        except (SyntaxError, ValueError, OverflowError):
+        except _NO_CODE:
             pass
     return True
 
@@ -55,7 +57,7 @@ def _ends_in_block(text: str) -> bool:
     for source in _readings(text):
         try:
             last = ast.parse(source).body[-1:]
-        except (SyntaxError, ValueError):
+        except _NO_CODE:
             continue
         return any(hasattr(node, "body") or isinstance(node, ast.Match) for node in last) and any(
             node.end_lineno != node.lineno for node in last

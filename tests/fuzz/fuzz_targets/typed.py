@@ -22,60 +22,15 @@ _VARIABLES: Final = (
     *("BICHAT_ZYGOTE_LIFE_S", "BICHAT_CAP_QUEUE"),
 )
 _SIZES: Final = (
-    b"1",
-    b"0",
-    b".",
-    b"9" * 100,
-    b"k",
-    b"KiB",
-    b"g",
-    b" ",
-    b"-",
-    b"e5",
-    b"inf",
-    b"nan",
-    b"\xd9\xa1",
-    b"\xc2\xb2",
+    *(b"1", b"0", b".", b"9" * 100, b"k", b"KiB", b"g", b" ", b"-", b"e5", b"inf", b"nan", b"\xd9\xa1", b"\xc2\xb2"),
 )
 _CELLS: Final = (
-    *(
-        b"\n",
-        b"    ",
-        b"\t",
-        b"\r",
-        b"\f",
-        b":",
-        b"(",
-        b")",
-        b"[",
-        b"'",
-        b'"',
-        b"'''",
-        b"\\",
-        b"#",
-        b"%",
-        b"%%",
-        b"!",
-        b"=",
-    ),
-    *(b"if x", b"else", b"def f", b"class A", b"return", b"match x", b"case 1", b"await x", b"async ", b"lambda", b"x"),
-    *(
-        b"for x in x",
-        b"try",
-        b"@x",
-        b"%time f()",
-        b"x = !ls",
-        b"f'{x",
-        b"}'",
-        b"1_",
-        b"0x",
-        b"\\N{",
-        b"\\x",
-        b"\xff",
-        b"`",
-    ),
+    *(b"\n", b"    ", b"\t", b"\r", b"\f", b":", b"(", b")", b"[", b"'", b'"', b"'''", b"\\", b"#", b"%", b"%%", b"!"),
+    *(b"=", b"if x", b"else", b"def f", b"class A", b"return", b"match x", b"case 1", b"await x", b"async ", b"lambda"),
+    *(b"x", b"for x in x", b"try", b"@x", b"%time f()", b"x = !ls", b"f'{x", b"}'", b"1_", b"0x", b"\\N{", b"\\x"),
+    *(b"\xff", b"`", b"-" * 9_000, b"x." * 9_000, b"[" * 90, b"lambda:" * 3_000),
 )
-_PATHS: Final = (b"~", b"~nobody-there", b"/", b".", b" ", b"'", b'"', b"\\", b"$HOME", b"#", b"\n", b"*", b"-")
+_PATHS: Final = (*(b"~", b"~nobody-there", b"/", b".", b" ", b"'", b'"', b"\\", b"$HOME", b"#", b"\n", b"*", b"-"),)
 
 
 def _text(data: bytes) -> str:
