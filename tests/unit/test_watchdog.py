@@ -281,6 +281,27 @@ def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, mon
     assert "could not be read" in caplog.text
 
 
+def test_a_sandbox_that_cannot_be_looked_at_for_a_reason_unforeseen_is_killed_and_the_others_are_looked_at(
+    child, caplog
+):
+    pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
+    odd, told = Told(), Told()
+
+    class Odd(Watch):
+        def look(self, now: float) -> Status | None:
+            raise ValueError(f"at {now}")
+
+    dog = Watchdog()
+    dog.add(Odd(NamespaceTree(child(""), -1, pid), 1 << 40, 0, odd))
+    odd.wait()
+    dog.add(Watch(NamespaceTree(child(""), -1, pid), 20 * MIB, 0, told))
+    told.wait()
+    dog.close()
+
+    assert odd.reasons == [Status.SESSION_LOST]
+    assert "ValueError" in caplog.text
+
+
 def test_a_process_is_exiting_once_it_has_ended_looked_at_or_not(child):
     running = child("")
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:

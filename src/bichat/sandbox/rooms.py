@@ -46,9 +46,9 @@ class Rooms:
         """
         try:
             self._folder = tempfile.mkdtemp(prefix=_PREFIX)
+            # Whatever the umask.  Guests of root are other users, and see what is theirs alone.
+            os.chmod(self._folder, 0o711 if os.geteuid() == 0 else 0o700)
             self._lock = _locked(self._folder)
-            if os.geteuid() == 0:
-                os.chmod(self._folder, 0o711)  # noqa: S103  # guests are other users, and see what is theirs alone
         except OSError as error:
             raise SandboxUnavailableError(
                 f"no folder for sandboxes could be made: {error}",
@@ -59,7 +59,9 @@ class Rooms:
 
     def scratch(self) -> str:
         """A folder for one zygote; it goes with the rooms."""
-        return tempfile.mkdtemp(dir=self._folder, prefix="zygote-")
+        path = tempfile.mkdtemp(dir=self._folder, prefix="zygote-")
+        os.chmod(path, 0o700)
+        return path
 
     def make(self, owner: int | None) -> Room:
         """An empty room, for the user and group numbered `owner`, by default our own.

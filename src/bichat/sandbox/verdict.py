@@ -71,6 +71,7 @@ def killed(reason: Status, limits: Limits, timeout_s: float) -> Verdict:
             "DiskLimit",
             f"it was killed: more than {format_size(limits.disk_bytes)} or {limits.inodes:,} files on its disk",
         ),
+        Status.SESSION_LOST: ("SessionLost", "the sandbox could not be looked after any more and was killed"),
         Status.KILLED: (
             "ProcessLimit",
             f"the code had more than {limits.pids:,} processes and threads (pids) and was killed",

@@ -168,6 +168,10 @@ class Watchdog:
             grown_to = watch.growth(rest, now) if rest is not None else None
         except OSError as error:
             failure = error
+        except Exception:
+            # A guest that found out how would be rid of the watchdog, and so would all others.
+            logger.exception("a sandbox could not be looked at, and is killed")
+            reason = Status.SESSION_LOST
         with self._changed:
             if watch not in self._watches:
                 return

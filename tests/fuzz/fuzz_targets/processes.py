@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Final
 
-from bichat.sandbox import control_groups, watchdog
+from bichat.sandbox import control_groups, tree, watchdog
 
 _PR_SET_NAME: Final = 15
 _PR_GET_NAME: Final = 16
@@ -26,6 +26,6 @@ def processes(data: bytes, room: Path) -> None:
 
         assert all(fields[name] > 0 for name in (b"RssAnon", b"VmPTE"))
         assert control_groups._started(thread) > 0  # pyright: ignore[reportArgumentType]  # a thread's path is as good
-        assert not watchdog.is_exiting(thread)  # pyright: ignore[reportArgumentType]
+        assert not tree.is_exiting(thread)  # pyright: ignore[reportArgumentType]
     finally:
         libc.prctl(_PR_SET_NAME, before, 0, 0, 0)
