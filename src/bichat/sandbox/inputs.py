@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import secrets
 import stat
-import threading
 import time
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, TypeAlias, cast
@@ -20,6 +17,7 @@ from typing import BinaryIO, TypeAlias, cast
 from bichat.domain import Limits
 from bichat.errors import LimitError, SandboxUnavailableError, UserInputError
 from bichat.names import MAX_NAME_BYTES, printable
+from bichat.sandbox.owners import acting_as
 from bichat.sandbox.rooms import Usage
 from bichat.sizes import MIB, format_size
 
@@ -100,49 +98,6 @@ def write_input(dirfd: int, file: InputFile, owner: tuple[int, int] | None) -> N
                 _name(descriptor, file.name, dirfd)
         finally:
             os.close(descriptor)
-
-
-@contextmanager
-def acting_as(owner: tuple[int, int] | None) -> Generator[None]:
-    """Within it this thread, and no other, makes files as `owner` (uid, gid); None changes nothing.
-
-    Host uid 0 has no name in the user namespace that the guest's tmpfs belongs to, so that a file made by root there
-    fails with EOVERFLOW.  A thread that is started within it would inherit the owner: start none.
-
-    Raises:
-        SandboxUnavailableError: the kernel did not let us.
-    """
-    if owner is None:
-        yield
-        return
-    uid, gid = owner
-    old_uid, old_gid = _set_fs_ids(uid, gid)
-    try:
-        yield
-    finally:
-        _set_fs_ids(old_uid, old_gid)
-
-
-def _set_fs_ids(uid: int, gid: int) -> tuple[int, int]:
-    """Set both for this thread; gives the ids from before."""
-    libc = _libc()
-    old_gid: int = libc.setfsgid(gid)
-    old_uid: int = libc.setfsuid(uid)
-    # Neither reports a failure: a second call that fails for certain (-1 is no id) tells what holds.
-    if libc.setfsuid(-1) != uid or libc.setfsgid(-1) != gid:
-        libc.setfsuid(old_uid)
-        libc.setfsgid(old_gid)
-        raise SandboxUnavailableError(
-            f"cannot make files as uid {uid}, gid {gid} in thread {threading.current_thread().name}",
-            stage=_STAGE,
-            remedy="As root the server needs CAP_SETUID and CAP_SETGID; or run it as an ordinary user.",
-        )
-    return old_uid, old_gid
-
-
-@cache
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def _check_name(name: str) -> None:

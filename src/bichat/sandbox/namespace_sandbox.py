@@ -138,6 +138,8 @@ class NamespaceSandbox:
         if self._watch is not None:
             self._watch.rest = None
         elif self._watchdog is not None:
+            if self._room is not None:
+                self._room.inhabit(self._tree.pids)
             self._watch = Watch(
                 self._tree,
                 self._limits.memory_bytes,
@@ -310,13 +312,13 @@ class NamespaceSandbox:
             self._killed = reason
         self._end_tree()
 
-    def _exceeded(self, processes: tuple[int, ...], now: float) -> Status | None:
+    def _exceeded(self, processes: tuple[int, ...]) -> Status | None:
         """A limit that the watchdog does not know itself and that `processes`, all of them, have passed."""
         if self._was_exceeded():
             return Status.OUT_OF_MEMORY
         if self._room is None:
             return None
-        usage = self._room.usage(processes, now)
+        usage = self._room.usage
         if usage.bytes > self._limits.disk_bytes or usage.inodes > self._limits.inodes:
             return Status.DISK_FULL
         # Where they have a user of their own the kernel counts them.

@@ -1,5 +1,8 @@
 """Folders on the host for sandboxes that have no file system of their own: made, measured, and removed.
 
+A thread of its own measures them: a folder of twenty thousand files takes a tenth of a second, in which the watchdog
+must not be kept from looking at everybody's memory.
+
 What lies in them is the guest's doing: folders a thousand deep, without permissions, names of any bytes, links that
 lead elsewhere.  Nothing here follows a link, nor recurses.
 """
@@ -12,14 +15,16 @@ import os
 import secrets
 import stat
 import tempfile
+import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from bichat.errors import SandboxUnavailableError
+from bichat.sandbox.owners import acting_as
 from bichat.sandbox.plan import DATA, TEMPORARY
 
 logger = logging.getLogger(__name__)
@@ -30,7 +35,7 @@ _SETTLED_S: Final = 60.0
 #: Stands for what could not be measured where a whole number is wanted.
 _MOST: Final = 1 << 62
 _BLOCK: Final = 512
-#: Between two measurements, at least: and so many times what the last one took.
+#: Between two measurements, at least; and so many times what the last one took.
 _PAUSE_S: Final = 0.1
 _PAUSE_FACTOR: Final = 10
 
@@ -48,7 +53,7 @@ class Rooms:
             self._folder = tempfile.mkdtemp(prefix=_PREFIX)
             # Whatever the umask.  Guests of root are other users, and see what is theirs alone.
             os.chmod(self._folder, 0o711 if os.geteuid() == 0 else 0o700)
-            self._lock = _locked(self._folder)
+            self._lock = self._locked_or_gone()
         except OSError as error:
             raise SandboxUnavailableError(
                 f"no folder for sandboxes could be made: {error}",
@@ -56,6 +61,10 @@ class Rooms:
                 remedy="Let TMPDIR name a folder that can be written to.",
             ) from error
         self._sweep()
+        self._measured: set[Room] = set()
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     def scratch(self) -> str:
         """A folder for one zygote; it goes with the rooms."""
@@ -76,12 +85,48 @@ class Rooms:
         if owner is not None:
             for folder in (f"{path}/{TEMPORARY}", f"{path}/{DATA}", path):
                 os.chown(folder, owner, owner)
-        return Room(path)
+        return Room(path, None if owner is None else (owner, owner), self._measure, self._forget)
 
     def close(self) -> None:
         """Remove all of them.  Nobody lives in one any more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
+        if self._thread is not None:
+            self._thread.join()
         remove_tree(self._folder)
         os.close(self._lock)
+
+    def _measure(self, room: Room) -> None:
+        with self._changed:
+            self._measured.add(room)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="bichat-rooms", daemon=True)
+                self._thread.start()
+            self._changed.notify()
+
+    def _forget(self, room: Room) -> None:
+        with self._changed:
+            self._measured.discard(room)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or self._measured)
+                if self._closed:
+                    return
+                rooms = tuple(self._measured)
+            for room in rooms:
+                room.measure()
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed, timeout=_PAUSE_S)
+
+    def _locked_or_gone(self) -> int:
+        try:
+            return _locked(self._folder)
+        except OSError:
+            os.rmdir(self._folder)
+            raise
 
     def _sweep(self) -> None:
         """Remove what servers have left behind that were killed: nobody holds their lock."""
@@ -110,29 +155,53 @@ def _locked(folder: str) -> int:
 
 
 class Room:
-    """One sandbox's folder.  Its use of the disk is measured now and then, and bounded by whoever asks."""
+    """One sandbox's folder."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        owner: tuple[int, int] | None,
+        begin: Callable[[Room], None],
+        end: Callable[[Room], None],
+    ) -> None:
+        """Made by `Rooms.make`; `begin` and `end` have it measured now and then, and no longer."""
         self.path = path
-        self._measured = Usage(0.0, 0)
+        self.usage = Usage(0.0, 0)
+        """What it held when it was measured last."""
+        self._owner = owner
+        self._begin = begin
+        self._end = end
+        self._processes: Callable[[], Sequence[int]] = tuple
         self._again_at = 0.0
 
-    def usage(self, processes: Iterable[int], now: float) -> Usage:
-        """What it holds, `processes` being those that live in it; measured anew when that is due at the time `now`."""
-        if now >= self._again_at:
-            began = time.monotonic()
-            self._measured = measure(self.path, processes)
-            took = time.monotonic() - began
-            self._again_at = now + max(_PAUSE_S, _PAUSE_FACTOR * took)
-        return self._measured
+    def inhabit(self, processes: Callable[[], Sequence[int]]) -> None:
+        """Have it measured from now on; `processes` gives those that live in it, and may be called from any thread."""
+        self._processes = processes
+        self._begin(self)
+
+    def measure(self) -> None:
+        """Again, if that is due; what could not be measured counts as more than is allowed."""
+        now = time.monotonic()
+        if now < self._again_at:
+            return
+        try:
+            with acting_as(self._owner):
+                self.usage = measure(self.path, self._processes())
+        except FileNotFoundError:
+            return  # it has been removed
+        except Exception:
+            logger.exception("a sandbox's folder could not be measured")
+            self.usage = Usage(float("inf"), 0)
+        self._again_at = now + _PAUSE_FACTOR * (time.monotonic() - now)
 
     @property
     def used_bytes(self) -> int:
         """By the last measurement."""
-        return int(min(self._measured.bytes, _MOST))
+        return int(min(self.usage.bytes, _MOST))
 
     def remove(self) -> None:
-        """With all that is in it; failures are logged."""
+        """With all that is in it, once nobody lives there any more; failures are logged."""
+        self._end(self)
         remove_tree(self.path)
 
 

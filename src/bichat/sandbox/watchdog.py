@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from bichat.domain import Status
-from bichat.sandbox.inputs import acting_as
+from bichat.sandbox.owners import acting_as
 from bichat.sandbox.tree import Tree
 
 logger = logging.getLogger(__name__)
@@ -54,8 +54,8 @@ class Watch:
     """Anonymous memory that the guest shares with the zygote."""
     kill: Callable[[Status], None]
     """Called once, on the watchdog's thread, with the reason; not after `Watchdog.remove`."""
-    exceeded: Callable[[tuple[int, ...], float], Status | None] = lambda _processes, _now: None
-    """Another limit that the tree has passed: told the pids of its processes, and the time."""
+    exceeded: Callable[[tuple[int, ...]], Status | None] = lambda _processes: None
+    """Another limit that the tree has passed: told the pids of its processes."""
     owner: tuple[int, int] | None = None
     """User and group of its processes, where they are not the server's."""
     rest: Rest | None = None
@@ -78,7 +78,7 @@ class Watch:
             self._sockets = self.tree.sockets(self._processes) * _socket_buffer_bytes()
             if self._resident + self._sockets > self.limit_bytes and self._has_added(self.limit_bytes, now):
                 return Status.OUT_OF_MEMORY
-            return self.exceeded(self._processes, now)
+            return self.exceeded(self._processes)
 
     def growth(self, rest: Rest, now: float) -> int | None:
         """By the last `look`: what is held, if that is more than `rest` allows."""

@@ -163,10 +163,9 @@ print("made")
 
 async def _execute(sandbox, code, timeout_s=20.0):
     with anyio.fail_after(40):
-        async for event in sandbox.execute(code, name="main.py", timeout_s=timeout_s):
-            if isinstance(event, Ended):
-                return event
-    raise AssertionError("an execution ends with Ended")
+        *_, ended = [event async for event in sandbox.execute(code, name="main.py", timeout_s=timeout_s)]
+    assert isinstance(ended, Ended)
+    return ended
 
 
 def test_a_sandbox_reads_and_changes_nothing_of_another(run, portal, supervisor, open_sandbox):

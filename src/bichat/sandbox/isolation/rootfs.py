@@ -41,6 +41,11 @@ _DEVICES: Final = ("null", "zero", "full", "random", "urandom")
 #: `/dev/full` gives zeros too when it is read, and unlike the real `/dev/zero` it cannot be mapped: pages of such a
 #: mapping, shared, are counted by no limit and shown by nothing.
 _STAND_INS: Final = {"/dev/zero": "/dev/full"}
+#: What libraries look up about their own process.
+_OWN_FIGURES: Final = (
+    *("cgroup", "cmdline", "comm", "environ", "fd", "fdinfo", "io", "limits", "maps", "oom_score", "oom_score_adj"),
+    *("smaps", "smaps_rollup", "stat", "statm", "status"),
+)
 _LINKS: Final = {
     "/dev/fd": "/proc/self/fd",
     "/dev/stdin": "/proc/self/fd/0",
@@ -73,9 +78,12 @@ class RootPlan:
 
     @property
     def readable_on_host(self) -> tuple[str, ...]:
-        """The same for a guest that sees the host's file systems: no accounts, and of `/proc` its own process alone."""
+        """The same for a guest that sees the host's file systems: no accounts, and of `/proc` its own figures alone.
+
+        `/proc/self/net`, `mountinfo` and `task`, in which both are again, would tell of the host.
+        """
         devices = (path for path in self.devices if path not in _STAND_INS)
-        return (*self.binds, *devices, "/proc/self")
+        return (*self.binds, *devices, *(f"/proc/self/{name}" for name in _OWN_FIGURES))
 
 
 def plan_root(prefixes: tuple[str, ...]) -> RootPlan:
