@@ -72,6 +72,7 @@ def _print_tables(diagnosis: Diagnosis, settings: Settings, environments: Sequen
         ("Python", diagnosis.python),
         ("User", f"uid {diagnosis.uid}"),
         ("Landlock", f"ABI {diagnosis.landlock_abi}" if diagnosis.landlock_abi else "absent"),
+        ("Control groups", diagnosis.control_groups or "none: a watchdog alone holds memory"),
         ("Data directory", str(settings.data_dir)),
         ("Isolation level", diagnosis.level or "none: code cannot be run here"),
         *(("Lacks", lack) for lack in diagnosis.lacks),

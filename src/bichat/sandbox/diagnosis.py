@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from bichat.domain import Limits, Status
+from bichat.domain import IsolationReport, Limits, Status
 from bichat.errors import BichatError
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation import landlock
@@ -75,6 +75,8 @@ class Diagnosis:
     level: str | None
     """`namespaces` or `landlock`; None when no sandbox can be had."""
     lacks: tuple[str, ...]
+    control_groups: str | None
+    """`v1` or `v2` where the kernel holds the sandboxes' memory; None where a watchdog does alone."""
     checks: tuple[Check, ...]
 
     @property
@@ -95,25 +97,37 @@ def _bare_folder(data_dir: Path) -> Generator[Path]:
 
 async def diagnose(data_dir: Path, minimum: Level) -> Diagnosis:
     """Make one sandbox with nothing but the base Python in it, at the best level from `minimum` on, and ask its guest."""
-    level, lacks, checks = None, (), ()
+    seen = _Seen()
     try:
         with _bare_folder(data_dir) as folder:
-            level, lacks, checks = await _try_walls(folder, minimum)
+            seen = await _try_walls(folder, minimum)
     except BichatError as error:
         checks = (Check(name="sandbox", meaning="a sandbox", on=False, detail=error.message, remedy=error.remedy),)
+        seen = _Seen(checks=checks)
     return Diagnosis(
         kernel=platform.release(),
         architecture=platform.machine(),
         python=f"{platform.python_version()} ({sys.executable})",
         uid=os.geteuid(),
         landlock_abi=landlock.abi_version(),
-        level=level,
-        lacks=lacks,
-        checks=checks,
+        level=seen.level,
+        lacks=seen.lacks,
+        control_groups=seen.control_groups,
+        checks=seen.checks,
     )
 
 
-async def _try_walls(folder: Path, minimum: Level) -> tuple[str | None, tuple[str, ...], tuple[Check, ...]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Seen:
+    """Of one sandbox."""
+
+    level: str | None = None
+    lacks: tuple[str, ...] = ()
+    control_groups: str | None = None
+    checks: tuple[Check, ...] = ()
+
+
+async def _try_walls(folder: Path, minimum: Level) -> _Seen:
     environment = bare_environment(folder)
     limits = Limits(timeout_s=30.0, memory_bytes=256 * MIB, disk_bytes=16 * MIB)
     async with Supervisor(environment, spool_folder=folder, minimum=minimum) as supervisor:
@@ -122,18 +136,18 @@ async def _try_walls(folder: Path, minimum: Level) -> tuple[str | None, tuple[st
             code = _SELF_CHECK.read_text(encoding="utf-8")
             async for event in sandbox.execute(code, name="self_check.py", timeout_s=limits.timeout_s):
                 if isinstance(event, Ended):
-                    return _judged(event, sandbox.isolation.level, sandbox.isolation.lacks)
+                    return _judged(event, sandbox.isolation, supervisor.control_groups)
         finally:
             await sandbox.close()
     raise AssertionError("Sandbox.execute ends with Ended")
 
 
-def _judged(ended: Ended, level: str, lacks: tuple[str, ...]) -> tuple[str | None, tuple[str, ...], tuple[Check, ...]]:
+def _judged(ended: Ended, isolation: IsolationReport, control_groups: str | None) -> _Seen:
     if ended.status is not Status.COMPLETED:
         detail = ended.error.message if ended.error else ended.status.value
-        return None, (), (Check(name="self_check", meaning="the self-check", on=False, detail=detail),)
+        return _Seen(checks=(Check(name="self_check", meaning="the self-check", on=False, detail=detail),))
     answers = json.loads(ended.stdout.text)
-    is_apart = level == Level.NAMESPACES
+    is_apart = isolation.level == Level.NAMESPACES
     meanings = _MEANING if is_apart else _MEANING_OUTSIDE
     checks = tuple(
         Check(
@@ -146,7 +160,7 @@ def _judged(ended: Ended, level: str, lacks: tuple[str, ...]) -> tuple[str | Non
         for name, meaning in meanings.items()
         if is_apart or name != "user"  # who it runs as is said among what the level lacks
     )
-    return level, lacks, checks
+    return _Seen(level=isolation.level, lacks=isolation.lacks, control_groups=control_groups, checks=checks)
 
 
 def bare_environment(folder: Path) -> Environment:

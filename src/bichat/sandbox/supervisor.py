@@ -151,6 +151,11 @@ class Supervisor:
         """Memory that the ready sandboxes hold, roughly."""
         return len(self._pool) * READY_BYTES
 
+    @property
+    def control_groups(self) -> str | None:
+        """The version of control groups that hold the sandboxes' memory, `v1` or `v2`; None where none could be made."""
+        return self._groups.kind if self._groups else None
+
     def shrink(self) -> bool:
         """End one ready sandbox to make room; whether there was any."""
         return self._pool.shrink()
