@@ -30,9 +30,10 @@ class Status(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     #: More output than may be printed; killed.
     OUTPUT_LIMIT = "output_limit"
-    #: The code failed because `/mnt/data` and `/tmp` were full (bytes or inodes).
+    #: The code failed because `/mnt/data` and `/tmp` were full (bytes or inodes); at the level `landlock`, killed for it.
     DISK_FULL = "disk_full"
-    #: The code's process died by a signal that no limit explains (a crash, somebody's kill).
+    #: The code's process died by a signal that no limit explains (a crash, somebody's kill); at the level `landlock` also
+    #: for more processes than `pids`.
     KILLED = "killed"
     #: The caller stopped it.
     CANCELLED = "cancelled"
@@ -53,13 +54,19 @@ class Limits:
     go on; the sum passing it kills the session.
     """
     disk_bytes: int = GIB
-    """Size of the memory-backed disk that `/mnt/data`, `/tmp` and `/dev/shm` share; above it writes fail with ENOSPC."""
+    """Size of the memory-backed disk that `/mnt/data`, `/tmp` and `/dev/shm` share; above it writes fail with ENOSPC.
+
+    At the level `landlock` the host's, measured some ten times a second; above it the session is killed: `disk_full`.
+    """
     inodes: int = 20_000
     """Files, folders and links on that disk; above it creating fails with ENOSPC."""
     cpus: int = 2
     """Processors the session is bound to (never more than the host has)."""
     pids: int = 256
-    """Processes and threads; above it creating one fails with EAGAIN."""
+    """Processes and threads; above it creating one fails with EAGAIN.
+
+    At the level `landlock`, and where the server is no root, they are counted every 20 ms, and the session is killed.
+    """
     output_bytes: int = MIB
     """Bytes of stdout and of stderr that are kept, half from the head and half from the tail."""
     output_kill_bytes: int = 64 * MIB
