@@ -239,8 +239,8 @@ def test_a_sandbox_that_is_closed_under_the_watchdogs_eyes_is_no_fault(child, ca
         raise OSError("closed")
 
     watch.rest = Rest(0, close, lambda _: None)
-    dog._watches.add(watch)
-    dog._attend(watch)
+    dog._rounds._items.add(watch)
+    dog._visit(watch, 5)
 
     assert caplog.records == []
 
@@ -252,9 +252,9 @@ def test_a_watch_that_was_removed_is_told_nothing(child):
     told, removed_told = Told(), Told()
     removed = Watch(NamespaceTree(init, -1, pid), 20 * MIB, 0, removed_told)
 
-    dog._watches.add(removed)
+    dog._rounds._items.add(removed)
     dog.remove(removed)
-    dog._attend(removed)
+    dog._visit(removed, 5)
     dog.add(Watch(NamespaceTree(init, -1, pid), 20 * MIB, 0, told))
     told.wait()
     dog.close()

@@ -15,7 +15,6 @@ import os
 import secrets
 import stat
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +25,7 @@ from typing import Final
 from bichat.errors import SandboxUnavailableError
 from bichat.sandbox.owners import acting_as
 from bichat.sandbox.plan import DATA, TEMPORARY
+from bichat.sandbox.rounds import Rounds
 
 logger = logging.getLogger(__name__)
 
@@ -61,10 +61,7 @@ class Rooms:
                 remedy="Let TMPDIR name a folder that can be written to.",
             ) from error
         self._sweep()
-        self._measured: set[Room] = set()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._rounds = Rounds[Room]("bichat-rooms", _PAUSE_S, lambda room, _: room.measure())
 
     def scratch(self) -> str:
         """A folder for one zygote; it goes with the rooms."""
@@ -85,41 +82,13 @@ class Rooms:
         if owner is not None:
             for folder in (f"{path}/{TEMPORARY}", f"{path}/{DATA}", path):
                 os.chown(folder, owner, owner)
-        return Room(path, None if owner is None else (owner, owner), self._measure, self._forget)
+        return Room(path, None if owner is None else (owner, owner), self._rounds)
 
     def close(self) -> None:
         """Remove all of them.  Nobody lives in one any more."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+        self._rounds.close()
         remove_tree(self._folder)
         os.close(self._lock)
-
-    def _measure(self, room: Room) -> None:
-        with self._changed:
-            self._measured.add(room)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="bichat-rooms", daemon=True)
-                self._thread.start()
-            self._changed.notify()
-
-    def _forget(self, room: Room) -> None:
-        with self._changed:
-            self._measured.discard(room)
-
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._measured)
-                if self._closed:
-                    return
-                rooms = tuple(self._measured)
-            for room in rooms:
-                room.measure()
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed, timeout=_PAUSE_S)
 
     def _locked_or_gone(self) -> int:
         try:
@@ -157,27 +126,20 @@ def _locked(folder: str) -> int:
 class Room:
     """One sandbox's folder."""
 
-    def __init__(
-        self,
-        path: str,
-        owner: tuple[int, int] | None,
-        begin: Callable[[Room], None],
-        end: Callable[[Room], None],
-    ) -> None:
-        """Made by `Rooms.make`; `begin` and `end` have it measured now and then, and no longer."""
+    def __init__(self, path: str, owner: tuple[int, int] | None, rounds: Rounds[Room]) -> None:
+        """Made by `Rooms.make`; on `rounds` it is measured."""
         self.path = path
         self.usage = Usage(0.0, 0)
         """What it held when it was measured last."""
         self._owner = owner
-        self._begin = begin
-        self._end = end
+        self._rounds = rounds
         self._processes: Callable[[], Sequence[int]] = tuple
         self._again_at = 0.0
 
     def inhabit(self, processes: Callable[[], Sequence[int]]) -> None:
         """Have it measured from now on; `processes` gives those that live in it, and may be called from any thread."""
         self._processes = processes
-        self._begin(self)
+        self._rounds.add(self)
 
     def measure(self) -> None:
         """Again, if that is due; what could not be measured counts as more than is allowed."""
@@ -201,7 +163,7 @@ class Room:
 
     def remove(self) -> None:
         """With all that is in it, once nobody lives there any more; failures are logged."""
-        self._end(self)
+        self._rounds.remove(self)
         remove_tree(self.path)
 
 

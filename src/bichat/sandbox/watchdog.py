@@ -13,7 +13,6 @@ import contextlib
 import functools
 import logging
 import os
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from typing import Final
 
 from bichat.domain import Status
 from bichat.sandbox.owners import acting_as
+from bichat.sandbox.rounds import Rounds
 from bichat.sandbox.tree import Tree
 
 logger = logging.getLogger(__name__)
@@ -111,53 +111,27 @@ class Watchdog:
     """One thread that looks at every tree in its care; it sleeps while there is none."""
 
     def __init__(self) -> None:
-        self._watches: set[Watch] = set()
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
-        self._closed = False
+        self._rounds = Rounds("bichat-watchdog", _INTERVAL_S, self._visit)
 
     def add(self, watch: Watch) -> None:
         """Look at `watch` from now on."""
-        with self._changed:
-            self._watches.add(watch)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="bichat-watchdog", daemon=True)
-                self._thread.start()
-            self._changed.notify()
+        self._rounds.add(watch)
 
     def remove(self, watch: Watch) -> None:
         """Stop looking; unknown ones are ignored."""
-        with self._changed:
-            self._watches.discard(watch)
+        self._rounds.remove(watch)
 
     def close(self) -> None:
         """End the thread and wait for it."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+        self._rounds.close()
 
-    def _run(self) -> None:
-        rounds = 0
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._watches)
-                if self._closed:
-                    return
-                watches = tuple(self._watches)
-            rounds += 1
-            for watch in watches:
-                if watch.rest is None or rounds % _RESTING_ROUNDS == 0:
-                    self._attend(watch)
-            with self._changed:
-                self._changed.wait_for(lambda: self._closed, timeout=_INTERVAL_S)
-
-    def _attend(self, watch: Watch) -> None:
+    def _visit(self, watch: Watch, number: int) -> None:
         """Look at one tree, and tell whom it concerns, unless it was removed meanwhile.
 
         Whoever removed it has let go of what would be acted on.
         """
+        if watch.rest is not None and number % _RESTING_ROUNDS:
+            return
         now = time.monotonic()
         rest = watch.rest
         grown_to: int | None = None
@@ -172,14 +146,14 @@ class Watchdog:
             # A guest that found out how would be rid of the watchdog, and so would all others.
             logger.exception("a sandbox could not be looked at, and is killed")
             reason = Status.SESSION_LOST
-        with self._changed:
-            if watch not in self._watches:
+        with self._rounds.keeping(watch) as is_watched:
+            if not is_watched:
                 return
             if failure is not None:
                 # The server is out of descriptors, say: nobody would look any more if this ended the thread.
                 logger.error("the memory of a sandbox could not be read", exc_info=failure)
             elif reason is not None:
-                self._watches.discard(watch)
+                self._rounds.remove(watch)
                 watch.kill(reason)
             elif rest is not None and rest is watch.rest and grown_to is not None:
                 watch.rest = None
