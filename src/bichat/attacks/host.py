@@ -1,0 +1,116 @@
+"""What the suite must leave as it was: processes, mounts, control groups and files that could be ours."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from bichat.attacks.attack import Attack, Family, Statement, expect
+
+#: What the kernel still has to do for killed processes takes some hundred milliseconds.
+_PATIENCE_S: Final = 5.0
+
+HOST_LEFT_AS_IT_WAS: Final = Attack(
+    name="host-left-as-it-was",
+    family=Family.TIMING,
+    tries="to leave a process, a mount, a control group or a file behind, by all the attacks together",
+    expected="after the suite there is nothing of it on the host",
+    signs={"nothing left": ("tear-down",)},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """What there was at one moment."""
+
+    processes: frozenset[int]
+    """Below this one."""
+    mounts: frozenset[str]
+    groups: frozenset[str]
+    files: frozenset[str]
+    segments: frozenset[str]
+
+    @staticmethod
+    def seen() -> Host:
+        """What there is now."""
+        return Host(
+            processes=frozenset(_family(os.getpid())),
+            mounts=frozenset(_lines("/proc/self/mountinfo")),
+            groups=frozenset(map(str, Path("/sys/fs/cgroup").rglob(f"bichat-{os.getpid()}-*"))),
+            files=frozenset(_files()),
+            segments=frozenset(_lines("/proc/sysvipc/shm")),
+        )
+
+    async def compared(self) -> list[Statement]:
+        """One statement for each kind: whether there is no more of it now."""
+        with anyio.move_on_after(_PATIENCE_S):
+            while Host.seen().processes - self.processes:  # noqa: ASYNC110  # nobody tells of another's children
+                await anyio.sleep(0.02)
+        now = Host.seen()
+        kinds = {
+            "processes": now.processes - self.processes,
+            "mounts": frozenset(line for line in now.mounts - self.mounts if "bichat" in line),
+            "control groups": now.groups - self.groups,
+            "files": now.files - self.files,
+            "segments of shared memory": now.segments - self.segments,
+        }
+        return [
+            expect(not left, "nothing left", f"{kind} left behind: {sorted(left)[:3] if left else 'none'}")  # pyright: ignore[reportArgumentType]
+            for kind, left in kinds.items()
+        ]
+
+
+def _family(root: int) -> list[int]:
+    """The living processes below this one, by what the kernel says of each one's children."""
+    found = [root]
+    for pid in found:
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{pid}/task"):
+                found += map(int, Path(f"/proc/{pid}/task/{task}/children").read_bytes().split())
+    return [pid for pid in found[1:] if not _is_dead(pid)]
+
+
+def _is_dead(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="backslashreplace").splitlines()
+    except OSError:
+        return []
+
+
+def _files() -> list[str]:
+    """Those that attacks and sandboxes name, where everybody may write."""
+    places = {"/tmp", "/var/tmp", "/dev/shm", tempfile.gettempdir()}  # noqa: S108  # looked at, not written to
+    own = (f"bichat-planted-{os.getpid()}*", f"bichat-attack-{os.getpid()}-*")
+    found = [path for place in places for pattern in own for path in Path(place).glob(pattern)]
+    found += [path for place in places for path in Path(place).glob("bichat-rooms-*") if not _is_in_use(path)]
+    return list(map(str, found))
+
+
+def _is_in_use(folder: Path) -> bool:
+    """Whether a server has it locked, or it is none of ours to ask about."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except OSError:
+        return True
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    else:
+        return False
+    finally:
+        os.close(descriptor)
