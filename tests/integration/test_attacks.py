@@ -50,9 +50,7 @@ def _suite(open_environment: Environment, tmp_path: Path, require) -> RunSuite:
 
     def suite(level: Level, without: Layer | None = None) -> Report:
         layers = level.layers - {without}
-        report = anyio.run(
-            lambda: run_suite(open_environment, tmp_path, level=level, layers=layers, attacks=ATTACKS)
-        )
+        report = anyio.run(lambda: run_suite(open_environment, tmp_path, level=level, layers=layers, attacks=ATTACKS))
         if not report.available:
             require(level.value, report.reason)
         return report

@@ -41,7 +41,7 @@ class Host:
     def seen() -> Host:
         """What there is now."""
         return Host(
-            processes=frozenset(_family(os.getpid())),
+            processes=frozenset(family(os.getpid())),
             mounts=frozenset(_lines("/proc/self/mountinfo")),
             groups=frozenset(map(str, Path("/sys/fs/cgroup").rglob(f"bichat-{os.getpid()}-*"))),
             files=frozenset(_files()),
@@ -67,7 +67,7 @@ class Host:
         ]
 
 
-def _family(root: int) -> list[int]:
+def family(root: int) -> list[int]:
     """The living processes below this one, by what the kernel says of each one's children."""
     found = [root]
     for pid in found:

@@ -329,7 +329,11 @@ ATTACKS: Final = (
         tries="to lock memory, so that the host cannot swap it out",
         expected="no more than some megabytes are locked",
         layers=(Layer.RESOURCE_LIMITS, Layer.SECCOMP),
-        signs={"ENOMEM": (Layer.RESOURCE_LIMITS,), "EPERM": (Layer.RESOURCE_LIMITS, Layer.SECCOMP), "EAGAIN": (Layer.RESOURCE_LIMITS,)},
+        signs={
+            "ENOMEM": (Layer.RESOURCE_LIMITS,),
+            "EPERM": (Layer.RESOURCE_LIMITS, Layer.SECCOMP),
+            "EAGAIN": (Layer.RESOURCE_LIMITS,),
+        },
         code="""
         import mmap
         area = mmap.mmap(-1, 32 << 20, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
