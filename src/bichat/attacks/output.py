@@ -42,7 +42,7 @@ _output = partial(
     Attack,
     family=Family.OUTPUT,
     driver=_server_goes_on,
-    signs={sign: ("supervisor",) for sign in ("completed", "error", "killed", "ProcessExited")},
+    signs=dict.fromkeys(("completed", "error", "killed", "ProcessExited"), ("supervisor",)),
     expected="the own execution ends, and the server goes on, no larger than before",
 )
 _garbage = partial(_output, ends=frozenset({"ProtocolError"}))
@@ -69,10 +69,8 @@ async def _spoilt_second_cell(ground: Ground, attack: Attack) -> list[Statement]
     """A guest that ends its cell and stops listening is found out at the next one."""
     async with ground.sandbox(attack.limits) as sandbox:
         first = await ground.execute(sandbox, attack.code, limits=attack.limits)
-        endings: list[Ended] = []
-        async for event in sandbox.execute("# " + "x" * (1 << 20), name="next.py", timeout_s=1.0):
-            if isinstance(event, Ended):
-                endings.append(event)
+        events = sandbox.execute("# " + "x" * (1 << 20), name="next.py", timeout_s=1.0)
+        endings = [event async for event in events if isinstance(event, Ended)]
     second = endings[0].status
     what = f"first {first.status.value}, second {second.value}"
     return [expect(second in {Status.TIMEOUT, Status.KILLED, Status.SESSION_LOST}, second.value, what)]
