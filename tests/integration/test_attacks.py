@@ -25,6 +25,36 @@ _FIRST_VERSION = (3, 11)
 _LACKING = ("this machine has no call", "this host")
 
 RunSuite = Callable[..., Report]
+MATRIX = Path(__file__).parents[2] / "docs" / "security-matrix.md"
+
+
+class Matrix:
+    """The page's table for one kind of user: a row for each layer, with what gets through and what holds instead."""
+
+    def __init__(self, path: Path, user: str) -> None:
+        self._path = path
+        self._heading = f"## As {user}"
+
+    def through(self, layer: Layer) -> list[str]:
+        """The attacks that get through without this layer, by the page."""
+        _, second, _ = self._row(layer).strip("| ").split(" | ")
+        return [] if second == "nothing" else second.replace("`", "").split(", ")
+
+    def write(self, layer: Layer, through: list[str], instead: dict[str, str]) -> None:
+        """Put this into the row of the layer."""
+        holders: dict[str, list[str]] = {}
+        for name, holder in instead.items():
+            holders.setdefault(holder, []).append(f"`{name}`")
+        kept = "; ".join(f"{holder}: {', '.join(names)}" for holder, names in sorted(holders.items()))
+        row = f"| `{layer}` | {', '.join(f'`{name}`' for name in through) or 'nothing'} | {kept or 'nothing changes'} |"
+        text = self._path.read_text(encoding="utf-8")
+        start = text.index(self._heading)
+        self._path.write_text(text[:start] + text[start:].replace(self._row(layer), row, 1), encoding="utf-8")
+
+    def _row(self, layer: Layer) -> str:
+        text = self._path.read_text(encoding="utf-8")
+        section = text[text.index(self._heading) :]
+        return next(line for line in section.splitlines() if line.startswith(f"| `{layer}` |"))
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +104,51 @@ def test_every_attack_is_held_at_the_full_level(suite: RunSuite, level: Level):
     untried = {result.attack.name: result.observed for result in report.of(Outcome.NOT_TRIED)}
     assert {name: why for name, why in untried.items() if not why.startswith(_LACKING)} == {}
     assert len(report.results) == len(ATTACKS) + 1
+
+
+def test_a_level_that_the_host_lacks_is_said(bare_environment: Environment, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr("bichat.sandbox.launch._BOOT", tmp_path / "missing.py")
+
+    report = anyio.run(lambda: run_suite(bare_environment, tmp_path, level=Level.NAMESPACES, attacks=ATTACKS[:1]))
+
+    assert (report.available, report.results) == (False, ())
+    assert report.reason
+
+
+# ------------------------------------------------------------------------------------------------- layers switched off
+
+
+@pytest.fixture(scope="module")
+def matrix() -> Matrix:
+    """`docs/security-matrix.md`; `REWRITE_SECURITY_MATRIX=1` has the rows of whoever runs the tests written anew."""
+    return Matrix(MATRIX, "root" if os.geteuid() == 0 else "an ordinary user")
+
+
+@pytest.fixture(scope="module")
+def stopped_by_all(open_environment: Environment, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What stops each attack where every layer is on."""
+    folder = tmp_path_factory.mktemp("all")
+    report = anyio.run(lambda: run_suite(open_environment, folder, level=Level.NAMESPACES))
+    return {result.attack.name: result.stopped_by for result in report.results}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layer", list(Layer.__members__.values()))
+def test_with_a_layer_off_the_matrix_says_what_gets_through_and_what_holds_instead(
+    suite: RunSuite, matrix: Matrix, stopped_by_all: dict[str, str], layer: Layer
+):
+    if layer is Layer.MOUNT_NAMESPACE:
+        pytest.skip("without it there are no namespaces at all: that is the other level")
+
+    report = suite(Level.NAMESPACES, without=layer)
+
+    through = sorted(result.attack.name for result in report.got_through)
+    instead = {
+        result.attack.name: result.stopped_by
+        for result in report.of(Outcome.HELD)
+        if layer in stopped_by_all[result.attack.name].replace(",", " ").split()
+        and result.stopped_by != stopped_by_all[result.attack.name]
+    }
+    if os.environ.get("REWRITE_SECURITY_MATRIX"):
+        matrix.write(layer, through, instead)
+    assert matrix.through(layer) == through

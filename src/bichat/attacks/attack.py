@@ -92,6 +92,7 @@ _ENDINGS: Final[Signs] = {
     "EMFILE": (Layer.RESOURCE_LIMITS,),
     "EFBIG": (Layer.RESOURCE_LIMITS,),
     "EAGAIN": (Layer.RESOURCE_LIMITS, Layer.CONTROL_GROUP),
+    Status.KILLED.value: ("the watch on processes",),
     Status.TIMEOUT.value: ("wall clock",),
     Status.OUTPUT_LIMIT.value: ("bounded reader of output",),
     Status.DISK_FULL.value: (Layer.MOUNT_NAMESPACE, "the watch on the disk"),

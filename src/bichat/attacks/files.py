@@ -170,7 +170,8 @@ ATTACKS: Final = (
         expected="no home folder of the host is listed, no such file is read",
         code="""
         import glob, pwd
-        homes = {"/root", "/home", os.path.expanduser("~root"), *(entry.pw_dir for entry in pwd.getpwall())}
+        people = [entry for entry in pwd.getpwall() if entry.pw_uid == 0 or 1000 <= entry.pw_uid < 60000]
+        homes = {"/root", "/home", *(entry.pw_dir for entry in people)}
         for home in sorted(homes - {"/", "/tmp", "/nonexistent", os.environ["HOME"], os.path.expanduser("~")}):
             for name in ("", ".ssh", ".bash_history", ".aws/credentials", ".netrc", ".pypirc", ".config"):
                 path = os.path.join(home, name)

@@ -148,10 +148,11 @@ def descriptors() -> list[int]:
 
 
 def channel() -> int:
-    """The descriptor of the guest's channel: the socket that was there before anything else."""
-    import stat
+    """The descriptor of the guest's channel to the server, of which its own code has an object somewhere."""
+    import gc
 
-    return next(number for number in descriptors() if stat.S_ISSOCK(os.fstat(number).st_mode))
+    found: Any = next(each for each in gc.get_objects() if type(each).__name__ == "Channel")
+    return found._socket.fileno()  # noqa: SLF001  # an attacker looks everywhere
 
 
 def frame(message: object) -> bytes:

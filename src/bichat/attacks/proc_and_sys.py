@@ -78,7 +78,7 @@ ATTACKS: Final = (
         for pid in strangers():
             attempt(f"descriptors of {pid}", os.listdir, f"/proc/{pid}/fd")
             for number in range(3, 12):
-                attempt(f"descriptor {number} of {pid}", lambda: os.close(os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY)))
+                attempt(f"descriptor {number} of {pid}", lambda: os.close(os.open(f"/proc/{pid}/fd/{number}", os.O_RDONLY | os.O_NONBLOCK)))
         """,
     ),
     _of_processes(

@@ -24,7 +24,7 @@ from bichat.sandbox.sandbox import Ended
 from bichat.sizes import MIB
 
 #: How long the server may take to end what it ends; it is far less, on an idle machine.
-_END_S: Final = 10.0
+_END_S: Final = 4.0
 
 
 async def _nothing_lives_on(ground: Ground, attack: Attack) -> list[Statement]:
