@@ -53,3 +53,22 @@ def test_the_version_is_printed(bichat):
 
     assert done.returncode == 0
     assert done.stdout.startswith(b"bichat 0.")
+
+
+def test_the_attack_suite_is_one_json_document_and_exits_with_0_where_everything_held(bichat):
+    done = bichat("doctor", "--attack", "--level", "namespaces", "--json")
+
+    report = json.loads(done.stdout)
+    (level,) = report["levels"]
+    assert (done.returncode, report["got_through"]) == (0, False)
+    assert level["counts"]["held"] == len(level["attacks"])
+    assert all(attack["stopped_by"] and attack["observed"] for attack in level["attacks"])
+
+
+def test_a_level_without_an_attack_or_that_there_is_not_is_bad_usage(bichat):
+    alone = bichat("doctor", "--level", "landlock")
+    unknown = bichat("doctor", "--attack", "--level", "best")
+
+    assert (alone.returncode, unknown.returncode) == (2, 2)
+    assert b"--attack" in alone.stderr
+    assert b"landlock" in unknown.stderr

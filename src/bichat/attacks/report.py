@@ -85,7 +85,8 @@ def summed(statements: list[Statement]) -> tuple[Outcome, str]:
     for outcome in (Outcome.GOT_THROUGH, Outcome.HELD):
         if found := by_outcome[outcome]:
             return outcome, _words(found)
-    return Outcome.NOT_TRIED, _words(by_outcome[Outcome.NOT_TRIED]) or "nothing was seen"
+    why = by_outcome[Outcome.NOT_TRIED]
+    return Outcome.NOT_TRIED, _words(why) if why else "nothing was seen"
 
 
 def _words(statements: list[Statement]) -> str:

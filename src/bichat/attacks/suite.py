@@ -42,7 +42,7 @@ async def run_suite(
     attacks: Sequence[Attack] = ATTACKS,
     progress: Progress = lambda _: None,
 ) -> Report:
-    """Every attack at `level`, each in fresh sandboxes of `environment`, within some ten seconds on two processors.
+    """Every attack at `level`, each in fresh sandboxes of `environment`, some fifteen seconds on two processors.
 
     Args:
         environment: whose Python the sandboxes have; its packages are not used.
