@@ -85,6 +85,8 @@ class Session:
         self._turn = anyio.Semaphore(1, fast_acquire=True)
         self._users = 0
         self._is_running = False
+        #: Code has ended, and its result is on its way: that says how the session ended, if it did.
+        self._is_concluding = False
         self._used_at = anyio.current_time()
         self._opened_at = self._used_at
         self._touched = anyio.Event()
@@ -178,6 +180,7 @@ class Session:
                     async for event in events:
                         yield event
             finally:
+                self._is_concluding = False
                 self._finish()
 
     async def interrupt(self) -> bool:
@@ -295,7 +298,7 @@ class Session:
                         case Ended():
                             ended = event
         finally:
-            self._is_running = False
+            self._is_running, self._is_concluding = False, ended is not None
         if ended is None:
             raise AssertionError("Sandbox.execute ends with Ended")
         if self._end is not None:
@@ -394,7 +397,8 @@ class Session:
 
     def _notice_death(self) -> None:
         """A sandbox that died between two executions: the watchdog's doing, or somebody's on the host."""
-        if self._end is None and not self._is_running and self._sandbox.has_died:
+        is_told = self._is_running or self._is_concluding
+        if self._end is None and not is_told and self._sandbox.has_died:
             self.end(_reason(self._sandbox.kill_reason or Status.SESSION_LOST))
 
     def _check_open(self) -> None:
