@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class Launched:
         """Have the zygote and every sandbox of it killed, and wait until they are gone.  May be called again."""
         self.control.close()
         self.process.terminate()
+        self.process.send_signal(signal.SIGCONT)  # one that somebody has stopped would not hear of the other
         try:
             self.process.wait(timeout=_END_S)
         except subprocess.TimeoutExpired:

@@ -87,6 +87,11 @@ class Zygote:
         """Something went wrong in it: it is to be replaced."""
         self._faulty.set()
 
+    @property
+    def is_faulty(self) -> bool:
+        """Whether something went wrong in it."""
+        return self._faulty.is_set()
+
     async def spoilt(self) -> None:
         """Wait until it is faulty or dead."""
         async with anyio.create_task_group() as group:
@@ -224,9 +229,9 @@ class Nursery:
 
     @property
     def preloaded(self) -> Zygote | None:
-        """The one with the libraries imported, if there is one now."""
+        """The one with the libraries imported, if there is one now that is sound."""
         found = self._preloaded
-        return found if found is not None and found.lives and found.layers == self._layers else None
+        return found if found is not None and found.lives and not self._is_spent(found) else None
 
     def hold_level(self) -> None:
         """The host gives what was asked for: from now on what fails is a failure, and nothing weaker is made of it."""
@@ -318,9 +323,9 @@ class Nursery:
                 raise SandboxUnavailableError(
                     "there are no sandboxes any more: their owner has ended them", stage="zygote"
                 )
-            if self._plain is not None and self._plain.layers != self._layers:
-                weaker, self._plain = self._plain, None
-                self._retire(weaker)
+            if self._plain is not None and self._is_spent(self._plain):
+                spent, self._plain = self._plain, None
+                self._retire(spent)  # sessions that it has begun go on
             if self._plain is not None and self._plain_is_ready and not self._plain.lives:
                 dead, self._plain = self._plain, None
                 await dead.end()
@@ -329,6 +334,10 @@ class Nursery:
                 self._plain = await self._readied(self._shell, plain)
                 self._plain_is_ready = True
             return self._plain
+
+    def _is_spent(self, zygote: Zygote) -> bool:
+        """Whether nothing new is to come from it: it is faulty, or cannot give sandboxes on this host."""
+        return zygote.is_faulty or zygote.layers != self._layers
 
     async def _readied(self, preload: tuple[str, ...], launched: Zygote | None = None) -> Zygote:
         """One that is ready, at the level that the host gives.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -135,8 +136,13 @@ class Opening:
         self._close_entrances()
 
     def abandon(self) -> None:
-        """Close everything; a sandbox that came to life ends when its init finds the box closed."""
+        """Close everything.  A sandbox that came to life is killed where we have its init's handle by now; else it ends
+        when its init finds the box closed, which one that is stopped never does.
+        """
         self.let_go()
+        for process in self._received[:1]:
+            with suppress(OSError):
+                signal.pidfd_send_signal(process, signal.SIGKILL)
         self._pipes.abandon()
         self._box.close()
         for descriptor in self._received:

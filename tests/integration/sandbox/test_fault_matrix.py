@@ -1,0 +1,311 @@
+"""Who x what x when: a process of a sandbox, or the server, struck at each step of a session's life.
+
+After each: the session's owner is told what became of it, nothing is left, and the next session works.  A step is held
+where it is by the strike itself, which is called from within: no test hopes to meet the right moment.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import select
+import signal
+from collections.abc import Awaitable, Callable, Generator
+from contextlib import ExitStack, aclosing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Final
+from unittest.mock import patch
+
+import anyio
+import anyio.from_thread
+import anyio.lowlevel
+import pytest
+
+from bichat import CodeInterpreter, Session, Status, Stdout
+from bichat.errors import BichatError, SessionEndedError
+from bichat.events import Completed
+from bichat.sandbox import folder, namespace_sandbox, opening, supervisor
+
+WHO: Final = ("guest", "init", "porter", "zygote", "launcher")
+#: What the owner is told: by the call during which it happens, and by the next cell of the same session.  A result's
+#: status, `done` for a call without a result, or the code of an error with the reason why the session ended.
+KILLED: Final = """
+            guest                      init                       porter                     zygote                     launcher
+opening     done completed|lost        done completed             done completed             done completed             done completed
+ready       done completed             done completed             done completed             done completed             done completed
+put         done lost                  done lost                  done lost                  done lost                  done lost
+running     killed killed              killed killed              session_lost lost          session_lost lost          session_lost lost
+capturing   completed lost             completed lost             completed lost             completed lost             completed lost
+between     done lost                  done lost                  done lost                  done lost                  done lost
+restarting  lost|done lost             lost lost                  lost lost                  lost lost                  lost lost
+closing     done closed                done closed                done closed                done closed                done closed
+"""
+STOPPED: Final = """
+            guest                      init                       porter                     zygote                     launcher
+opening     sandbox_unavailable|done -|timeout  sandbox_unavailable -  sandbox_unavailable -  sandbox_unavailable -      done completed
+ready       done timeout               done completed             done completed             done completed             done completed
+put         done timeout               done completed             done completed             done completed             done completed
+running     timeout timeout            completed completed        completed completed        completed completed        completed completed
+capturing   completed timeout          completed completed        completed completed        completed completed        completed completed
+between     done timeout               done completed             done completed             done completed             done completed
+restarting  lost|done lost|timeout     lost lost                  done completed             lost lost                  done completed
+closing     done closed                done closed                done closed                done closed                done closed
+"""
+#: Works until it is told to go on; a file comes out.
+CODE: Final = """
+import os, time
+open("made.txt", "w").write("made")
+print("begun", flush=True)
+while not os.path.exists("go"):
+    time.sleep(0.005)
+"""
+
+Strike = Callable[[], None]
+
+
+def cells(table: str) -> list[Any]:
+    """`(step, who, told)` of each cell."""
+    _, *rows = (line.split() for line in table.strip().splitlines())
+    return [
+        pytest.param(step, who, tuple(words[2 * number : 2 * number + 2]), id=f"{step}-{who}")
+        for step, *words in rows
+        for number, who in enumerate(WHO)
+    ]
+
+
+# -------------------------------------------------------------------------------------------------- a session's life
+
+
+#: Functions whose first call is the midst of a step; other steps are struck between two lines.
+_MIDST: Final = {
+    "opening": (supervisor, "Opening"),
+    "opening of an init": (opening, "introduction"),
+    "opening of a guest": (opening, "ready"),
+    "put": (folder, "write_input"),
+    "capturing": (folder, "capture"),
+    "restarting": (namespace_sandbox, "introduction"),
+    "restarting of a guest": (namespace_sandbox, "ready"),
+}
+
+
+async def live(
+    interpreter: CodeInterpreter, step: str, strike: Strike, *, is_fatal: bool = True, timeout_s: float = 20
+) -> tuple[str, str]:
+    """A session from its opening on; `strike` is called once, in the midst of `step`.  What its owner was told.
+
+    `is_fatal`: the session is to die of it, which is waited for before the next cell.
+    """
+    if step == "ready":
+        await interpreter.warm()
+        (ready,) = (one.sandbox for one in interpreter._supervisors["ready"]._pool._ready)
+        strike()
+        while is_fatal and not ready.has_died:  # noqa: ASYNC110  # nobody sets an event when a process has gone
+            await anyio.sleep(0.005)
+    with _striking(step, strike):
+        try:
+            session = await interpreter.open_session()
+        except BichatError as error:
+            return error.code, "-"
+
+        async def strike_and_close() -> None:
+            strike()
+            await session.close()
+
+        async def strike_alone() -> None:
+            strike()
+
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {
+            "opening ready": anyio.lowlevel.checkpoint,
+            "put": lambda: session.put("a.txt", b"a"),
+            "running capturing": lambda: _run(session, strike if step == "running" else None, timeout_s),
+            "between": strike_alone,
+            "restarting": session.restart,
+            "closing": strike_and_close,
+        }
+        try:
+            for steps, call in calls.items():
+                told = await _told(call())
+                if step.split(maxsplit=1)[0] in steps.split():
+                    while is_fatal and steps != "opening ready" and session.alive:  # noqa: ASYNC110  # see above
+                        await anyio.sleep(0.005)
+                    return told, await _told(session.run("print('works')", timeout_s=timeout_s))
+        finally:
+            await session.close()
+    raise AssertionError(f"{step} is no step")
+
+
+async def _run(session: Session, strike: Strike | None, timeout_s: float) -> Any:
+    async with aclosing(session.stream(CODE, timeout_s=timeout_s)) as events:
+        async for event in events:
+            if isinstance(event, Stdout):
+                if strike is not None:
+                    strike()
+                with suppress(SessionEndedError):
+                    await session.put("go", b"")
+            elif isinstance(event, Completed):
+                assert [artifact.name for artifact in event.result.artifacts] == ["made.txt"]
+                return event.result
+    raise AssertionError("a stream ends with Completed")
+
+
+async def _told(call: Awaitable[Any]) -> str:
+    try:
+        result = await call
+    except SessionEndedError as error:
+        return error.reason
+    except BichatError as error:
+        return error.code
+    return "done" if result is None else result.status.value
+
+
+@contextmanager
+def _striking(step: str, strike: Strike) -> Generator[None]:
+    """Within it the first call of the function that is the midst of `step` begins with the strike."""
+    if step not in _MIDST:
+        yield
+        return
+    module, name = _MIDST[step]
+    struck = False
+    real = getattr(module, name)
+
+    def call(*arguments: Any, **options: Any) -> Any:
+        nonlocal struck
+        if not struck:
+            struck = True
+            strike()
+        return real(*arguments, **options)
+
+    with patch.object(module, name, call):
+        yield
+
+
+# ------------------------------------------------------------------------------------------ a process of the sandbox
+
+
+@pytest.fixture
+def fault(monkeypatch, bare_settings, family, until, spool_folder, open_descriptors):
+    """What the owner is told when a process is sent a signal; afterwards nothing is left but what was there before."""
+
+    async def run(step: str, who: str, number: signal.Signals, expected: tuple[str, str]) -> tuple[str, str]:
+        before, descriptors, mounts = set(family(os.getpid())), len(open_descriptors()), _mounts()
+        struck: list[int] = []
+        is_pooled = step == "ready"
+        limits = replace(bare_settings().limits, grace_s=0.2)
+        settings = bare_settings(environment="ready" if is_pooled else "bare", ready_sandboxes=1, limits=limits)
+        # Only what is to fail is given little time.
+        if "sandbox_unavailable" in expected[0]:
+            monkeypatch.setattr(supervisor, "_SANDBOX_READY_S", 0.3)
+        if step == "restarting" and "lost" in expected[0]:
+            monkeypatch.setattr(namespace_sandbox, "_RESTART_S", 0.3)
+        if (who, number) == ("zygote", signal.SIGSTOP):
+            monkeypatch.setattr(namespace_sandbox, "_DEATH_S", 0.3)  # the zygote is to bury its guests
+        moments = {
+            ("opening", "guest"): "opening of a guest",
+            ("opening", "init"): "opening of an init",
+            ("restarting", "guest"): "restarting of a guest",
+        }
+        step = moments.get((step, who), step)
+        with anyio.fail_after(60), ExitStack() as undo:
+            async with CodeInterpreter(settings=settings, preload=is_pooled) as interpreter:
+
+                def strike() -> None:
+                    roles = _roles(set(family(os.getpid())) - before)
+                    struck.append(roles[who])
+                    # The kernel ends the room when its init or anything above that has gone; the guest goes alone.
+                    last = os.pidfd_open(roles["guest" if who == "guest" else "init" if "init" in roles else "zygote"])
+                    undo.callback(os.close, last)
+                    if number == signal.SIGSTOP:
+                        undo.callback(_go_on, roles[who])
+                    os.kill(roles[who], number)
+                    if number == signal.SIGKILL:
+                        assert select.select([last], [], [], 20)[0]
+
+                timeout_s = 0.5 if "timeout" in " ".join(expected) else 20.0
+                is_fatal = number == signal.SIGKILL
+                told = await live(interpreter, step, strike, is_fatal=is_fatal, timeout_s=timeout_s)
+                assert struck
+                if number == signal.SIGSTOP and who in {"porter", "zygote"} and step != "opening":
+                    # It is found out, and replaced.
+                    monkeypatch.setattr(supervisor, "_SANDBOX_READY_S", 0.3)
+                    assert await _told(interpreter.run("pass")) == "sandbox_unavailable"
+                monkeypatch.undo()
+                assert (await interpreter.run("print('works')")).stdout == "works\n"
+        gc.collect()
+        await until(lambda: set(family(os.getpid())) <= before)
+        assert len(open_descriptors()) == descriptors
+        assert _mounts() == mounts
+        assert not _groups()
+        return told
+
+    return run
+
+
+def _roles(pids: set[int]) -> dict[str, int]:
+    """Which of the processes of one interpreter with one sandbox is which, by whose child each is."""
+    parents = {pid: _parent(pid) for pid in pids}
+    (launcher,) = (pid for pid in pids if parents[pid] == os.getpid())
+    (porter,) = (pid for pid in pids if parents[pid] == launcher)
+    roles = {"launcher": launcher, "porter": porter}
+    for pid in (pid for pid in pids if parents[pid] == porter):
+        roles["zygote" if _depth(pid) == _depth(porter) else "init"] = pid
+    for pid in (pid for pid in pids if parents[pid] == roles["zygote"]):
+        roles["guest"] = pid
+    return roles
+
+
+def _parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
+
+
+def _depth(pid: int) -> int:
+    """In how many pid namespaces it has a number."""
+    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid"))
+    return len(line.split()) - 1
+
+
+def _go_on(pid: int) -> None:
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
+def _mounts() -> str:
+    return Path("/proc/self/mountinfo").read_text(encoding="utf-8")
+
+
+def _groups() -> list[Path]:
+    """Control groups of this process, by the names that they have."""
+    return [path for path in Path("/sys/fs/cgroup").glob(f"**/bichat-{os.getpid()}-*") if path.is_dir()]
+
+
+def _is_as(expected: tuple[str, str], told: tuple[str, str]) -> bool:
+    return all(one in choices.split("|") for one, choices in zip(told, expected, strict=True))
+
+
+pytestmark = [pytest.mark.anyio]
+
+
+@pytest.mark.parametrize("step, who, expected", cells(KILLED))
+async def test_a_killed_process_is_told_truly_leaves_nothing_and_the_next_session_works(fault, step, who, expected):
+    assert _is_as(expected, await fault(step, who, signal.SIGKILL, expected))
+
+
+@pytest.mark.parametrize("step, who, expected", cells(STOPPED))
+async def test_a_stopped_process_is_told_truly_leaves_nothing_and_the_next_session_works(fault, step, who, expected):
+    assert _is_as(expected, await fault(step, who, signal.SIGSTOP, expected))
+
+
+async def test_a_look_at_a_session_while_its_files_are_captured_does_not_say_how_it_ended(bare_settings):
+    async with CodeInterpreter(settings=bare_settings(), preload=False) as interpreter:
+        session = await interpreter.open_session()
+        looks: list[bool] = []
+
+        def look() -> None:
+            looks.append(anyio.from_thread.run_sync(lambda: session.alive))
+
+        with _striking("capturing", look):
+            result = await session.run("import os; open('a.txt', 'w').write('a'); os._exit(0)")
+
+        assert (result.status, result.session_alive) == (Status.COMPLETED, False)
+        assert len(looks) == 1
+        assert await _told(session.run("pass")) == "exited"
