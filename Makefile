@@ -13,6 +13,7 @@ PYTEST_ARGS ?=#  anything else for pytest
 QUICK ?=#  anything here makes `make bench` short
 SECONDS_EACH ?= 60#  how long `make fuzz` looks at each target
 TARGETS ?=#  which of tests/fuzz/fuzz_targets, all by default
+N ?=#  how many executions `make soak` runs
 JSON ?=#  a file for every measurement of `make bench`
 
 READY := .venv/.ready
@@ -55,6 +56,10 @@ bench: $(READY) ## what sessions cost on this machine, into docs/benchmarks.md (
 fuzz: $(READY) ## look for bytes that break a promise, guided by coverage (TARGETS="names saved", SECONDS_EACH=600)
 	@.venv/bin/uv pip install --quiet --python .venv/bin/python --require-hashes -r requirements/fuzz.txt
 	@nice -n 19 .venv/bin/python tests/fuzz/fuzz.py --seconds $(SECONDS_EACH) $(TARGETS)
+
+.PHONY: soak
+soak: $(READY) ## thousands of mixed executions: what grows?, into docs/soak.md (N=200 for a short one)
+	@PYTHONPATH=scripts .venv/bin/python -m soak $(if $(N),--executions '$(N)')
 
 .PHONY: format
 format: $(READY) ## put the code into its form, and mend what ruff can mend

@@ -48,6 +48,7 @@ Everything takes turns in one loop, so that a machine that is busy for a while i
 What is compared are medians of one run; times of different machines, or of different runs, say little.
 Every measurement checks what was produced (the printed line, the table's rows, the image's size) outside of the time.
 Code in sandboxes runs at nice +10: on a machine with other work to do it waits where the floor does not.
+What grows over thousands of executions, and what does not, is on the page [Soak](soak.md).
 """
 
 

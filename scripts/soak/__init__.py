@@ -1,0 +1,1 @@
+"""Thousands of mixed executions in one server: what grows?"""
