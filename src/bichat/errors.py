@@ -69,6 +69,12 @@ class SandboxUnavailableError(BichatError):
     code = "sandbox_unavailable"
 
 
+class NamespacesForbiddenError(SandboxUnavailableError):
+    """This host does not let us have what the level `namespaces` needs, and nothing less was allowed."""
+
+    code = "namespaces_forbidden"
+
+
 class SandboxLostError(SandboxUnavailableError):
     """The process that sandboxes are forked from died before the code was handed over: trying again is safe."""
 

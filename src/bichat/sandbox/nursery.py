@@ -17,7 +17,7 @@ from typing import Any, Final
 import anyio
 import anyio.to_thread
 
-from bichat.errors import BichatError, SandboxLostError, SandboxUnavailableError
+from bichat.errors import BichatError, NamespacesForbiddenError, SandboxLostError, SandboxUnavailableError
 from bichat.sandbox import wire
 from bichat.sandbox.background import Background
 from bichat.sandbox.environments.environment import Environment
@@ -35,10 +35,6 @@ _FIRST_PAUSE_S: Final = 1.0
 _LAST_PAUSE_S: Final = 60.0
 
 logger = logging.getLogger(__name__)
-
-
-class NamespacesForbiddenError(SandboxUnavailableError):
-    """This host does not let us have what the level `namespaces` needs."""
 
 
 class Zygote:

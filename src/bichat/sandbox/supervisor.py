@@ -14,14 +14,14 @@ import anyio
 import anyio.to_thread
 
 from bichat.domain import IsolationReport, Limits
-from bichat.errors import SandboxLostError, SandboxUnavailableError
+from bichat.errors import NamespacesForbiddenError, SandboxLostError, SandboxUnavailableError
 from bichat.sandbox.control_groups import ControlGroup, ControlGroups
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation import landlock, namespaces
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer, Level
 from bichat.sandbox.launch import Launched
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
-from bichat.sandbox.nursery import NamespacesForbiddenError, Nursery, Zygote, refusal
+from bichat.sandbox.nursery import Nursery, Zygote, refusal
 from bichat.sandbox.opening import Handles, Opening, Pids
 from bichat.sandbox.plan import SandboxPlan
 from bichat.sandbox.pool import READY_BYTES, Activity, Pool
