@@ -113,7 +113,8 @@ async def live(
             await session.close()
 
         async def strike_alone() -> None:
-            strike()
+            if step == "between":
+                strike()
 
         calls: dict[str, Callable[[], Awaitable[Any]]] = {
             "opening ready": anyio.lowlevel.checkpoint,
