@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
@@ -231,9 +232,14 @@ async def _receive(box: socket.socket, number: int) -> tuple[dict[str, Any], lis
         except BlockingIOError:
             await anyio.wait_readable(box)
             continue
-        if received is not None and "failed" in received[0]:
+        # ESRCH: what a guest was to enter has died, with the init that made it.
+        if received is not None and "failed" in received[0] and received[0].get("errno") != errno.ESRCH:
             raise refusal(received[0], "sandbox")
-        if received is None or ("ended" in received[0] and received[0].get("guest") == number):
+        if (
+            received is None
+            or "failed" in received[0]
+            or ("ended" in received[0] and received[0].get("guest") == number)
+        ):
             raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
         return received
 
