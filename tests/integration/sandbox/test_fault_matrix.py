@@ -10,6 +10,8 @@ import gc
 import os
 import select
 import signal
+import subprocess
+import sys
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import replace
@@ -26,6 +28,7 @@ from bichat import CodeInterpreter, Session, Status, Stdout
 from bichat.errors import BichatError, SessionEndedError
 from bichat.events import Completed
 from bichat.sandbox import folder, namespace_sandbox, opening, supervisor
+from bichat.settings.settings import Settings
 
 WHO: Final = ("guest", "init", "porter", "zygote", "launcher")
 #: What the owner is told: by the call during which it happens, and by the next cell of the same session.  A result's
@@ -52,6 +55,8 @@ between     done timeout               done completed             done completed
 restarting  lost|done lost|timeout     lost lost                  done completed             lost lost                  done completed
 closing     done closed                done closed                done closed                done closed                done closed
 """
+#: Those that an open session comes to.
+_LATER: Final = ("put", "running", "capturing", "between", "restarting", "closing")
 #: Works until it is told to go on; a file comes out.
 CODE: Final = """
 import os, time
@@ -225,7 +230,7 @@ def fault(monkeypatch, bare_settings, family, until, spool_folder, open_descript
                 timeout_s = 0.5 if "timeout" in " ".join(expected) else 20.0
                 is_fatal = number == signal.SIGKILL
                 told = await live(interpreter, step, strike, is_fatal=is_fatal, timeout_s=timeout_s)
-                assert struck
+                assert struck, told
                 if number == signal.SIGSTOP and who in {"porter", "zygote"} and step != "opening":
                     # It is found out, and replaced.
                     monkeypatch.setattr(supervisor, "_SANDBOX_READY_S", 0.3)
@@ -236,7 +241,7 @@ def fault(monkeypatch, bare_settings, family, until, spool_folder, open_descript
         await until(lambda: set(family(os.getpid())) <= before)
         assert len(open_descriptors()) == descriptors
         assert _mounts() == mounts
-        assert not _groups()
+        assert not _groups(os.getpid())
         return told
 
     return run
@@ -274,9 +279,9 @@ def _mounts() -> str:
     return Path("/proc/self/mountinfo").read_text(encoding="utf-8")
 
 
-def _groups() -> list[Path]:
-    """Control groups of this process, by the names that they have."""
-    return [path for path in Path("/sys/fs/cgroup").glob(f"**/bichat-{os.getpid()}-*") if path.is_dir()]
+def _groups(pid: int) -> list[Path]:
+    """Control groups of a server, by the names that they have."""
+    return [path for path in Path("/sys/fs/cgroup").glob(f"**/bichat-{pid}-*") if path.is_dir()]
 
 
 def _is_as(expected: tuple[str, str], told: tuple[str, str]) -> bool:
@@ -310,3 +315,48 @@ async def test_a_look_at_a_session_while_its_files_are_captured_does_not_say_how
         assert (result.status, result.session_alive) == (Status.COMPLETED, False)
         assert len(looks) == 1
         assert await _told(session.run("pass")) == "exited"
+
+
+# ---------------------------------------------------------------------------------------------------- the server itself
+
+
+@pytest.mark.parametrize("step", ["opening", "opening of an init", "opening of a guest", "ready", *_LATER])
+async def test_a_killed_server_leaves_nothing_at_any_step_and_the_next_one_works(step, bare_settings, family, until):
+    settings, mounts = bare_settings(), _mounts()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, __file__, step, str(settings.data_dir)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=environment) as server:  # noqa: ASYNC220
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"struck\n"
+        tree = family(server.pid)
+        server.kill()
+    assert len(tree) >= 4  # server, launcher, porter, zygote
+
+    await until(lambda: not any(family(pid) for pid in tree))
+    async with CodeInterpreter(settings=settings, preload=False) as interpreter:
+        assert (await interpreter.run("print('works')")).stdout == "works\n"
+
+    assert _mounts() == mounts
+    assert list((settings.data_dir / "spool").iterdir()) == []
+    # The next server sweeps what the last one could not.
+    assert not _groups(server.pid)
+
+
+def _serve(step: str, data_dir: str) -> None:
+    """A server that comes to `step`, says so, and stays there until it is killed."""
+
+    def stay() -> None:
+        print("struck", flush=True)
+        sys.stdin.read()
+
+    async def serve() -> None:
+        name = "ready" if step == "ready" else "bare"
+        settings = Settings(data_dir=Path(data_dir), environment=name, ready_sandboxes=1)
+        async with CodeInterpreter(settings=settings, preload=step == "ready") as interpreter:
+            await live(interpreter, step, stay)
+
+    anyio.run(serve)
+
+
+if __name__ == "__main__":
+    _serve(*sys.argv[1:])
