@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import resource
 import select
 import signal
 import subprocess
@@ -29,6 +30,7 @@ from bichat.errors import BichatError, SessionEndedError
 from bichat.events import Completed
 from bichat.sandbox import folder, namespace_sandbox, opening, supervisor
 from bichat.settings.settings import Settings
+from bichat.sizes import MIB
 
 WHO: Final = ("guest", "init", "porter", "zygote", "launcher")
 #: What the owner is told: by the call during which it happens, and by the next cell of the same session.  A result's
@@ -239,7 +241,7 @@ def fault(monkeypatch, bare_settings, family, until, spool_folder, open_descript
                 assert (await interpreter.run("print('works')")).stdout == "works\n"
         gc.collect()
         await until(lambda: set(family(os.getpid())) <= before)
-        assert len(open_descriptors()) == descriptors
+        assert len(open_descriptors()) <= descriptors
         assert _mounts() == mounts
         assert not _groups(os.getpid())
         return told
@@ -356,6 +358,53 @@ def _serve(step: str, data_dir: str) -> None:
             await live(interpreter, step, stay)
 
     anyio.run(serve)
+
+
+# ------------------------------------------------------------------------------------------------------- no room left
+
+
+@pytest.fixture
+def no_large_files():
+    """Within it no file of this process can grow beyond 1 MiB: what a full disk does to it, without one."""
+
+    @contextmanager
+    def limited() -> Generator[None]:
+        before = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return limited
+
+
+@pytest.mark.parametrize(
+    "code, expected",
+    [
+        ("open('large', 'wb').write(bytes(3 << 20))", "storage_failed"),
+        (
+            "for _ in range(3): print('x' * (1 << 20))",
+            "completed",
+        ),  # what is missing of the output is refused, in words
+    ],
+    ids=["file", "output"],
+)
+async def test_a_spool_without_room_is_said_to_be_so_or_listed_and_the_session_goes_on(
+    bare_settings, no_large_files, open_descriptors, code, expected
+):
+    before = len(open_descriptors())
+    async with CodeInterpreter(settings=bare_settings(), preload=False) as interpreter:
+        async with interpreter.session() as session:
+            await session.run("x = 41")
+            with no_large_files():
+                told = await _told(session.run(code))
+
+            assert told == expected
+            assert (await session.run("print(x + 1)")).stdout == "42\n"
+        assert (await interpreter.run("print('works')")).stdout == "works\n"
+    gc.collect()
+    assert len(open_descriptors()) <= before
 
 
 if __name__ == "__main__":
