@@ -24,4 +24,4 @@ if __name__ == "__main__":
     _graft("bichat.sandbox", _here)
     from bichat.sandbox.launcher import main
 
-    main(int(sys.argv[1]))
+    main(int(sys.argv[1]), int(sys.argv[2]))

@@ -28,12 +28,20 @@ class Launched:
 
     process: subprocess.Popen[bytes]
     control: socket.socket
+    life: int
+    """A descriptor that tells the launcher, when it is closed, that nobody is there any more who could end it."""
     environment: Environment
     layers: frozenset[Layer]
 
+    def let_go(self) -> None:
+        """Close what leads to it; may be called again."""
+        if self.control.fileno() >= 0:
+            self.control.close()
+            os.close(self.life)
+
     def end(self) -> None:
         """Have the zygote and every sandbox of it killed, and wait until they are gone.  May be called again."""
-        self.control.close()
+        self.let_go()
         self.process.terminate()
         self.process.send_signal(signal.SIGCONT)  # one that somebody has stopped would not hear of the other
         try:
@@ -56,22 +64,31 @@ def launch(
     own, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     closed = Layer.CLOSED_DESCRIPTORS in layers
     with theirs:
-        theirs.set_inheritable(not closed)
+        try:
+            their_life, life = os.pipe()
+        except BaseException:
+            own.close()
+            raise
+        for descriptor in (theirs.fileno(), their_life):
+            os.set_inheritable(descriptor, not closed)  # positional in the standard library
         try:
             process = subprocess.Popen(  # our own file, under the environment's own Python
-                [str(environment.python), "-I", "-B", str(_BOOT), str(theirs.fileno())],
+                [str(environment.python), "-I", "-B", str(_BOOT), str(theirs.fileno()), str(their_life)],
                 env=guest_environment(environment, temporary=scratch, inherit=Layer.EMPTY_ENVIRONMENT not in layers),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 close_fds=closed,
-                pass_fds=[theirs.fileno()] if closed else [],
+                pass_fds=[theirs.fileno(), their_life] if closed else [],
                 start_new_session=True,
             )
         except BaseException:
             own.close()
+            os.close(life)
             raise
+        finally:
+            os.close(their_life)
     plan = LaunchPlan(
         prefixes=tuple(dict.fromkeys((str(environment.path), str(environment.base_prefix)))),
         preload=preload,
@@ -79,7 +96,7 @@ def launch(
         scratch=scratch,
     )
     wire.send_control(own, plan.to_message())
-    return Launched(process, own, environment, layers)
+    return Launched(process, own, life, environment, layers)
 
 
 def guest_environment(environment: Environment, *, temporary: str = "", inherit: bool = False) -> dict[str, str]:

@@ -17,6 +17,7 @@ The launcher then only waits, so that the porter dies with it and it with the po
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
 import sys
@@ -31,10 +32,12 @@ from bichat.sandbox.plan import LaunchPlan
 #: Room for what the zygote writes (font caches, joblib's probe of /dev/shm); sandboxes get their own.
 _ZYGOTE_SCRATCH_BYTES = 64 << 20
 _ZYGOTE_INODES = 4096
+#: How long a porter that nobody can reach any more has to end.
+_PATIENCE_MS = 2000
 
 
-def main(control_descriptor: int) -> NoReturn:
-    """Run in the fresh process: wall it in, fork the porter, die with it."""
+def main(control_descriptor: int, life: int) -> NoReturn:
+    """Run in the fresh process: wall it in, fork the porter, die with it, and with whoever holds the other end of `life`."""
     control = socket.socket(fileno=control_descriptor)
     control.set_inheritable(False)  # positional in the standard library
     received = wire.receive_control(control)
@@ -42,14 +45,15 @@ def main(control_descriptor: int) -> NoReturn:
         sys.exit(0)
     plan = LaunchPlan.from_message(received[0])
     step = _Step()
+    os.set_inheritable(life, False)  # positional in the standard library
     try:
         wall_in = _wall_in if Layer.MOUNT_NAMESPACE in plan.layers else _stay_outside
-        pid = wall_in(plan, control, step)
+        pid = wall_in(plan, control, life, step)
     except OSError as error:
         wire.send_control(control, {"failed": step.name, "errno": error.errno, "message": str(error)})
         sys.exit(1)
     control.close()
-    _die_with(pid)
+    _die_with(pid, life)
 
 
 class _Step:
@@ -58,14 +62,14 @@ class _Step:
     name = "start"
 
 
-def _prepare(plan: LaunchPlan, control: socket.socket) -> None:
+def _prepare(plan: LaunchPlan, control: socket.socket, life: int) -> None:
     os.umask(0o022)
     if Layer.CLOSED_DESCRIPTORS in plan.layers:
-        kernel.close_all_but({0, 1, 2, control.fileno()})
+        kernel.close_all_but({0, 1, 2, control.fileno(), life})
 
 
-def _wall_in(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
-    _prepare(plan, control)
+def _wall_in(plan: LaunchPlan, control: socket.socket, life: int, step: _Step) -> int:
+    _prepare(plan, control, life)
     is_root = os.geteuid() == 0
     inner = kernel.CLONE_NEWUSER | kernel.CLONE_NEWNS | kernel.CLONE_NEWPID
     # The cgroup namespace hides the host's cgroup path, which may hold a container's or a user's name.
@@ -89,13 +93,14 @@ def _wall_in(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
     step.name = "fork"
     pid = os.fork()
     if pid == 0:
+        os.close(life)
         _become_porter(plan, control, host_id=uid, leave_old_root=not is_root)
     return pid
 
 
-def _stay_outside(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
+def _stay_outside(plan: LaunchPlan, control: socket.socket, life: int, step: _Step) -> int:
     """Without namespaces.  Root's own uid is given up all the same: no guest, and no library, runs under it."""
-    _prepare(plan, control)
+    _prepare(plan, control, life)
     uid = os.getuid()
     if os.geteuid() == 0:
         step.name = "unused uid"
@@ -115,6 +120,7 @@ def _stay_outside(plan: LaunchPlan, control: socket.socket, step: _Step) -> int:
     step.name = "fork"
     pid = os.fork()
     if pid == 0:
+        os.close(life)
         try:
             kernel.die_with_parent()
             kernel.adopt_orphans()
@@ -159,11 +165,25 @@ def _become_porter(plan: LaunchPlan, control: socket.socket, *, host_id: int, le
         os._exit(1)
 
 
-def _die_with(pid: int) -> NoReturn:
-    """Wait for the porter; SIGTERM ends it first, so that whoever waits for us knows that all of it is gone."""
+def _die_with(pid: int, life: int) -> NoReturn:
+    """Wait for the porter; SIGTERM ends it first, so that whoever waits for us knows that all of it is gone.
+
+    When the server has gone the porter ends by itself, unless it is stopped: then it is killed after a while.
+    """
     signal.signal(signal.SIGTERM, lambda _signal, _frame: os.kill(pid, signal.SIGKILL))
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    porter_ended = os.pidfd_open(pid)
+    poll = select.poll()
+    poll.register(porter_ended, select.POLLIN)
+    poll.register(life, 0)
+    patience_ms = None
+    while porter_ended not in (events := dict(poll.poll(patience_ms))):
+        if events:
+            poll.unregister(life)
+            patience_ms = _PATIENCE_MS
+        else:
+            os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
     end_children()
     os._exit(0)

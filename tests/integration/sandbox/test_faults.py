@@ -275,12 +275,14 @@ import anyio
 from pathlib import Path
 from bichat.domain import Limits
 from bichat.sandbox.environments.environment import read_manifest
+from bichat.sandbox.isolation.layers import Level
 from bichat.sandbox.supervisor import Supervisor
 
 WAIT = sys.argv[3]
 
 async def main():
-    async with Supervisor(read_manifest(Path(sys.argv[1])), spool_folder=Path(sys.argv[2])) as supervisor:
+    layers = Level(sys.argv[4]).layers
+    async with Supervisor(read_manifest(Path(sys.argv[1])), spool_folder=Path(sys.argv[2]), layers=layers) as supervisor:
         sandbox = await supervisor.open(Limits())
         async for event in sandbox.execute(WAIT, name="main.py", timeout_s=60):
             zygote = await supervisor.zygote()
@@ -292,12 +294,12 @@ anyio.run(main)
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
 def test_a_server_killed_while_code_runs_leaves_nothing(
-    portal, supervisor, limits, attack, family, bare_environment, tmp_path, number
+    portal, supervisor, limits, attack, family, open_environment, tmp_path, number, level
 ):
-    manifest = bare_environment.path / "environment.json"
-    manifest.write_text(json.dumps(bare_environment.to_dict()), encoding="utf-8")
+    manifest = open_environment.path / "environment.json"
+    manifest.write_text(json.dumps(open_environment.to_dict()), encoding="utf-8")
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8")
-    command = [sys.executable, "-c", SERVER, str(bare_environment.path), str(tmp_path), WAIT]
+    command = [sys.executable, "-c", SERVER, str(open_environment.path), str(tmp_path), WAIT, level]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as server:
         assert server.stdout is not None
@@ -312,6 +314,24 @@ def test_a_server_killed_while_code_runs_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
     assert Path("/proc/self/mountinfo").read_text(encoding="utf-8") == mounts
     assert portal.call(lambda: attack(supervisor, "print('works')", limits=limits)).stdout == "works\n"
+
+
+@pytest.mark.parametrize("which", [1, 2], ids=["porter", "zygote"])
+def test_a_server_killed_while_another_process_is_stopped_leaves_nothing(
+    family, open_environment, tmp_path, level, which
+):
+    manifest = open_environment.path / "environment.json"
+    manifest.write_text(json.dumps(open_environment.to_dict()), encoding="utf-8")
+    command = [sys.executable, "-c", SERVER, str(open_environment.path), str(tmp_path), WAIT, level]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as server:
+        assert server.stdout is not None
+        launcher, _ = map(int, server.stdout.readline().split())
+        tree = family(server.pid)
+        os.kill(family(launcher)[which], signal.SIGSTOP)
+        server.kill()
+
+    until_gone(lambda: not any(alive(pid) for pid in tree))
 
 
 def alive(pid: int) -> bool:
