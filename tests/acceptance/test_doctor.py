@@ -60,9 +60,10 @@ def test_the_attack_suite_is_one_json_document_and_exits_with_0_where_everything
 
     report = json.loads(done.stdout)
     (level,) = report["levels"]
+    assert [attack for attack in level["attacks"] if attack["outcome"] != "held"] == []
+    assert [attack for attack in level["attacks"] if not (attack["stopped_by"] and attack["observed"])] == []
     assert (done.returncode, report["got_through"]) == (0, False)
     assert level["counts"]["held"] == len(level["attacks"])
-    assert all(attack["stopped_by"] and attack["observed"] for attack in level["attacks"])
 
 
 def test_a_level_without_an_attack_or_that_there_is_not_is_bad_usage(bichat):
