@@ -206,7 +206,8 @@ def fault(monkeypatch, bare_settings, family, until, spool_folder, open_descript
         if "sandbox_unavailable" in expected[0]:
             monkeypatch.setattr(supervisor, "_SANDBOX_READY_S", 0.3)
         if step == "restarting" and "lost" in expected[0]:
-            monkeypatch.setattr(namespace_sandbox, "_RESTART_S", 0.3)
+            # Enough to come to the strike on a busy machine.
+            monkeypatch.setattr(namespace_sandbox, "_RESTART_S", 2.0)
         if (who, number) == ("zygote", signal.SIGSTOP):
             monkeypatch.setattr(namespace_sandbox, "_DEATH_S", 0.3)  # the zygote is to bury its guests
         moments = {

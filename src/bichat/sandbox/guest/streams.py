@@ -14,8 +14,9 @@ from typing import Any, Final, TextIO
 
 from bichat.sandbox.guest import interrupts
 
-#: Longest wait for output to be read before a value is displayed, and between two looks.
-_HAND_OVER_S: Final = 0.02
+#: Longest wait for output to be read before a value is displayed: a busy server's, not one whose reader has paused.
+_HAND_OVER_S: Final = 0.2
+#: Between two looks.
 _LOOK_AGAIN_S: Final = 0.00005
 
 
