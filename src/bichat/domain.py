@@ -14,6 +14,8 @@ from bichat.errors import LimitError, UserInputError
 from bichat.files import save_files
 from bichat.sizes import GIB, MIB, format_size
 
+#: Of every limit that counts something; what is above it the kernel does not take.
+_MOST: Final = 1 << 50
 TABLE_TYPE: Final = "application/vnd.dataresource+json"
 CHART_TYPE: Final = "application/vnd.bichat.chart+json"
 
@@ -87,6 +89,8 @@ class Limits:
             value = getattr(self, spec.name)
             if not value > 0 or value == float("inf"):
                 raise UserInputError(f"the limit {spec.name} must be above zero and finite, got {value!r}")
+            if spec.type == "int" and (not isinstance(value, int) or value > _MOST):
+                raise UserInputError(f"the limit {spec.name} must be a whole number up to {_MOST:,}, got {value!r}")
 
     def within(self, bounds: Limits) -> Limits:
         """These limits, once every one of them is known to be at or under the operator's `bounds`.

@@ -199,6 +199,16 @@ def test_clone_into_a_new_namespace_beside_its_parent_or_traced_is_refused_and_a
 
 
 @machines
+def test_what_would_hold_memory_or_files_where_nobody_looks_is_refused(machine):
+    thread = 0x003D_0F00
+
+    assert answer(machine, "clone", thread & ~0x400) == "EPERM"  # a thread with descriptors of its own
+    assert answer(machine, "close_range", 3, 9, 2) == "EPERM"  # the same later
+    assert (answer(machine, "close_range", 3, 9, 0), answer(machine, "close_range", 3, 9, 4)) == ("ok", "ok")
+    assert answer(machine, "clone", 0x111) == "EPERM"  # a process with its parent's memory, which does not wait for it
+
+
+@machines
 def test_there_is_no_network_and_pairs_of_sockets_are_unix_ones(machine):
     assert {answer(machine, "socket", family) for family in range(50)} == {"EACCES"}
     assert {answer(machine, name, 3) for name in ("bind", "connect", "listen", "accept4")} == {"EACCES"}
@@ -411,6 +421,37 @@ def test_among_other_processes_modes_and_times_change_in_appearance_only(machine
 
 
 @machines
+@pytest.mark.parametrize("abi", [1, 7])
+def test_among_other_processes_nobody_makes_a_file_that_its_owner_may_not_read(machine, abi):
+    def opened(flags: int, mode: int) -> str:
+        return among_others(machine, "openat", -100, 0, flags, mode, abi=abi)
+
+    assert (opened(0x41, 0o644), opened(0x41, 0o400), opened(0x1, 0), opened(0x0, 0)) == ("ok", "ok", "ok", "ok")
+    assert (opened(0x41, 0o111), opened(0x41, 0), opened(0x40_0002, 0o311)) == ("EPERM", "EPERM", "EPERM")
+    assert among_others(machine, "open", 0, 0x41, 0o111, abi=abi) in ("EPERM", "absent")
+    assert among_others(machine, "creat", 0, 0o644, abi=abi) in ("EPERM", "absent")
+    assert among_others(machine, "openat2", abi=abi) == "ENOSYS"
+    assert (among_others(machine, "umask", 0o022, abi=abi), among_others(machine, "umask", 0o777, abi=abi)) == (
+        "ok",
+        "EPERM",
+    )
+    assert [
+        among_others(machine, "mknodat", -100, 0, mode) for mode in (0x1000 | 0o644, 0x8000 | 0o311, 0o311, 0x2000)
+    ] == [
+        "ok",
+        "EPERM",
+        "EPERM",
+        "EPERM",
+    ]
+
+
+@machines
+def test_among_other_processes_nobody_outlives_the_zygote(machine):
+    assert among_others(machine, "prctl", 1, 0) == "EPERM"
+    assert (among_others(machine, "prctl", 15, 0), answer(machine, "prctl", 1, 0)) == ("ok", "ok")
+
+
+@machines
 def test_among_other_processes_what_is_refused_elsewhere_is_refused_too(machine):
     loosened = [name for name in NEVER_ALLOWED.split() if among_others(machine, name) == "ok"]
 
@@ -431,14 +472,13 @@ def test_where_landlock_does_not_hold_it_no_file_is_cut_off_without_leave_to_wri
     machine, abi, plain, cutting, cutting_while_reading, by_name
 ):
     def opening(flags: int) -> str:
-        return among_others(machine, "openat", 0, 0, flags, abi=abi)
+        return among_others(machine, "openat", 0, 0, flags, 0o600, abi=abi)
 
     assert opening(0) == plain
     assert {opening(0x200 | 0x1), opening(0x200 | 0x2)} == {cutting}
     assert opening(0x200) == cutting_while_reading
     assert among_others(machine, "truncate", abi=abi) == by_name
     assert among_others(machine, "open", 0, 0x200, abi=abi) in (cutting_while_reading, "absent")
-    assert (among_others(machine, "openat2", abi=abi) == "ok") == (abi >= 3)
 
 
 @machines

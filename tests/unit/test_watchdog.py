@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -46,6 +47,17 @@ def child() -> Iterator[Any]:
         process.communicate()
 
 
+@pytest.fixture
+def tree_of() -> Iterator[Callable[[int, int], NamespaceTree]]:
+    """`tree_of(init, guest)`: of processes that are in no namespace of their own, with an init that hears nothing."""
+    trees: list[NamespaceTree] = []
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield lambda init, guest: (trees.append(NamespaceTree(init, -1, guest, ours)), trees[-1])[1]
+    for tree in trees:
+        tree.close()
+
+
 class Told:
     """What a watchdog has told."""
 
@@ -73,22 +85,22 @@ def test_what_a_process_allocates_is_counted_once(child):
     assert 49 * MIB < more < 54 * MIB
 
 
-def test_pages_shared_with_children_are_counted_once(child):
+def test_pages_shared_with_children_are_counted_once(child, tree_of):
     alone = child("held = os.urandom(1 << 20) * 50")
     shared = child(
         "held = os.urandom(1 << 20) * 50\nfor _ in range(4):\n    if os.fork() == 0: sys.stdin.read(); os._exit(0)"
     )
-    tree = tuple(NamespaceTree(alone, -1, shared).pids())
+    tree = tuple(tree_of(alone, shared).pids())
 
     assert len(tree) == 5
     assert added_bytes(tree, 0) < added_bytes((alone,), 0) + 20 * MIB
 
 
-def test_the_base_that_a_process_shares_with_its_zygote_is_not_the_sessions(child):
+def test_the_base_that_a_process_shares_with_its_zygote_is_not_the_sessions(child, tree_of):
     base = child(
         "held = os.urandom(1 << 20) * 50\nif os.fork() == 0: more = os.urandom(1 << 20) * 10; print('ready', flush=True); sys.stdin.read(); os._exit(0)\nsys.stdin.read(0)"
     )
-    root, leaf = NamespaceTree(child(""), -1, base).pids()
+    root, leaf = tree_of(child(""), base).pids()
 
     assert added_bytes((leaf,), anonymous_bytes(root)) < 25 * MIB
 
@@ -134,7 +146,7 @@ def test_a_process_is_counted_whatever_it_calls_itself(child, name):
     assert not is_exiting(pid)
 
 
-def test_the_tree_reaches_children_of_threads(child):
+def test_the_tree_reaches_children_of_threads(child, tree_of):
     pid = child(
         "def breed():\n"
         "    if os.fork() == 0: sys.stdin.read(); os._exit(0)\n"
@@ -143,14 +155,14 @@ def test_the_tree_reaches_children_of_threads(child):
         "for thread in threads: thread.join()"
     )
 
-    assert len(tuple(NamespaceTree(child(""), -1, pid).pids())) == 4
+    assert len(tuple(tree_of(child(""), pid).pids())) == 4
 
 
-def test_the_tree_is_the_guest_with_its_own_and_the_orphans_of_init_but_not_init(child):
+def test_the_tree_is_the_guest_with_its_own_and_the_orphans_of_init_but_not_init(child, tree_of):
     init = child("if os.fork() == 0:\n    if os.fork() == 0: pass\n    sys.stdin.read(); os._exit(0)")
     guest = child("if os.fork() == 0: sys.stdin.read(); os._exit(0)")
 
-    tree = set(NamespaceTree(init, -1, guest).pids())
+    tree = set(tree_of(init, guest).pids())
 
     assert guest in tree
     assert init not in tree
@@ -165,14 +177,14 @@ def test_a_process_that_is_gone_counts_nothing():
     assert anonymous_bytes(gone.pid) == 0
 
 
-def test_a_tree_above_its_limit_is_told_once_and_one_below_never(child):
+def test_a_tree_above_its_limit_is_told_once_and_one_below_never(child, tree_of):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
     init = child("")
     told, below = Told(), Told()
     dog = Watchdog()
 
-    dog.add(Watch(NamespaceTree(init, -1, pid), 1 << 40, 0, below))
-    dog.add(Watch(NamespaceTree(init, -1, pid), 20 * MIB, 0, told))
+    dog.add(Watch(tree_of(init, pid), 1 << 40, 0, below))
+    dog.add(Watch(tree_of(init, pid), 20 * MIB, 0, told))
     told.wait()
     dog.close()
 
@@ -180,7 +192,7 @@ def test_a_tree_above_its_limit_is_told_once_and_one_below_never(child):
     assert below.reasons == []
 
 
-def test_what_a_tree_uses_is_what_it_has_beside_the_base_which_programs_it_starts_do_not_share(child):
+def test_what_a_tree_uses_is_what_it_has_beside_the_base_which_programs_it_starts_do_not_share(child, tree_of):
     hold = "import os, sys; held = bytearray(os.urandom(1 << 20) * 50); print('holding', flush=True); sys.stdin.read()"
     pid = child(
         "import subprocess\n"
@@ -190,7 +202,7 @@ def test_what_a_tree_uses_is_what_it_has_beside_the_base_which_programs_it_start
     init = child("")
 
     def used(base_bytes: int, limit_bytes: int = 1 << 40) -> int:
-        return Watch(NamespaceTree(init, -1, pid), limit_bytes, base_bytes, Told()).used_bytes()
+        return Watch(tree_of(init, pid), limit_bytes, base_bytes, Told()).used_bytes()
 
     assert used(0) > 50 * MIB
     assert used(0) - used(10 * MIB) == 10 * MIB
@@ -198,12 +210,12 @@ def test_what_a_tree_uses_is_what_it_has_beside_the_base_which_programs_it_start
     assert used(0, 30 * MIB) == 30 * MIB
 
 
-def test_growth_beyond_what_rest_allows_is_told_once_and_kills_nothing(child):
+def test_growth_beyond_what_rest_allows_is_told_once_and_kills_nothing(child, tree_of):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
     told = Told()
     grown: queue.SimpleQueue[int] = queue.SimpleQueue()
     dog = Watchdog()
-    watch = Watch(NamespaceTree(child(""), -1, pid), 1 << 40, 0, told)
+    watch = Watch(tree_of(child(""), pid), 1 << 40, 0, told)
     watch.rest = Rest(20 * MIB, lambda: 0, grown.put)
 
     dog.add(watch)
@@ -215,11 +227,11 @@ def test_growth_beyond_what_rest_allows_is_told_once_and_kills_nothing(child):
     assert (told.reasons, watch.rest) == ([], None)
 
 
-def test_children_that_share_what_was_there_before_them_are_no_growth(child):
+def test_children_that_share_what_was_there_before_them_are_no_growth(child, tree_of):
     pid = child(
         "held = os.urandom(1 << 20) * 50\nfor _ in range(4):\n    if os.fork() == 0: sys.stdin.read(); os._exit(0)"
     )
-    watch = Watch(NamespaceTree(child(""), -1, pid), 1 << 40, 0, Told())
+    watch = Watch(tree_of(child(""), pid), 1 << 40, 0, Told())
 
     def growth(allowed_bytes: int) -> int | None:
         return watch.growth(Rest(allowed_bytes, lambda: 10 * MIB, lambda _: None), now=0.0)
@@ -230,9 +242,9 @@ def test_children_that_share_what_was_there_before_them_are_no_growth(child):
     assert 60 * MIB < (growth(50 * MIB) or 0) < 110 * MIB
 
 
-def test_a_sandbox_that_is_closed_under_the_watchdogs_eyes_is_no_fault(child, caplog):
+def test_a_sandbox_that_is_closed_under_the_watchdogs_eyes_is_no_fault(child, caplog, tree_of):
     dog = Watchdog()
-    watch = Watch(NamespaceTree(child(""), -1, child("")), 1 << 40, 0, Told())
+    watch = Watch(tree_of(child(""), child("")), 1 << 40, 0, Told())
 
     def close() -> int:
         dog.remove(watch)
@@ -245,24 +257,24 @@ def test_a_sandbox_that_is_closed_under_the_watchdogs_eyes_is_no_fault(child, ca
     assert caplog.records == []
 
 
-def test_a_watch_that_was_removed_is_told_nothing(child):
+def test_a_watch_that_was_removed_is_told_nothing(child, tree_of):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
     dog = Watchdog()
     init = child("")
     told, removed_told = Told(), Told()
-    removed = Watch(NamespaceTree(init, -1, pid), 20 * MIB, 0, removed_told)
+    removed = Watch(tree_of(init, pid), 20 * MIB, 0, removed_told)
 
     dog._rounds._items.add(removed)
     dog.remove(removed)
     dog._visit(removed, 5)
-    dog.add(Watch(NamespaceTree(init, -1, pid), 20 * MIB, 0, told))
+    dog.add(Watch(tree_of(init, pid), 20 * MIB, 0, told))
     told.wait()
     dog.close()
 
     assert removed_told.reasons == []
 
 
-def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, monkeypatch, caplog):
+def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, monkeypatch, caplog, tree_of):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
     told = Told()
     looks = iter([OSError(24, "Too many open files"), OSError(24, "Too many open files")])
@@ -274,7 +286,7 @@ def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, mon
             return Watch.look(self, now)
 
     dog = Watchdog()
-    dog.add(Failing(NamespaceTree(child(""), -1, pid), 20 * MIB, 0, told))
+    dog.add(Failing(tree_of(child(""), pid), 20 * MIB, 0, told))
     told.wait()
     dog.close()
 
@@ -282,7 +294,7 @@ def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, mon
 
 
 def test_a_sandbox_that_cannot_be_looked_at_for_a_reason_unforeseen_is_killed_and_the_others_are_looked_at(
-    child, caplog
+    child, caplog, tree_of
 ):
     pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
     odd, told = Told(), Told()
@@ -292,9 +304,9 @@ def test_a_sandbox_that_cannot_be_looked_at_for_a_reason_unforeseen_is_killed_an
             raise ValueError(f"at {now}")
 
     dog = Watchdog()
-    dog.add(Odd(NamespaceTree(child(""), -1, pid), 1 << 40, 0, odd))
+    dog.add(Odd(tree_of(child(""), pid), 1 << 40, 0, odd))
     odd.wait()
-    dog.add(Watch(NamespaceTree(child(""), -1, pid), 20 * MIB, 0, told))
+    dog.add(Watch(tree_of(child(""), pid), 20 * MIB, 0, told))
     told.wait()
     dog.close()
 

@@ -33,9 +33,36 @@ _of_disk = partial(
 )
 
 
+#: For x86_64: maps 90 MiB; then, again and again, is cloned with its memory (CLONE_VM, CLONE_VFORK), the child kills its
+#: parent, which waits for it, and touches 16 more pages.
+_PASSES_ON: Final = (
+    "b80900000031ffbe0000a005ba0300000041ba2200000049c7c0ffffffff4531c90f054889c3bda0050000b838000000bf11"
+    "41000031f631d24531d24531c00f0585c078e67530b86e0000000f0589c7be09000000b83e0000000f0585ed74cbffcdb910"
+    "000000c603014881c300100000ffc975f2ebb4b83c00000031ff0f05"
+)
+
+
 def _holding(code: str, what: str) -> str:
     """The bomb, then a wait to be found out (the watchdog looks every 20 ms), and what it held all that time."""
     return f"{textwrap.dedent(code)}\nimport time\ntime.sleep(1.5)\nthrough({what!r})\n"
+
+
+#: Fills the disk by files that `opened()` gives.
+_FILLING: Final = """
+{before}
+        import time
+        files, written = [], 0
+        try:
+            for _ in range(8):
+                files.append(opened())
+                for _ in range(4):
+                    written += os.write(files[-1], b"x" * (1 << 20)) >> 20
+        except OSError as error:
+            held(name_of(error), f"after {{written}} MiB")
+        else:
+            time.sleep(1)
+            through("32 MiB on a disk of 16")
+"""
 
 
 ATTACKS: Final = (
@@ -219,6 +246,37 @@ ATTACKS: Final = (
         ),
     ),
     _of_trees(
+        name="memory-passed-from-hand-to-hand",
+        tries="to hide it in processes that are gone before anybody has looked at them",
+        limits=replace(SMALL, memory_bytes=128 * MIB, disk_bytes=400 * MIB, timeout_s=10.0, pids=200),
+        signs={"EPERM": (Layer.SECCOMP,), "EAGAIN": (Layer.RESOURCE_LIMITS, Layer.CONTROL_GROUP)},
+        code=f"""
+        import struct, time
+        code = bytes.fromhex("{_PASSES_ON}")
+        base, size = 0x400000, 120 + len(code)
+        head = struct.pack("<16sHHIQQQIHHHHHH", b"\\x7fELF\\2\\1\\1", 2, 62, 1, base + 120, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+        head += struct.pack("<IIQQQQQQ", 1, 5, 0, base, base, size, size, 4096)
+        number = os.open("pass", os.O_WRONLY | os.O_CREAT, 0o755)
+        os.write(number, head + code)
+        os.close(number)
+        if os.uname().machine != "x86_64":
+            untried("this machine has no such program")
+        else:
+            try:
+                for _ in range(20):  # those that are looked at before it
+                    if os.fork() == 0:
+                        time.sleep(20)
+                        os._exit(0)
+                for _ in range(5):
+                    if os.fork() == 0:
+                        os.execv("./pass", ["pass"])
+            except OSError as error:
+                held(name_of(error), "fork")
+            time.sleep(4)
+            through("450 MiB were passed on")
+        """,
+    ),
+    _of_trees(
         name="memory-of-a-shared-file",
         tries="to take it as a file in memory, mapped into the process",
         signs={"ENOENT": (Layer.LANDLOCK, Layer.PRIVATE_ROOT), "EACCES": (Layer.LANDLOCK,)},
@@ -381,6 +439,97 @@ ATTACKS: Final = (
             import time
             time.sleep(1)
             through("64 MiB in deleted files")
+        """,
+    ),
+    _of_disk(
+        name="disk-of-files-too-deep-to-name",
+        tries="to fill it with files that were deleted from folders so deep that the kernel has no name for them",
+        code=_FILLING.format(
+            before="""
+        home = os.getcwd()
+        def opened():
+            folders = [chr(97 + number) * 250 for number in range(18)]
+            for folder in folders:
+                os.mkdir(folder)
+                os.chdir(folder)
+            number = os.open("f", os.O_RDWR | os.O_CREAT)
+            os.unlink("f")
+            for folder in reversed(folders):
+                os.chdir("..")
+                os.rmdir(folder)
+            return number
+        """
+        ),
+    ),
+    _of_disk(
+        name="disk-of-a-program-that-nobody-may-read",
+        tries="to hide deleted files in a program whose descriptors nobody is shown",
+        code=_FILLING.format(
+            before="""
+        import subprocess
+        number = os.open("s", os.O_WRONLY | os.O_CREAT, 0o111)
+        os.write(number, open("/bin/sleep", "rb").read())
+        os.close(number)
+        kept = []
+        def opened():
+            number = os.open("f", os.O_RDWR | os.O_CREAT)
+            os.unlink("f")
+            kept.append(subprocess.Popen(["./s", "20"], pass_fds=[number]) if not kept else None)
+            return number
+        """
+        ),
+    ),
+    _of_disk(
+        name="disk-behind-a-dead-main-thread",
+        tries="to hold deleted files in a process whose first thread has ended, so that /proc shows nothing of it",
+        code="""
+        import threading, time
+        def hold():
+            time.sleep(0.2)
+            kept = []
+            for number in range(64):
+                kept.append(os.open(f"f{number}", os.O_RDWR | os.O_CREAT))
+                os.unlink(f"f{number}")
+                try:
+                    os.write(kept[-1], b"x" * (1 << 20))
+                except OSError:
+                    break
+            time.sleep(20)
+        if os.fork() == 0:
+            threading.Thread(target=hold, daemon=True).start()
+            call("exit", 0)
+        time.sleep(2)
+        written = os.statvfs(".").f_blocks * os.statvfs(".").f_frsize
+        expect(written == 16 << 20, "ENOSPC", "64 MiB in deleted files")
+        """,
+    ),
+    _of_disk(
+        name="folders-swapped-while-they-are-measured",
+        tries="to lead whoever measures the disk out of it, by links in the place of folders, and to write meanwhile",
+        limits=replace(SMALL, disk_bytes=16 * MIB, inodes=600, timeout_s=10.0),
+        code="""
+        import threading, time
+        os.mkdir("p"); os.mkdir("q")
+        for number in range(100):
+            os.mkdir(f"p/{number}")
+            os.symlink("/usr/lib", f"q/{number}")
+        def swap():
+            while True:
+                for one, other in (("p", "t"), ("q", "p"), ("t", "q")):
+                    os.rename(one, other)
+        threading.Thread(target=swap, daemon=True).start()
+        written = 0
+        try:
+            for number in range(32):
+                with open(f"big{number}", "wb", buffering=0) as file:
+                    file.write(b"x" * (1 << 20))
+                written += 1
+                time.sleep(0.02)
+        except OSError as error:
+            held(name_of(error), f"{written} MiB written")
+        else:
+            time.sleep(2)
+            through("32 MiB on a disk of 16")
         """,
     ),
     _of_disk(

@@ -15,7 +15,7 @@ from bichat.domain import Artifact, Limits, SessionFile
 from bichat.errors import SandboxLostError
 from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing
 from bichat.sandbox.inputs import InputFile, check_fits, write_input
-from bichat.sandbox.rooms import Room, measure
+from bichat.sandbox.rooms import Room
 from bichat.sandbox.walk import FileState
 
 _Value = TypeVar("_Value")
@@ -51,7 +51,7 @@ class Folder:
         def write() -> None:
             for file in files:
                 if self._room is not None:
-                    check_fits(file, measure(self._room.path), limits)
+                    check_fits(file, self._room.measured(), limits)
                 write_input(self._descriptor, file, self._owner)
                 with suppress(OSError):  # the code may have taken it away already
                     state = os.stat(file.name, dir_fd=self._descriptor, follow_symlinks=False)

@@ -65,6 +65,10 @@ class Processes(Protocol):
         """
         ...
 
+    def hold(self, *, is_held: bool) -> None:
+        """Stop all of them at once, for somebody who looks at them, or have them go on."""
+        ...
+
     def clear(self) -> None:
         """End all of them, and wait until none is left: what comes next has the room alone."""
         ...
@@ -119,6 +123,8 @@ class Init:
                 was_there = self._processes.interrupt()
                 wire.send_control(self._box, {"interrupted": True})
                 self._nudges = len(_NUDGES_MS) if was_there else self._nudges
+            case {"hold": is_held}, _:
+                self._processes.hold(is_held=bool(is_held))
             case {"restart": _}, streams:
                 self._processes.clear()
                 # The next guest finds its way in by us, which takes leave to look.
@@ -153,6 +159,11 @@ class _Namespace:
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._guest, signal.SIGWINCH)
 
+    def hold(self, *, is_held: bool) -> None:
+        if os.getpid() == 1:  # outside of a pid namespace of our own these would be other people's
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(-1, signal.SIGSTOP if is_held else signal.SIGCONT)
+
     def clear(self) -> None:
         """Orphans are ours to wait for.  The guest is not, and while it dies its children are not yet orphans."""
         if os.getpid() != 1:
@@ -182,6 +193,10 @@ class _Group:
     def nudge(self) -> None:
         if self._group is not None:
             self._group.send_to_leader(signal.SIGWINCH)
+
+    def hold(self, *, is_held: bool) -> None:
+        if self._group is not None:
+            self._group.send(signal.SIGSTOP if is_held else signal.SIGCONT)
 
     def clear(self) -> None:
         if self._group is not None:

@@ -28,7 +28,7 @@ from bichat.sandbox.folder import Folder
 from bichat.sandbox.inputs import InputFile
 from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready
 from bichat.sandbox.results import name_images
-from bichat.sandbox.rooms import Room
+from bichat.sandbox.rooms import Room, Usage
 from bichat.sandbox.sandbox import Ended, Outcome
 from bichat.sandbox.transcript import Transcript
 from bichat.sandbox.tree import Tree, is_exiting, tasks
@@ -139,7 +139,7 @@ class NamespaceSandbox:
             self._watch.rest = None
         elif self._watchdog is not None:
             if self._room is not None:
-                self._room.inhabit(self._tree.pids)
+                self._room.inhabit(self._tree.pids, Usage(self._limits.disk_bytes, self._limits.inodes))
             self._watch = Watch(
                 self._tree,
                 self._limits.memory_bytes,
@@ -318,11 +318,19 @@ class NamespaceSandbox:
             return Status.OUT_OF_MEMORY
         if self._room is None:
             return None
+        if self._init_has_ended():
+            self._tree.kill()
         usage = self._room.usage
         if usage.bytes > self._limits.disk_bytes or usage.inodes > self._limits.inodes:
             return Status.DISK_FULL
         # Where they have a user of their own the kernel counts them.
         return Status.KILLED if self._owner is None and tasks(processes) > self._limits.pids else None
+
+    def _init_has_ended(self) -> bool:
+        """Whether it was killed, or has nothing left to do: where no namespace ends with it, the rest of the tree goes on."""
+        poll = select.poll()
+        poll.register(self._handles.process, select.POLLIN)
+        return bool(poll.poll(0))
 
     def _was_exceeded(self) -> bool:
         """Whether the kernel has killed something in it for memory."""

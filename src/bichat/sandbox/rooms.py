@@ -9,6 +9,7 @@ lead elsewhere.  Nothing here follows a link, nor recurses.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -16,7 +17,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from bichat.errors import SandboxUnavailableError
 from bichat.sandbox.owners import acting_as
 from bichat.sandbox.plan import DATA, TEMPORARY
 from bichat.sandbox.rounds import Rounds
+from bichat.sandbox.tree import is_exiting, shown
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,16 @@ _MOST: Final = 1 << 62
 _BLOCK: Final = 512
 #: Between two measurements, at least; and so many times what the last one took.
 _PAUSE_S: Final = 0.1
-_PAUSE_FACTOR: Final = 10
+_PAUSE_FACTOR: Final = 4
+#: Of a processor's time, for one measurement: what takes longer is there to keep us from looking.
+_LONGEST_S: Final = 0.5
+#: Longest that a room is emptied.
+_REMOVAL_S: Final = 60.0
+#: Folders inside one another that are gone into.
+_DEEPEST: Final = 100
+#: Part of the disk that is left free by what cannot be measured well.
+_RESERVE: Final = 0.1
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Rooms:
@@ -134,12 +145,25 @@ class Room:
         self._owner = owner
         self._rounds = rounds
         self._processes: Callable[[], Sequence[int]] = tuple
+        self._most = Usage(float("inf"), _MOST)
         self._again_at = 0.0
 
-    def inhabit(self, processes: Callable[[], Sequence[int]]) -> None:
-        """Have it measured from now on; `processes` gives those that live in it, and may be called from any thread."""
-        self._processes = processes
+    def inhabit(self, processes: Callable[[], Sequence[int]], most: Usage) -> None:
+        """Have it measured from now on, up to `most`.
+
+        `processes` gives those that live in it, and may be called from any thread.
+        """
+        self._processes, self._most = processes, most
         self._rounds.add(self)
+
+    def measured(self) -> Usage:
+        """What lies in it now, measured by the calling thread.
+
+        Raises:
+            FileNotFoundError: it has been removed.
+        """
+        with acting_as(self._owner):
+            return measure(self.path)
 
     def measure(self) -> None:
         """Again, if that is due; what could not be measured counts as more than is allowed."""
@@ -148,7 +172,7 @@ class Room:
             return
         try:
             with acting_as(self._owner):
-                self.usage = measure(self.path, self._processes())
+                self.usage = measure(self.path, self._processes(), most=self._most)
         except FileNotFoundError:
             return  # it has been removed
         except Exception:
@@ -177,59 +201,150 @@ class Usage:
     """Files, folders and links."""
 
 
-def measure(path: str, processes: Iterable[int] = ()) -> Usage:
+def measure(path: str, processes: Iterable[int] = (), *, most: Usage | None = None) -> Usage:
     """What lies below `path`, and what `processes` hold open or mapped of it after it was deleted.
 
-    A file that is deleted, closed, and mapped in part counts by what is mapped of it.
-    """
-    sizes: dict[int, int] = {}
-    names = 0
-    waiting = [os.fsencode(path)]
-    try:
-        while waiting:
-            for state, inside in _looked_into(waiting.pop()):
-                sizes[state.st_ino] = state.st_blocks * _BLOCK
-                names += 1
-                waiting += [inside] if stat.S_ISDIR(state.st_mode) else []
-    except OSError:  # locked, or so deep that its path is too long
-        return Usage(float("inf"), names)
-    nameless: dict[int, int] = {}
-    for pid in processes:
-        for inode, size in _deleted(pid, path):
-            nameless[inode] = max(size, nameless.get(inode, 0))
-    return Usage(sum((nameless | sizes).values()), names + len(nameless))
+    By descriptors alone: whoever lives there may put links in the place of folders meanwhile.  A file that is deleted,
+    closed, and mapped in part counts by what is mapped of it, as long as the disk has room.
 
-
-def _looked_into(folder: bytes) -> Iterator[tuple[os.stat_result, bytes]]:
-    """What is in a folder, with its path; nothing if it is gone meanwhile.
+    Args:
+        path: a folder.
+        processes: pids.
+        most: above this it is not counted on.
 
     Raises:
-        OSError: it cannot be told.
+        FileNotFoundError: there is no such folder.
     """
-    with suppress(FileNotFoundError, NotADirectoryError):
-        for entry in list(os.scandir(folder)):
-            with suppress(FileNotFoundError):
-                yield entry.stat(follow_symlinks=False), entry.path
+    most = most or Usage(float("inf"), _MOST)
+    count = _Count(most)
+    try:
+        root = os.open(path, _FOLDER)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return Usage(float("inf"), 0)
+    try:
+        device = os.fstat(root).st_dev
+        count.below(root)
+        for pid in processes:
+            count.deleted(pid, device, path)
+        if count.mapped and _is_nearly_full(root):
+            return Usage(float("inf"), count.names)
+    except _EnoughError:
+        pass
+    except OSError:  # locked, or a process that hides what it has
+        return Usage(float("inf"), count.names)
+    finally:
+        os.close(root)
+    return count.usage
 
 
-def _deleted(pid: int, path: str) -> Iterator[tuple[int, int]]:
-    """Inode and bytes of each file below `path` that has no name any more and that a process still has."""
-    with suppress(OSError):
-        for entry in os.scandir(f"/proc/{pid}/fd"):
-            with suppress(OSError):
-                if os.readlink(entry.path).startswith(path):
-                    state = os.stat(entry.path)
-                    if not state.st_nlink:
-                        yield state.st_ino, state.st_blocks * _BLOCK
-    found: dict[int, int] = {}
-    with suppress(OSError), open(f"/proc/{pid}/maps", "rb") as file:
-        for line in file:
-            if line.endswith(b" (deleted)\n") and os.fsencode(path) in line:
-                addresses, _, offset, _, inode = line.split(None, 5)[:5]
-                first, _, last = addresses.partition(b"-")
-                size = int(last, 16) - int(first, 16)
-                found[int(inode)] = max(found.get(int(inode), 0), int(offset, 16) + size)
-    yield from found.items()
+class _EnoughError(Exception):
+    """It is more than is allowed: how much more does not matter."""
+
+
+class _Count:
+    """Of one measurement."""
+
+    def __init__(self, most: Usage) -> None:
+        self.names = 0
+        self.mapped: dict[int, int] = {}
+        """By inode, of deleted files that nobody has open any more."""
+        self._most = most
+        self._sizes: dict[int, int] = {}
+        self._bytes = 0
+        self._deadline = time.thread_time() + _LONGEST_S
+
+    @property
+    def usage(self) -> Usage:
+        """What was found."""
+        closed = sum(size for inode, size in self.mapped.items() if inode not in self._sizes)
+        return Usage(self._bytes + closed, self.names)
+
+    def below(self, root: int) -> None:
+        """Everything in the folder `root` and in those below it, one path of them open at a time."""
+        waiting = [(root, self._listed(root))]
+        try:
+            while waiting:
+                folder, subfolders = waiting[-1]
+                if not subfolders:
+                    waiting.pop()
+                    if folder != root:
+                        os.close(folder)
+                    continue
+                if len(waiting) > _DEEPEST:
+                    raise OSError(errno.ELOOP, "too deep")
+                try:
+                    inner = os.open(subfolders.pop(), _FOLDER, dir_fd=folder)
+                except OSError as error:
+                    if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+                        continue  # gone, or something else by now
+                    raise
+                waiting.append((inner, []))
+                waiting[-1][1].extend(self._listed(inner))
+        finally:
+            for folder, _ in waiting:
+                if folder != root:
+                    os.close(folder)
+
+    def _listed(self, folder: int) -> list[str]:
+        """The folders in one; all that is in it is counted."""
+        subfolders: list[str] = []
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                with suppress(FileNotFoundError):
+                    state = entry.stat(follow_symlinks=False)
+                    self.names += 1
+                    self._add(state)
+                    subfolders += [entry.name] if stat.S_ISDIR(state.st_mode) else []
+        return subfolders
+
+    def deleted(self, pid: int, device: int, path: str) -> None:
+        """The files without a name that a process has open or mapped.
+
+        Raises:
+            PermissionError: it does not let us look, and is not about to end.
+        """
+        try:
+            where = shown(pid)
+            for name in os.listdir(f"{where}/fd"):
+                # Through the link that the kernel makes of each: its text may be too long to be read.
+                with suppress(FileNotFoundError, ProcessLookupError):
+                    state = os.stat(f"{where}/fd/{name}")
+                    if state.st_dev == device and not state.st_nlink and stat.S_ISREG(state.st_mode):
+                        self.names += state.st_ino not in self._sizes
+                        self._add(state)
+            with open(f"{where}/maps", "rb") as file:
+                for line in file:
+                    if line.endswith(b" (deleted)\n") and os.fsencode(path) in line:
+                        addresses, _, offset, _, inode = line.split(None, 5)[:5]
+                        first, _, last = addresses.partition(b"-")
+                        end = int(offset, 16) + int(last, 16) - int(first, 16)
+                        self.names += int(inode) not in self._sizes and int(inode) not in self.mapped
+                        self.mapped[int(inode)] = max(self.mapped.get(int(inode), 0), end)
+        except (FileNotFoundError, ProcessLookupError):
+            return
+        except PermissionError:
+            if not is_exiting(pid):
+                raise
+        self._check()
+
+    def _add(self, state: os.stat_result) -> None:
+        size = state.st_blocks * _BLOCK
+        self._bytes += size - self._sizes.get(state.st_ino, 0)
+        self._sizes[state.st_ino] = size
+        self._check()
+
+    def _check(self) -> None:
+        if self._bytes > self._most.bytes or self.names > self._most.inodes:
+            raise _EnoughError
+        if time.thread_time() > self._deadline:
+            raise OSError(errno.ETIMEDOUT, "this takes too long")
+
+
+def _is_nearly_full(folder: int) -> bool:
+    disk = os.fstatvfs(folder)
+    return disk.f_bavail < _RESERVE * disk.f_blocks
 
 
 def remove_tree(path: str) -> None:
@@ -250,29 +365,28 @@ def remove_tree(path: str) -> None:
 
 
 def _empty(top: int) -> None:
+    deadline = time.monotonic() + _REMOVAL_S
     while names := os.listdir(top):
+        if time.monotonic() > deadline:
+            raise TimeoutError(errno.ETIMEDOUT, "somebody keeps filling it")
         for name in map(os.fsencode, names):
-            if stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
-                _flatten(top, name)
-                os.rmdir(name, dir_fd=top)
-            else:
-                os.unlink(name, dir_fd=top)
+            # Whoever is left there may put something else in its place meanwhile: then it comes next time.
+            with suppress(FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                if stat.S_ISDIR(os.stat(name, dir_fd=top, follow_symlinks=False).st_mode):
+                    _flatten(top, name)
+                    os.rmdir(name, dir_fd=top)
+                else:
+                    os.unlink(name, dir_fd=top)
 
 
 def _flatten(top: int, name: bytes) -> None:
     """Delete the files of a folder in `top`, and move its folders there."""
+    _unlock(top, name)
+    folder = os.open(name, _FOLDER, dir_fd=top)
     try:
-        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-    except PermissionError:
-        # Nobody lives there any more who could put a link in its place.
-        os.chmod(name, 0o700, dir_fd=top)
-        folder = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=top)
-    try:
-        if os.fstat(folder).st_mode & 0o700 != 0o700:
-            os.fchmod(folder, 0o700)
         for inside in map(os.fsencode, os.listdir(folder)):
             if stat.S_ISDIR(os.stat(inside, dir_fd=folder, follow_symlinks=False).st_mode):
-                _chmod_to_move(folder, inside)
+                _unlock(folder, inside)  # one that is moved has its `..` changed, which takes leave to write in it
                 os.rename(inside, secrets.token_hex(8), src_dir_fd=folder, dst_dir_fd=top)
             else:
                 os.unlink(inside, dir_fd=folder)
@@ -280,6 +394,11 @@ def _flatten(top: int, name: bytes) -> None:
         os.close(folder)
 
 
-def _chmod_to_move(folder: int, name: bytes) -> None:
-    """A folder that is moved has its `..` changed, which takes leave to write in it."""
-    os.chmod(name, 0o700, dir_fd=folder)
+def _unlock(folder: int, name: bytes) -> None:
+    """Let its owner into a folder, by what is there and not by its name: no link is followed."""
+    pin = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        if os.fstat(pin).st_mode & 0o700 != 0o700:
+            os.chmod(f"/proc/self/fd/{pin}", 0o700)
+    finally:
+        os.close(pin)

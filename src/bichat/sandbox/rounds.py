@@ -1,13 +1,21 @@
-"""A thread that visits everything in its care, again and again, and sleeps while there is nothing."""
+"""A thread that visits everything in its care, again and again, and sleeps while there is nothing.
+
+What takes long to visit gets a thread of its own: nobody else is visited later for it.
+"""
 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Final, Generic, TypeVar
 
 _Item = TypeVar("_Item")
+#: Of a processor's time, for one visit among others.
+_LONG_S: Final = 0.02
+#: Visits to what was set apart before it may come back.
+_ROUNDS_APART: Final = 20
 
 
 class Rounds(Generic[_Item]):
@@ -19,6 +27,7 @@ class Rounds(Generic[_Item]):
         self._interval_s: Final = interval_s
         self._visit: Final = visit
         self._items: set[_Item] = set()
+        self._slow: dict[_Item, threading.Thread] = {}
         self._changed = threading.Condition(threading.RLock())
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -30,12 +39,14 @@ class Rounds(Generic[_Item]):
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._changed.notify()
+            self._changed.notify_all()
 
     def remove(self, item: _Item) -> None:
         """Visit it no more; unknown ones are ignored.  A visit that is under way is not waited for, see `keeping`."""
         with self._changed:
             self._items.discard(item)
+            if item in self._slow:
+                self._changed.notify_all()
 
     @contextmanager
     def keeping(self, item: _Item) -> Generator[bool]:
@@ -44,23 +55,52 @@ class Rounds(Generic[_Item]):
             yield item in self._items
 
     def close(self) -> None:
-        """End the thread and wait for it."""
+        """End all threads and wait for them."""
         with self._changed:
             self._closed = True
-            self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+            self._changed.notify_all()
+            threads = [*self._slow.values(), *([self._thread] if self._thread else [])]
+        for thread in threads:
+            thread.join()
 
     def _run(self) -> None:
         number = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._closed or self._items)
+                self._changed.wait_for(lambda: self._closed or self._items.difference(self._slow))
                 if self._closed:
                     return
-                items = tuple(self._items)
+                items = self._items.difference(self._slow)
             number += 1
             for item in items:
-                self._visit(item, number)
+                if self._took_long(item, number):
+                    self._set_apart(item)
             with self._changed:
                 self._changed.wait_for(lambda: self._closed, timeout=self._interval_s)
+
+    def _took_long(self, item: _Item, number: int) -> bool:
+        started = time.thread_time()
+        self._visit(item, number)
+        return time.thread_time() - started > _LONG_S
+
+    def _set_apart(self, item: _Item) -> None:
+        with self._changed:
+            if item in self._items and not self._closed:
+                self._slow[item] = threading.Thread(target=self._run_for, args=(item,), name=self._name, daemon=True)
+                self._slow[item].start()
+
+    def _run_for(self, item: _Item) -> None:
+        """Visit one alone, until it has gone or does not take long any more."""
+        number = 0
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closed or item not in self._items, timeout=self._interval_s)
+                if self._closed or item not in self._items:
+                    del self._slow[item]
+                    return
+            number += 1
+            if not self._took_long(item, number) and number > _ROUNDS_APART:
+                with self._changed:
+                    del self._slow[item]
+                    self._changed.notify_all()
+                return

@@ -331,7 +331,7 @@ def _processors(limits: Limits) -> tuple[int, ...]:
 def _tree(handles: Handles, zygote: Zygote) -> Tree:
     guest = handles.guest_pids.host
     if Layer.PID_NAMESPACE in zygote.layers:
-        return NamespaceTree(Pids.of(handles.process).host, handles.process, guest)
+        return NamespaceTree(Pids.of(handles.process).host, handles.process, guest, handles.box)
     return GroupTree(handles.process, guest, zygote.inner_pid)
 
 

@@ -5,14 +5,23 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Iterator, Sequence
+import socket
+import stat
+import threading
+import time
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
+from bichat.sandbox import wire
 from bichat.sandbox.isolation.rlimits import OPEN_FILES
 from bichat.sandbox.process_group import ProcessGroup
 
 #: A process with fewer is not looked into: the buffers of so many sockets are seven megabytes.
 _FEW_DESCRIPTORS: Final = 32
+#: Longest wait for processes to stop, and between two looks whether they have.
+_STOP_S: Final = 0.1
+_LOOK_AGAIN_S: Final = 0.001
 
 
 class Tree(Protocol):
@@ -22,12 +31,16 @@ class Tree(Protocol):
         """Of its processes on the host, its init's left out; one that ends meanwhile may be missing.  From any thread."""
         ...
 
-    def sockets(self, processes: Sequence[int]) -> int:
+    def sockets(self, processes: Iterable[int]) -> int:
         """How many sockets `processes`, which are all of it, have at most.  From any thread.
 
         Raises:
             OSError: the kernel does not tell us.
         """
+        ...
+
+    def held(self) -> AbstractContextManager[None]:
+        """Within it none of its processes runs: what passes its memory on from one to the next is seen.  From any thread."""
         ...
 
     def entered(self, guest: int) -> None:
@@ -46,21 +59,37 @@ class Tree(Protocol):
 class NamespaceTree:
     """What lives in a pid namespace: the kernel kills all of it when its init ends."""
 
-    def __init__(self, init: int, process: int, guest: int) -> None:
-        """`init`: its pid on the host; `process`: a pidfd of it, the caller's."""
+    def __init__(self, init: int, process: int, guest: int, box: socket.socket) -> None:
+        """`init`: its pid on the host; `process`: a pidfd of it, `box`: leads to it, the caller's both."""
         self._init = init
         self._process = process
         self._guest = guest
+        self._box = box.dup()
+        self._lock = threading.Lock()
 
     def pids(self) -> tuple[int, ...]:
         """Orphans are the init's children."""
         return tuple(_below([self._guest, *_children(self._init)]))
 
-    def sockets(self, processes: Sequence[int]) -> int:  # noqa: ARG002  # the namespace knows
+    def sockets(self, processes: Iterable[int]) -> int:  # noqa: ARG002  # the namespace knows
         """See `Tree.sockets`: those of its network namespace, where nobody else is."""
         with contextlib.suppress(OSError, ValueError), open(f"/proc/{self._init}/net/sockstat", "rb") as file:
             return int(file.readline().split()[2])
         return 0
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """See `Tree.held`: init stops all of them at once, which nobody else can."""
+        self._tell_init({"hold": True})
+        try:
+            _wait_until_stopped(self.pids())
+            yield
+        finally:
+            self._tell_init({"hold": False})
+
+    def _tell_init(self, message: dict[str, bool]) -> None:
+        with self._lock, contextlib.suppress(OSError):
+            wire.send_control(self._box, message)
 
     def entered(self, guest: int) -> None:
         """See `Tree.entered`."""
@@ -73,6 +102,8 @@ class NamespaceTree:
 
     def close(self) -> None:
         """See `Tree.close`."""
+        with self._lock:
+            self._box.close()
 
 
 class GroupTree:
@@ -84,34 +115,51 @@ class GroupTree:
         self._zygote = zygote
         self._guest = guest
         self._group = _group(guest)
+        self._lock = threading.Lock()
 
     def pids(self) -> tuple[int, ...]:
         """See `Tree.pids`."""
         guest = self._guest
         return tuple(_below([guest, *(pid for pid in _children(self._zygote) if pid != guest and _in(pid, guest))]))
 
-    def sockets(self, processes: Sequence[int]) -> int:
+    def sockets(self, processes: Iterable[int]) -> int:
         """See `Tree.sockets`: among their descriptors, once those are many."""
         return sum(map(_sockets_of, processes))
+
+    @contextlib.contextmanager
+    def held(self) -> Generator[None]:
+        """See `Tree.held`."""
+        self._send(signal.SIGSTOP)
+        try:
+            _wait_until_stopped(self.pids())
+            yield
+        finally:
+            self._send(signal.SIGCONT)
+
+    def _send(self, number: int) -> None:
+        with self._lock:
+            if self._group is not None:
+                self._group.send(number)
 
     def entered(self, guest: int) -> None:
         """See `Tree.entered`."""
         self.close()
-        self._guest, self._group = guest, _group(guest)
+        with self._lock:
+            self._guest, self._group = guest, _group(guest)
 
     def kill(self) -> None:
         """Init would do it alone, but may have been killed itself."""
-        if self._group is not None:
-            self._group.send(signal.SIGKILL)
+        self._send(signal.SIGKILL)
         for number in (signal.SIGTERM, signal.SIGCONT):
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(self._process, number)
 
     def close(self) -> None:
         """See `Tree.close`."""
-        if self._group is not None:
-            self._group.close()
-            self._group = None
+        with self._lock:
+            if self._group is not None:
+                self._group.close()
+                self._group = None
 
 
 def _group(guest: int) -> ProcessGroup | None:
@@ -139,25 +187,80 @@ def tasks(processes: Sequence[int]) -> int:
 
 
 def is_exiting(pid: int) -> bool:
-    """Whether a process is on its way out, or gone already (PF_EXITING in `/proc/<pid>/stat`, proc(5))."""
+    """Whether a process is on its way out with all its threads, or gone (PF_EXITING in `/proc/<pid>/stat`, proc(5))."""
     try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+        threads = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    return all(_is_thread_exiting(f"/proc/{pid}/task/{thread}/stat") for thread in threads)
+
+
+def _is_thread_exiting(path: str) -> bool:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
             return bool(int(file.read().rpartition(")")[2].split()[6]) & 0x4)
     except (FileNotFoundError, ProcessLookupError):
         return True
 
 
+def shown(pid: int) -> str:
+    """Where /proc shows what a process has: a main thread that has ended while others run on shows nothing.
+
+    The filter sees to it that all threads of a process have the same descriptors.
+
+    Where nothing is shown it is the process's own.
+
+    Raises:
+        FileNotFoundError, ProcessLookupError: it has gone.
+    """
+    if not _has_shown(f"/proc/{pid}"):
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            if _has_shown(f"/proc/{pid}/task/{thread}"):
+                return f"/proc/{pid}/task/{thread}"
+    return f"/proc/{pid}"
+
+
+def _has_shown(place: str) -> bool:
+    try:
+        return bool(os.listdir(f"{place}/fd"))
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+
+
+def _wait_until_stopped(processes: Iterable[int]) -> None:
+    """Until all of them, which have been sent the signal, have taken it or have gone; not for long."""
+    deadline = time.monotonic() + _STOP_S
+    for pid in processes:
+        while _runs(pid) and time.monotonic() < deadline:
+            time.sleep(_LOOK_AGAIN_S)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] not in "TtZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def _sockets_of(pid: int) -> int:
     try:
-        entries = os.listdir(f"/proc/{pid}/fd")
+        descriptors = f"{shown(pid)}/fd"
+        entries = os.listdir(descriptors)
         if len(entries) < _FEW_DESCRIPTORS:
             return 0
-        return sum(os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:") for name in entries)
+        return sum(_is_socket(f"{descriptors}/{name}") for name in entries)
     except PermissionError:
         # It runs a program that it may not read, or is about to end.
         return 0 if is_exiting(pid) else OPEN_FILES
     except (FileNotFoundError, ProcessLookupError):
         return 0
+
+
+def _is_socket(path: str) -> bool:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return stat.S_ISSOCK(os.stat(path).st_mode)
+    return False
 
 
 def _below(roots: list[int]) -> Iterator[int]:

@@ -74,7 +74,7 @@ def killed(reason: Status, limits: Limits, timeout_s: float) -> Verdict:
         Status.SESSION_LOST: ("SessionLost", "the sandbox could not be looked after any more and was killed"),
         Status.KILLED: (
             "ProcessLimit",
-            f"the code had more than {limits.pids:,} processes and threads (pids) and was killed",
+            f"the code had more than {limits.pids:,} processes and threads (pids), or too many to watch, and was killed",
         ),
     }.get(reason, ("Cancelled", "the code was stopped by the caller"))
     return reason, CodeError(name=name, message=message)

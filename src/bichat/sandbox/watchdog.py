@@ -14,7 +14,7 @@ import functools
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -31,6 +31,19 @@ _RESTING_ROUNDS: Final = 5
 #: While the trigger stays above the limit the exact figure is taken at least this often: pages that turn from shared
 #: to private do not move the trigger.
 _CONFIRM_EVERY_S: Final = 0.5
+#: Of a processor's time, for one look: a tree that takes longer keeps us from looking often enough.
+_LONGEST_S: Final = 0.5
+
+
+#: Of looks in which processes vanish, which count twice, less others: above it all of them are held still for a look,
+#: which is done so often.
+_ELUSIVE: Final = 8
+_MOST_ELUSIVE: Final = 30
+_HELD_EVERY_S: Final = 0.5
+
+
+class _TooLongError(Exception):
+    """A tree has more processes, mappings or descriptors than can be looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +80,28 @@ class Watch:
     _confirmed_at: float = field(default=0.0)
     _confirmed: int = 0
     _resident_then: int = 0
+    _deadline: float = 0.0
+    #: Processes without memory, and how often lately there were new ones.
+    _empty: set[int] = field(default_factory=set[int])
+    _elusive: int = 0
+    _held_at: float = 0.0
 
     def look(self, now: float) -> Status | None:
-        """Why the tree must end; None while it may go on."""
+        """Why the tree must end; None while it may go on.
+
+        Raises:
+            _TooLongError: looking takes too long.
+        """
+        self._deadline = time.thread_time() + _LONGEST_S
         with acting_as(self.owner):  # root may lack the power to look into other users' processes
-            self._processes = self.tree.pids()
-            self._resident = sum(map(_resident, self._processes))
-            # Pairs are all that it can make, and no limit counts them: 256 processes with a thousand of them each would
-            # hold gigabytes in the kernel.
-            self._sockets = self.tree.sockets(self._processes) * _socket_buffer_bytes()
+            self._take_stock()
+            if self._elusive > _ELUSIVE and now - self._held_at > _HELD_EVERY_S:
+                self._held_at = now
+                with self.tree.held():
+                    self._take_stock()
+                    self._confirmed_at = 0.0
+                    if self._resident + self._sockets > self.limit_bytes and self._has_added(self.limit_bytes, now):
+                        return Status.OUT_OF_MEMORY
             if self._resident + self._sockets > self.limit_bytes and self._has_added(self.limit_bytes, now):
                 return Status.OUT_OF_MEMORY
             return self.exceeded(self._processes)
@@ -93,9 +119,28 @@ class Watch:
         could_be = self._confirmed + max(0, self._resident + self._sockets - self._resident_then)
         if self._confirmed_at and could_be <= size and now - self._confirmed_at < _CONFIRM_EVERY_S:
             return False
-        self._confirmed = added_bytes(self._processes, self.base_bytes) + self._sockets
+        self._confirmed = added_bytes(self._in_time(), self.base_bytes) + self._sockets
         self._confirmed_at, self._resident_then = now, self._resident + self._sockets
         return self._confirmed > size
+
+    def _take_stock(self) -> None:
+        self._processes = self.tree.pids()
+        held = {pid: _resident(pid) for pid in self._in_time()}
+        # New ones that are dead by the time they are looked at: they may be passing something on.
+        empty = {pid for pid, size in held.items() if not size}
+        self._elusive = min(_MOST_ELUSIVE, self._elusive + 2) if empty - self._empty else max(0, self._elusive - 1)
+        self._empty = empty
+        self._resident = sum(held.values())
+        # Pairs are all that it can make, and no limit counts them: 256 processes with a thousand of them each would
+        # hold gigabytes in the kernel.
+        self._sockets = self.tree.sockets(self._in_time()) * _socket_buffer_bytes()
+
+    def _in_time(self) -> Generator[int]:
+        """The processes, as long as there is time for looking at them."""
+        for pid in self._processes:
+            if time.thread_time() > self._deadline:
+                raise _TooLongError
+            yield pid
 
     def used_bytes(self) -> int:
         """What the tree holds beside the pages that it shares with the zygote: an upper bound, had cheaply.
@@ -142,6 +187,9 @@ class Watchdog:
             grown_to = watch.growth(rest, now) if rest is not None else None
         except OSError as error:
             failure = error
+        except _TooLongError:
+            logger.warning("a sandbox with more than can be looked at is killed")
+            reason = Status.KILLED
         except Exception:
             # A guest that found out how would be rid of the watchdog, and so would all others.
             logger.exception("a sandbox could not be looked at, and is killed")
@@ -221,7 +269,7 @@ def _socket_buffer_bytes() -> int:
     return 212_992
 
 
-def added_bytes(processes: tuple[int, ...], base_bytes: int) -> int:
+def added_bytes(processes: Iterable[int], base_bytes: int) -> int:
     """What a session's processes hold beside the pages that they share with the zygote, never more than that.
 
     Two lower bounds, of which the higher counts: the pages that one process alone has; and every process's

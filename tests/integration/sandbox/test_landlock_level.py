@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -326,14 +327,119 @@ def test_a_process_group_is_no_longer_there_when_another_has_come_by_its_number(
         ),
         "n = 0\nwhile True:\n    n += 1\n    open(f'{n}', 'w').close()",
         "while True: os.mkdir('d'); os.chdir('d')",
+        (
+            "kept = []\nwhile True:\n    home, folders = os.getcwd(), [c * 250 for c in 'abcdefghijklmnopqr']\n"
+            "    for name in folders: os.mkdir(name); os.chdir(name)\n"
+            "    kept.append(os.open('f', os.O_RDWR | os.O_CREAT)); os.unlink('f')\n"
+            "    for name in reversed(folders): os.chdir('..'); os.rmdir(name)\n"
+            "    for _ in range(8): os.write(kept[-1], bytes(1 << 20))"
+        ),
+        (
+            "import ctypes, threading, time\ndef hold():\n    time.sleep(0.2); kept = []\n    while True:\n"
+            "        kept.append(open('a', 'wb', buffering=0)); kept[-1].write(bytes(4 << 20)); os.unlink('a')\n"
+            "if os.fork() == 0:\n    threading.Thread(target=hold, daemon=True).start()\n"
+            "    ctypes.CDLL(None).syscall(60 if os.uname().machine == 'x86_64' else 93, 0)\nos.wait()"
+        ),
     ],
-    ids=["one file", "many files", "deleted and open", "deleted and mapped", "names", "folders in folders"],
+    ids=[
+        *("one file", "many files", "deleted and open", "deleted and mapped", "names", "folders in folders"),
+        *("deleted and too deep for a name", "deleted, behind a dead main thread"),
+    ],
 )
 def test_a_disk_bomb_is_ended_and_named_so(run, limits, bomb):
     outcome = run("import os\n" + bomb, limits=limits)
 
     assert outcome.status is Status.DISK_FULL or outcome.error.name == "OSError"
     assert shutil.disk_usage(tempfile.gettempdir()).free > 100 * MIB
+
+
+def test_a_folder_that_becomes_a_link_is_not_followed_while_it_is_measured(tmp_path, monkeypatch):
+    room, outside = tmp_path / "room", tmp_path / "outside"
+    for folder in (room / "inner", outside / "inner"):
+        folder.mkdir(parents=True)
+    (outside / "large").write_bytes(bytes(MIB))
+    real = rooms._Count._listed
+
+    def listed(count, folder):
+        found = real(count, folder)
+        if (room / "inner").is_dir() and not (room / "inner").is_symlink():
+            (room / "inner").rename(room / "other")
+            (room / "inner").symlink_to(outside)
+        return found
+
+    monkeypatch.setattr(rooms._Count, "_listed", listed)
+
+    assert rooms.measure(str(room)).bytes < MIB
+
+
+def test_measuring_stops_where_more_is_there_than_may_be(tmp_path):
+    for number in range(50):
+        (tmp_path / f"{number}").mkdir()
+
+    assert rooms.measure(str(tmp_path), most=rooms.Usage(MIB, 10)).inodes == 11
+
+
+def test_a_tree_is_removed_without_following_a_link_that_takes_the_place_of_a_locked_folder(tmp_path, monkeypatch):
+    room, outside = tmp_path / "room", tmp_path / "outside"
+    (room / "a" / "locked").mkdir(parents=True)
+    outside.mkdir(mode=0o500)
+    (room / "a" / "locked").chmod(0)
+    real = rooms._unlock
+
+    def unlock(folder, name):
+        if name == b"locked":
+            (room / "a" / "locked").rename(room / "moved")
+            (room / "a" / "locked").symlink_to(outside)
+        real(folder, name)
+
+    monkeypatch.setattr(rooms, "_unlock", unlock)
+
+    rooms.remove_tree(str(room))
+
+    assert not room.exists()
+    assert outside.stat().st_mode & 0o777 == 0o500
+
+
+def test_a_sandbox_whose_init_is_killed_while_nothing_runs_in_it_ends_with_all_that_it_left(
+    portal, supervisor, open_sandbox, until, family
+):
+    launcher = portal.call(supervisor.zygote).pid
+    before = set(family(launcher))
+    code = "import os, signal, time\nif os.fork() == 0:\n    signal.signal(15, 1); time.sleep(1000)"
+    with open_sandbox(supervisor) as sandbox:
+        portal.call(_execute, sandbox, code)
+        assert len(set(family(launcher)) - before) == 3  # init, guest, and what it left
+        os.kill(sandbox.pid, signal.SIGKILL)
+
+        portal.call(until, lambda: set(family(launcher)) <= before)
+
+
+@pytest.mark.parametrize("kind", list(Level), ids=str)
+def test_all_of_a_sandbox_stands_still_while_it_is_held_and_goes_on_after_it(
+    kind, portal, supervise, open_environment, open_sandbox, until
+):
+    code = """
+import os, signal
+for _ in range(3):
+    if os.fork() == 0:
+        if os.fork() == 0:  # an orphan
+            signal.pause()
+        signal.pause()
+"""
+    with open_sandbox(supervise(open_environment, kind.layers)) as sandbox:
+        portal.call(_execute, sandbox, code)
+        tree = sandbox._tree
+        portal.call(until, lambda: len(tree.pids()) == 7)
+
+        with tree.held():
+            assert {_state(pid) for pid in tree.pids()} == {"T"}
+
+        portal.call(until, lambda: "T" not in {_state(pid) for pid in tree.pids()})
+        assert portal.call(_execute, sandbox, "print('goes on')").stdout.text == "goes on\n"
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0]
 
 
 def test_a_fork_bomb_is_ended_or_gets_no_more_than_it_may_have(run, limits):
@@ -442,9 +548,11 @@ def test_a_folder_is_measured_with_what_was_deleted_and_is_still_open(tmp_path):
     gone.flush()
     (tmp_path / "gone").unlink()
 
-    usage = rooms.measure(str(tmp_path), [os.getpid()])
+    pipe = subprocess.PIPE
+    with gone, subprocess.Popen(["/bin/cat"], stdin=pipe, stdout=pipe, stderr=pipe, pass_fds=[gone.fileno()]) as holder:
+        usage = rooms.measure(str(tmp_path), [holder.pid])
+        holder.kill()
 
-    gone.close()
     assert usage.inodes == 2
     assert 300_000 <= usage.bytes < 400_000
 

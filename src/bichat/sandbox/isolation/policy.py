@@ -72,7 +72,20 @@ class Needs(NamedTuple):
         return not value & self.bit or bool(value & self.others)
 
 
-Condition = OneOf | Without | NotBoth | Needs
+class NeedsIn(NamedTuple):
+    """If the argument has one of `bits`, the argument number `other` has one of `others`.  As above, of their low halves."""
+
+    argument: int
+    bits: int
+    other: int
+    others: int
+
+    def holds(self, value: int, other: int) -> bool:
+        """Whether these two pass."""
+        return not value & self.bits or bool(other & self.others)
+
+
+Condition = OneOf | Without | NotBoth | Needs | NeedsIn
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +99,15 @@ class Rule:
 
     def answer(self, arguments: Sequence[int]) -> int:
         """The errno that a call with these six arguments gets; 0 if the kernel is asked."""
-        held = [condition.holds(arguments[condition.argument]) for condition in self.conditions]
+        held = [_holds(condition, arguments) for condition in self.conditions]
         return 0 if held and all(held) else self.error
+
+
+def _holds(condition: Condition, arguments: Sequence[int]) -> bool:
+    value = arguments[condition.argument]
+    if isinstance(condition, NeedsIn):
+        return condition.holds(value, arguments[condition.other])
+    return condition.holds(value)
 
 
 ALLOW: Final = Rule(0)
@@ -102,7 +122,7 @@ _NOT_SUPPORTED: Final = Rule(errno.EOPNOTSUPP)
 ALLOWED: Final[dict[str, str]] = {
     # Every program: CPython, the shell, coreutils.  statx: polars, duckdb, altair; fadvise64: pyarrow; statfs: joblib.
     "open and read files": """
-        open openat openat2 creat close close_range read pread64 readv preadv preadv2 lseek stat fstat lstat newfstatat
+        open openat openat2 creat close read pread64 readv preadv preadv2 lseek stat fstat lstat newfstatat
         statx access faccessat faccessat2 readlink readlinkat getdents getdents64 statfs fstatfs getcwd chdir fchdir
         umask dup dup2 dup3 fadvise64 readahead flock
     """,
@@ -183,6 +203,13 @@ _NETWORK: Final = "socket bind connect listen accept accept4 recvmmsg"
 # Everything but threads, vfork and what belongs to them.  In the way stand new namespaces; PARENT, whose child would
 # be the zygote's: reaped by it, and out of the watchdog's sight; PTRACE and UNTRACED.
 _CLONE_REFUSED: Final = 0x7E82_A000
+#: A thread whose files are not its process's has them where nobody looks; and memory that processes share without
+#: being threads, or waiting for one another, goes from one to the next and is never seen.
+_CLONE_THREAD: Final = 0x1_0000
+_CLONE_FILES: Final = 0x400
+_CLONE_VM: Final = 0x100
+_CLONE_VFORK: Final = 0x4000
+_CLOSE_RANGE_UNSHARE: Final = 0x2
 _MAP_SHARED: Final = 0x01
 _MAP_ANONYMOUS: Final = 0x20
 _MAP_HUGETLB: Final = 0x4_0000
@@ -204,6 +231,7 @@ _IOCTL: Final = (
 #: Not: filters of one's own, memory maps, tracers, merging of pages, dispatch of calls; nor undumpability, which keeps
 #: the watchdog of a server without root from looking.
 _PRCTL: Final = (1, 2, 3, 15, 16, 21, 23, 29, 30, 37, 38, 39, 41, 42, 51, 56, 64, 0x5356_4D41)
+_SET_DEATH_SIGNAL: Final = 1
 #: Thread-local storage, shadow stacks, and AMX tiles, which linear algebra uses where the processor has them.
 _ARCH_PRCTL: Final = (0x1001, 0x1002, 0x1003, 0x1004, 0x1021, 0x1022, 0x1023, 0x3001, 0x5001, 0x5002, 0x5005)
 #: Not SO_SNDBUF (7) and SO_SNDBUFFORCE (32): the watchdog counts a socket at its default buffer.  Not SO_PASSPIDFD
@@ -219,7 +247,15 @@ _OWN: Final = (0,)
 
 #: Calls that are allowed with these arguments only.
 CHECKED: Final[dict[str, Rule]] = {
-    "clone": Rule(errno.EPERM, (Without(0, _CLONE_REFUSED),)),
+    "clone": Rule(
+        errno.EPERM,
+        (
+            Without(0, _CLONE_REFUSED),
+            Needs(0, _CLONE_THREAD, _CLONE_FILES),
+            Needs(0, _CLONE_VM, _CLONE_THREAD | _CLONE_VFORK),
+        ),
+    ),
+    "close_range": Rule(errno.EPERM, (Without(2, _CLOSE_RANGE_UNSHARE),)),
     # Pages of a shared anonymous mapping stay when nobody has them mapped any more, and then nothing shows them.
     # `/dev/shm` is what shares memory here: it counts as disk.  Huge pages of the host's pool are everybody's.
     "mmap": Rule(errno.EPERM, (NotBoth(3, _MAP_SHARED, _MAP_ANONYMOUS), Without(3, _MAP_HUGETLB))),
@@ -273,6 +309,12 @@ _OWNERS: Final = "chown fchown lchown fchownat"
 _SIGNALS: Final = "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo"
 _TRUNCATE: Final = 0x200
 _WRITING: Final = 0x3
+#: O_CREAT and the bit of O_TMPFILE; and the mode by which its owner may read it.
+_CREATE: Final = 0x40_0040
+_OWNER_READS: Final = 0o400
+_FIFO: Final = 0x1000
+_NO_FIFO: Final = 0xE000
+_ANY: Final = 0xFFF
 
 
 def among_others(*, landlock_abi: int, pid: int | None) -> dict[str, Rule]:
@@ -284,11 +326,23 @@ def among_others(*, landlock_abi: int, pid: int | None) -> dict[str, Rule]:
     changed: dict[str, Rule] = dict.fromkeys(f"{_GROUPS} {_OWNERS}".split(), REFUSE)
     changed |= dict.fromkeys(_MODES_AND_TIMES.split(), PRETEND)
     changed["fchmodat2"] = MISSING  # libc falls back to fchmodat
+    # A program that may not be read is one that the watchdog is not shown: none is made.
+    opening: dict[str, tuple[Condition, ...]] = {
+        "open": (NeedsIn(1, _CREATE, 2, _OWNER_READS),),
+        "openat": (NeedsIn(2, _CREATE, 3, _OWNER_READS),),
+    }
+    changed |= {"openat2": MISSING, "umask": Rule(errno.EPERM, (Without(0, _OWNER_READS),))}
+    changed["creat"] = REFUSE  # libc opens
+    for name, mode in (("mknod", 1), ("mknodat", 2)):
+        changed[name] = Rule(errno.EPERM, (Without(mode, _NO_FIFO), Needs(mode, _ANY, _FIFO)))
+    # The guest dies with the zygote: no namespace sees to it.
+    changed["prctl"] = Rule(errno.EPERM, (OneOf(0, tuple(option for option in _PRCTL if option != _SET_DEATH_SIGNAL)),))
     if landlock_abi < 3:
         # It has no word about cutting files off: not by name, nor while they are opened to be read.
-        changed |= {"truncate": REFUSE, "openat2": MISSING}
-        changed |= {"open": Rule(errno.EPERM, (Needs(1, _TRUNCATE, _WRITING),))}
-        changed |= {"openat": Rule(errno.EPERM, (Needs(2, _TRUNCATE, _WRITING),))}
+        changed["truncate"] = REFUSE
+        opening["open"] += (Needs(1, _TRUNCATE, _WRITING),)
+        opening["openat"] += (Needs(2, _TRUNCATE, _WRITING),)
+    changed |= {name: Rule(errno.EPERM, conditions) for name, conditions in opening.items()}
     if pid is not None:
         changed |= dict.fromkeys(_SIGNALS.split(), Rule(errno.EPERM, (OneOf(0, (0, pid)),)))
         changed["pidfd_send_signal"] = REFUSE

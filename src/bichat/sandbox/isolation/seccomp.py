@@ -21,6 +21,7 @@ from bichat.sandbox.isolation.policy import (
     MISSING,
     Condition,
     Needs,
+    NeedsIn,
     NotBoth,
     OneOf,
     Rule,
@@ -140,6 +141,12 @@ def _tests(condition: Condition, refusal: int) -> list[Instruction]:
             return [Instruction(_JUMP_ANY_BIT, refusal, 0, bits)]
         case Needs(bit=bit, others=others):
             return [Instruction(_JUMP_ANY_BIT, 0, 1, bit), Instruction(_JUMP_ANY_BIT, 0, refusal, others)]
+        case NeedsIn(bits=bits, other=other, others=others):
+            return [
+                Instruction(_JUMP_ANY_BIT, 0, 2, bits),
+                _load(_OFFSET_ARGUMENTS + 8 * other),
+                Instruction(_JUMP_ANY_BIT, 0, refusal, others),
+            ]
         case NotBoth(first=first, second=second):
             return [Instruction(_JUMP_ANY_BIT, 0, 1, first), Instruction(_JUMP_ANY_BIT, refusal, 0, second)]
 
