@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -291,6 +292,63 @@ def test_a_moment_in_which_nothing_can_be_read_does_not_end_the_watch(child, mon
     dog.close()
 
     assert "could not be read" in caplog.text
+
+
+def test_a_sandbox_that_can_never_be_looked_at_is_killed(child, caplog, tree_of, monkeypatch):
+    monkeypatch.setattr(watchdog, "_MOST_FAILURES", 3)
+    told = Told()
+
+    class Closed(Watch):
+        def look(self, now: float) -> Status | None:
+            raise PermissionError(13, "Permission denied")
+
+    dog = Watchdog()
+    dog.add(Closed(tree_of(child(""), child("")), 1 << 40, 0, told))
+    told.wait()
+    dog.close()
+
+    assert told.reasons == [Status.SESSION_LOST]
+    assert caplog.text.count("could not be read") == 1
+
+
+def test_a_tree_that_takes_too_long_to_look_at_is_killed(child, tree_of, monkeypatch):
+    monkeypatch.setattr(watchdog, "_LONGEST_S", -1.0)
+    told = Told()
+
+    dog = Watchdog()
+    dog.add(Watch(tree_of(child(""), child("")), 1 << 40, 0, told))
+    told.wait()
+    dog.close()
+
+    assert told.reasons == [Status.KILLED]
+
+
+def test_a_tree_that_takes_long_to_look_at_keeps_nobody_else_waiting(child, tree_of):
+    pid = child("held = bytearray(os.urandom(1 << 20) * 50)")
+    told, released = Told(), threading.Event()
+
+    class Slow(Watch):
+        def look(self, now: float) -> Status | None:
+            began = time.thread_time()
+            while time.thread_time() - began < 0.03:
+                pass
+            seen.add(threading.current_thread())
+            if len(seen) > 1:
+                released.wait(20)  # on a thread of its own by now
+            return None
+
+    seen: set[threading.Thread] = set()
+    slow = Slow(tree_of(child(""), child("")), 1 << 40, 0, Told())
+    dog = Watchdog()
+    dog.add(slow)
+    while len(seen) < 2:
+        time.sleep(0.01)
+    dog.add(Watch(tree_of(child(""), pid), 20 * MIB, 0, told))
+    told.wait()
+    released.set()
+    dog.close()
+
+    assert told.reasons == [Status.OUT_OF_MEMORY]
 
 
 def test_a_sandbox_that_cannot_be_looked_at_for_a_reason_unforeseen_is_killed_and_the_others_are_looked_at(

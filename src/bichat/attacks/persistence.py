@@ -311,10 +311,10 @@ expect(not seen, "nothing", f"processes of the last interpreter: {seen}")
         places = [".", tempfile.gettempdir(), os.environ["HOME"], "/dev/shm"]
         found = [place for place in places if works(os.stat, f"{place}/mark")]
         found += ["builtins"] if hasattr(builtins, "mark") else []
-        found += ["environment"] if "MARK" in os.environ else []
+        found += ["environment"] if "BICHAT_ATTACK_MARK" in os.environ else []
         for place in places:
             works(lambda: open(f"{place}/mark", "w").close())
-        builtins.mark, os.environ["MARK"] = 1, "1"
+        builtins.mark, os.environ["BICHAT_ATTACK_MARK"] = 1, "1"
         os.write(1, json.dumps({"found": found}).encode() + b"\\n")
         """,
     ),

@@ -20,7 +20,7 @@ _of_memory = partial(
     _resources,
     expected="the code ends, or is refused memory, before it holds twice its limit",
     layers=(Layer.RESOURCE_LIMITS, Layer.WATCHDOG, Layer.CONTROL_GROUP),
-    limits=replace(SMALL, memory_bytes=128 * MIB, disk_bytes=400 * MIB, timeout_s=4.0),
+    limits=replace(SMALL, memory_bytes=128 * MIB, disk_bytes=400 * MIB, timeout_s=8.0),
     ends=_MEMORY_ENDS,
 )
 _of_trees = partial(_of_memory, layers=(Layer.WATCHDOG, Layer.CONTROL_GROUP))
@@ -44,7 +44,7 @@ _PASSES_ON: Final = (
 
 def _holding(code: str, what: str) -> str:
     """The bomb, then a wait to be found out (the watchdog looks every 20 ms), and what it held all that time."""
-    return f"{textwrap.dedent(code)}\nimport time\ntime.sleep(1.5)\nthrough({what!r})\n"
+    return f"{textwrap.dedent(code)}\nimport time\ntime.sleep(3)\nthrough({what!r})\n"
 
 
 #: Fills the disk by files that `opened()` gives.

@@ -35,6 +35,8 @@ _CONFIRM_EVERY_S: Final = 0.5
 _LONGEST_S: Final = 0.5
 
 
+#: Looks in a row that may fail, a second of them.
+_MOST_FAILURES: Final = 50
 #: Of looks in which processes vanish, which count twice, less others: above it all of them are held still for a look,
 #: which is done so often.
 _ELUSIVE: Final = 8
@@ -71,6 +73,8 @@ class Watch:
     """Another limit that the tree has passed: told the pids of its processes."""
     owner: tuple[int, int] | None = None
     """User and group of its processes, where they are not the server's."""
+    failures: int = 0
+    """Looks in a row in which nothing could be read."""
     rest: Rest | None = None
     """Set while nothing is executed: then it is looked at less often."""
     #: By the last look.
@@ -197,10 +201,16 @@ class Watchdog:
         with self._rounds.keeping(watch) as is_watched:
             if not is_watched:
                 return
-            if failure is not None:
-                # The server is out of descriptors, say: nobody would look any more if this ended the thread.
+            # The server is out of descriptors, say: nobody would look any more if this ended the thread.
+            watch.failures = watch.failures + 1 if failure is not None else 0
+            if watch.failures == 1:
                 logger.error("the memory of a sandbox could not be read", exc_info=failure)
-            elif reason is not None:
+            if watch.failures > _MOST_FAILURES:
+                logger.error("a sandbox that cannot be looked at is killed")
+                reason = Status.SESSION_LOST
+            if failure is not None and reason is None:
+                return
+            if reason is not None:
                 self._rounds.remove(watch)
                 watch.kill(reason)
             elif rest is not None and rest is watch.rest and grown_to is not None:
