@@ -300,6 +300,7 @@ def test_a_sandbox_that_can_never_be_looked_at_is_killed(child, caplog, tree_of,
 
     class Closed(Watch):
         def look(self, now: float) -> Status | None:
+            del now
             raise PermissionError(13, "Permission denied")
 
     dog = Watchdog()
@@ -329,6 +330,7 @@ def test_a_tree_that_takes_long_to_look_at_keeps_nobody_else_waiting(child, tree
 
     class Slow(Watch):
         def look(self, now: float) -> Status | None:
+            del now
             began = time.thread_time()
             while time.thread_time() - began < 0.03:
                 pass

@@ -73,8 +73,6 @@ class Watch:
     """Another limit that the tree has passed: told the pids of its processes."""
     owner: tuple[int, int] | None = None
     """User and group of its processes, where they are not the server's."""
-    failures: int = 0
-    """Looks in a row in which nothing could be read."""
     rest: Rest | None = None
     """Set while nothing is executed: then it is looked at less often."""
     #: By the last look.
@@ -89,6 +87,7 @@ class Watch:
     _empty: set[int] = field(default_factory=set[int])
     _elusive: int = 0
     _held_at: float = 0.0
+    _failures: int = 0
 
     def look(self, now: float) -> Status | None:
         """Why the tree must end; None while it may go on.
@@ -146,6 +145,16 @@ class Watch:
                 raise _TooLongError
             yield pid
 
+    def unread(self, failure: OSError | None) -> Status | None:
+        """Why the tree must end because of how the last look went: it may not fail for long.
+
+        The server is out of descriptors, say: nobody would look any more if this ended the thread.
+        """
+        self._failures = self._failures + 1 if failure is not None else 0
+        if self._failures == 1:
+            logger.error("the memory of a sandbox could not be read", exc_info=failure)
+        return Status.SESSION_LOST if self._failures > _MOST_FAILURES else None
+
     def used_bytes(self) -> int:
         """What the tree holds beside the pages that it shares with the zygote: an upper bound, had cheaply.
 
@@ -201,15 +210,7 @@ class Watchdog:
         with self._rounds.keeping(watch) as is_watched:
             if not is_watched:
                 return
-            # The server is out of descriptors, say: nobody would look any more if this ended the thread.
-            watch.failures = watch.failures + 1 if failure is not None else 0
-            if watch.failures == 1:
-                logger.error("the memory of a sandbox could not be read", exc_info=failure)
-            if watch.failures > _MOST_FAILURES:
-                logger.error("a sandbox that cannot be looked at is killed")
-                reason = Status.SESSION_LOST
-            if failure is not None and reason is None:
-                return
+            reason = watch.unread(failure) or reason
             if reason is not None:
                 self._rounds.remove(watch)
                 watch.kill(reason)
