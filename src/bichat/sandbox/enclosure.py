@@ -118,10 +118,14 @@ def make_room(
 def enter_room(plan: SandboxPlan, base: Base, process: int, box: socket.socket, descriptors: Sequence[int]) -> NoReturn:
     """In the zygote's fork: join the room of the init that `process` stands for, wall in, and run guest code.
 
-    `descriptors`: its channel, stdout and stderr, and the entrances to its control group.
+    `descriptors`: its channel, stdout and stderr, where it is a folder on the host the room, and the entrances to its
+    control group.
     """
     step = _Step(box)
     channel, output, errors, *entrances = descriptors
+    if not base.is_apart:
+        room, *entrances = entrances
+        plan = replace(plan, room=os.readlink(f"/proc/self/fd/{room}"))
     try:
         step("descriptors", lambda: _redirect({process, box.fileno(), channel, *entrances}, base, output, errors))
         step("control group", lambda: _enter_group(entrances))
@@ -177,15 +181,17 @@ class _Asking:
         self._process = process
         self._entrances = entrances
         self._asked = 0
+        # By a descriptor, not by its name: what the zygote is told stays in its memory, and so in every later guest's.
+        self._room = [os.open(plan.room, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)] if plan.room else []
 
     def __call__(self, streams: Sequence[int]) -> None:
         """`streams`: its channel, stdout and stderr, closed here once they are sent."""
         # What was taken for the first guest is taken for good: only a ready one is worth warming up.
         plan = self._plan if self._asked == 0 else replace(self._plan, warm_up=False, explain_denials=False)
         self._asked += 1
-        message = {"plan": plan.to_message(), "guest": self._asked}
+        message = {"plan": replace(plan, room="").to_message(), "guest": self._asked}
         try:
-            descriptors = [self._process, self._box.fileno(), *streams, *self._entrances]
+            descriptors = [self._process, self._box.fileno(), *streams, *self._room, *self._entrances]
             wire.send_control(self._to_zygote, message, descriptors)
         except (BrokenPipeError, ConnectionResetError):
             os._exit(99)  # the zygote is dead, and in a moment all of us are

@@ -139,7 +139,7 @@ class NamespaceSandbox:
             self._watch.rest = None
         elif self._watchdog is not None:
             if self._room is not None:
-                self._room.inhabit(self._tree.pids, Usage(self._limits.disk_bytes, self._limits.inodes))
+                self._room.inhabit(self._tree, Usage(self._limits.disk_bytes, self._limits.inodes))
             self._watch = Watch(
                 self._tree,
                 self._limits.memory_bytes,

@@ -17,7 +17,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ from bichat.errors import SandboxUnavailableError
 from bichat.sandbox.owners import acting_as
 from bichat.sandbox.plan import DATA, TEMPORARY
 from bichat.sandbox.rounds import Rounds
-from bichat.sandbox.tree import is_exiting, shown
+from bichat.sandbox.tree import Tree, is_exiting, shown
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +40,8 @@ _BLOCK: Final = 512
 #: Between two measurements, at least; and so many times what the last one took.
 _PAUSE_S: Final = 0.1
 _PAUSE_FACTOR: Final = 4
+#: Between two measurements of what is held still for it.
+_HELD_EVERY_S: Final = 2.0
 #: Of a processor's time, for one measurement: what takes longer is there to keep us from looking.
 _LONGEST_S: Final = 0.5
 #: Longest that a room is emptied.
@@ -144,16 +146,16 @@ class Room:
         """What it held when it was measured last."""
         self._owner = owner
         self._rounds = rounds
-        self._processes: Callable[[], Sequence[int]] = tuple
+        self._tree: Tree | None = None
         self._most = Usage(float("inf"), _MOST)
         self._again_at = 0.0
+        self._held_at = 0.0
+        #: When something in its folders was changed last, by the last measurement that held all of it still.
+        self._changed_ns = 0
 
-    def inhabit(self, processes: Callable[[], Sequence[int]], most: Usage) -> None:
-        """Have it measured from now on, up to `most`.
-
-        `processes` gives those that live in it, and may be called from any thread.
-        """
-        self._processes, self._most = processes, most
+    def inhabit(self, tree: Tree, most: Usage) -> None:
+        """Have it measured from now on, up to `most`; `tree` lives in it."""
+        self._tree, self._most = tree, most
         self._rounds.add(self)
 
     def measured(self) -> Usage:
@@ -172,13 +174,25 @@ class Room:
             return
         try:
             with acting_as(self._owner):
-                self.usage = measure(self.path, self._processes(), most=self._most)
+                self.usage = self._found(now)
         except FileNotFoundError:
             return  # it has been removed
         except Exception:
             logger.exception("a sandbox's folder could not be measured")
             self.usage = Usage(float("inf"), 0)
         self._again_at = now + _PAUSE_FACTOR * (time.monotonic() - now)
+
+    def _found(self, now: float) -> Usage:
+        """Of what moves while it is measured some may be missed: now and then all of the tree is held still."""
+        tree = self._tree
+        if tree is None:
+            return measure(self.path, most=self._most)
+        usage = measure(self.path, tree.pids(), most=self._most)
+        if usage.changed_ns != self._changed_ns and now - self._held_at > _HELD_EVERY_S:
+            with tree.held():
+                usage = measure(self.path, tree.pids(), most=self._most)
+            self._held_at, self._changed_ns = now, usage.changed_ns
+        return usage
 
     @property
     def used_bytes(self) -> int:
@@ -199,6 +213,8 @@ class Usage:
     """Infinite where there is something that cannot be looked into."""
     inodes: int
     """Files, folders and links."""
+    changed_ns: int = 0
+    """When something was put into one of its folders, or taken out, last; of the folders below the first one."""
 
 
 def measure(path: str, processes: Iterable[int] = (), *, most: Usage | None = None) -> Usage:
@@ -254,12 +270,13 @@ class _Count:
         self._sizes: dict[int, int] = {}
         self._bytes = 0
         self._deadline = time.thread_time() + _LONGEST_S
+        self._changed_ns = 0
 
     @property
     def usage(self) -> Usage:
         """What was found."""
         closed = sum(size for inode, size in self.mapped.items() if inode not in self._sizes)
-        return Usage(self._bytes + closed, self.names)
+        return Usage(self._bytes + closed, self.names, self._changed_ns)
 
     def below(self, root: int) -> None:
         """Everything in the folder `root` and in those below it, one path of them open at a time."""
@@ -296,7 +313,9 @@ class _Count:
                     state = entry.stat(follow_symlinks=False)
                     self.names += 1
                     self._add(state)
-                    subfolders += [entry.name] if stat.S_ISDIR(state.st_mode) else []
+                    if stat.S_ISDIR(state.st_mode):
+                        subfolders.append(entry.name)
+                        self._changed_ns = max(self._changed_ns, state.st_ctime_ns)
         return subfolders
 
     def deleted(self, pid: int, device: int, path: str) -> None:

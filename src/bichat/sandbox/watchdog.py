@@ -30,7 +30,7 @@ _INTERVAL_S: Final = 0.02
 _RESTING_ROUNDS: Final = 5
 #: While the trigger stays above the limit the exact figure is taken at least this often: pages that turn from shared
 #: to private do not move the trigger.
-_CONFIRM_EVERY_S: Final = 0.5
+_CONFIRM_EVERY_S: Final = 0.25
 #: Of a processor's time, for one look: a tree that takes longer keeps us from looking often enough.
 _LONGEST_S: Final = 0.5
 

@@ -82,7 +82,7 @@ class Zygote:
                 self._fork(*request)
 
     def _fork(self, message: dict[str, Any], descriptors: list[int]) -> None:
-        """One guest.  `descriptors`: a pidfd of its init, init's control socket, the guest's channel, stdout, stderr."""
+        """One guest.  `descriptors`: a pidfd of its init, init's control socket, and those of `enclosure.enter_room`."""
         process, box_descriptor, *rest = descriptors
         box = socket.socket(fileno=box_descriptor)
         try:
