@@ -135,6 +135,14 @@ class Artifact:
     is_complete: bool = True
     """False for a stream of which `artifact_bytes` were kept and no more."""
     content: Content = field(repr=False, compare=False)
+    id: str = ""
+    """Of the output that it is kept as (`CodeInterpreterOutput`); empty when it is not kept."""
+    url: str = ""
+    """Where `bichat serve` gives it out, to whoever may have it; empty when it is not kept."""
+    storage_key: str = field(default="", repr=False)
+    """What its bytes are found by in the storage."""
+    not_kept: str = ""
+    """Why it could not be kept, in words; empty when it was, or nobody wanted it to be."""
 
     def read_bytes(self) -> bytes:
         """All the bytes at once: up to the artifact limit, 512 MiB by default."""
@@ -149,6 +157,9 @@ class Artifact:
             "sha256": self.sha256,
             "source": self.source,
             "is_complete": self.is_complete,
+            "id": self.id,
+            "url": self.url,
+            "not_kept": self.not_kept,
         }
 
 
@@ -295,6 +306,12 @@ class ExecutionResult:
     """Whether its session can run another execution; False after `CodeInterpreter.run`, which keeps none."""
     isolation: IsolationReport
     timings: Timings = Timings()
+    id: str = ""
+    """Of the execution's row; empty where executions are not recorded."""
+    not_recorded: str = ""
+    """Why neither it nor its files could be recorded although they should be, in words; mostly empty."""
+    notice: str = ""
+    """What its caller should know of the session: that it was opened again, say, and its variables are gone."""
 
     @property
     def ok(self) -> bool:
@@ -326,6 +343,7 @@ class ExecutionResult:
     def to_dict(self) -> dict[str, Any]:
         """The result as one JSON document, without the files' bytes."""
         return {
+            "id": self.id,
             "status": self.status.value,
             "stdout": self.stdout,
             "stderr": self.stderr,
@@ -339,4 +357,6 @@ class ExecutionResult:
             "session_alive": self.session_alive,
             "isolation": asdict(self.isolation),
             "timings": asdict(self.timings),
+            "not_recorded": self.not_recorded,
+            "notice": self.notice,
         }

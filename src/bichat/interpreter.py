@@ -31,9 +31,14 @@ from bichat.session import IDLE_BYTES, Session, check_code
 from bichat.settings.location import make_data_dir
 from bichat.settings.settings import Settings, load_settings
 from bichat.sizes import KIB, MIB, format_size, parse_size
+from bichat.tenants import LOCAL, check_tenant
 
-if TYPE_CHECKING:  # only who asks for denials pays for it
+if TYPE_CHECKING:  # only who asks for them pays for them
+    from bichat.archive import Archive, Ledger
+    from bichat.archive.archive import Restored
+    from bichat.repository.chat_repository import ChatRepository
     from bichat.sandbox.denials import Denials
+    from bichat.storage import FileStorage
 
 #: Less than this leaves an interpreter nothing to compute with.
 MIN_MEMORY_BYTES: Final = 16 * MIB
@@ -75,6 +80,15 @@ class SessionOptions(_Options, total=False):
 
     tenant: str
     """Whose it is: caps hold for each tenant, and none can end another's sessions.  `"local"` by default."""
+    user: str
+    """Whose within the tenant, for the record; nobody's by default."""
+
+
+class ReopenOptions(SessionOptions, total=False):
+    """What a session may be given that is opened again."""
+
+    resume: str | None
+    """The id of a session that has ended (`Session.id`): its environment, limits and files come back, its variables do not."""
 
 
 class ExecutionOptions(RunOptions, SessionOptions, total=False):
@@ -96,6 +110,8 @@ class CodeInterpreter:
         progress: Progress | None = None,
         launched: Launched | None = None,
         denials: Denials | None = None,
+        storage: FileStorage | None = None,
+        repository: ChatRepository | None = None,
     ) -> None:
         """Nothing is started yet.
 
@@ -107,7 +123,14 @@ class CodeInterpreter:
             progress: told what is being done while an environment is built for its first use.
             launched: a launcher that is already on its way; used when its environment is asked for.
             denials: told of every system call that is refused to code; for diagnosis, for it slows those calls down.
+            storage: where files that come out are kept, together with `repository`.
+            repository: where sessions, executions and those files are recorded; the caller's to close.
+
+        Raises:
+            TypeError: one of `storage` and `repository` without the other.
         """
+        if (storage is None) != (repository is None):
+            raise TypeError("storage and repository go together: no row is without its file, and no file without its row")
         self._settings = settings or load_settings()
         self._preload = preload
         self._progress = progress
@@ -121,9 +144,15 @@ class CodeInterpreter:
         self._sessions: WeakSet[Session] = WeakSet()
         self._admission = Admission(self._settings.caps, ready_bytes=self._ready_bytes, shrink=self._shrink)
         self._is_open = False
+        self._kept_in = (storage, repository) if storage is not None and repository is not None else None
+        self._archive: Archive | None = None
 
     async def __aenter__(self) -> Self:
         await self._exits.__aenter__()
+        if self._kept_in is not None:
+            from bichat.archive import Archive
+
+            self._archive = await self._exits.enter_async_context(Archive(*self._kept_in))
         self._is_open = True
         return self
 
@@ -145,8 +174,13 @@ class CodeInterpreter:
         """
         await (await self._supervisor(environment or self._settings.environment)).warmed()
 
+    @property
+    def archive(self) -> Archive | None:
+        """What keeps the files and the record; None where nothing is kept, and before it is entered."""
+        return self._archive
+
     @asynccontextmanager
-    async def session(self, **options: Unpack[SessionOptions]) -> AsyncGenerator[Session]:
+    async def session(self, **options: Unpack[ReopenOptions]) -> AsyncGenerator[Session]:
         """A session that ends on leaving: see `open_session`."""
         session = await self.open_session(**options)
         try:
@@ -154,20 +188,45 @@ class CodeInterpreter:
         finally:
             await session.close()
 
-    async def open_session(self, **options: Unpack[SessionOptions]) -> Session:
+    async def open_session(self, **options: Unpack[ReopenOptions]) -> Session:
         """A fresh session.  It ends by `Session.close`, by itself when its time has come, or with the interpreter.
 
         Args:
-            **options: see `SessionOptions`: `files`, `timeout_s`, `memory`, `environment`, `limits`, `variables`,
-                `tenant`.
+            **options: see `ReopenOptions`: `files`, `timeout_s`, `memory`, `environment`, `limits`, `variables`,
+                `tenant`, `user`, `resume`.
 
         Raises:
             CapacityError: no room within the time that a request waits.
+            NotFoundError: `resume` is no session of the tenant's.
+            ConflictError: the session to resume lives.
             As `run`.
         """
-        _check_options(options, SessionOptions)
+        _check_options(options, ReopenOptions)
+        resumed = options.pop("resume", None)
+        if resumed is not None:
+            return await self._reopen(resumed, options)
         limits = self._limits(options)
-        return await self._open(options, limits, Claim(sessions=1, memory_bytes=IDLE_BYTES))
+        return await self._open(options, limits, Claim(sessions=1, memory_bytes=IDLE_BYTES), keep_inputs=True)
+
+    async def _reopen(self, session_id: str, options: SessionOptions) -> Session:
+        """As `open_session`, with what another session had; what is asked for goes before that."""
+        if self._archive is None:
+            raise UserInputError(
+                "sessions are opened again from a record, and none is kept",
+                stage="session",
+                remedy="Give CodeInterpreter a storage and a repository.",
+            )
+        tenant = check_tenant(options.get("tenant", LOCAL))
+        spool_folder = make_data_dir(make_data_dir(self._settings.data_dir) / "spool")
+        async with self._archive.restored(tenant, session_id, spool_folder) as restored:
+            asked: SessionOptions = {
+                "environment": restored.session.environment,
+                "limits": restored.limits,
+                **{name: value for name, value in options.items() if value is not None},  # pyright: ignore[reportAssignmentType]  # the same options
+            }
+            limits = self._limits(asked)
+            claim = Claim(sessions=1, memory_bytes=IDLE_BYTES)
+            return await self._open(asked, limits, claim, restored=restored, keep_inputs=True)
 
     async def run(self, code: str, **options: Unpack[ExecutionOptions]) -> ExecutionResult:
         """Run `code`, up to 4 MiB of Python, in a fresh sandbox and return all that came out of it.
@@ -214,11 +273,17 @@ class CodeInterpreter:
         whole = Claim(sessions=1, executions=1, memory_bytes=limits.memory_bytes + limits.disk_bytes)
         return await self._open(options, limits, whole)
 
-    async def _open(self, options: SessionOptions, limits: Limits, claim: Claim) -> Session:
+    async def _open(
+        self,
+        options: SessionOptions,
+        limits: Limits,
+        claim: Claim,
+        *,
+        restored: Restored | None = None,
+        keep_inputs: bool = False,
+    ) -> Session:
         started = time.perf_counter()
-        tenant = options.get("tenant", "local")
-        if not tenant:
-            raise UserInputError("the tenant has no name", stage="input", remedy="Say whose session it is.")
+        tenant = check_tenant(options.get("tenant", LOCAL))
         variables = options.get("variables") or {}
         _check_variables(variables)
         files = options.get("files")
@@ -234,14 +299,23 @@ class CodeInterpreter:
         except BaseException:
             self._admission.release(tenant, claim)
             raise
+        ledger: Ledger | None = None
         try:
             ready = time.perf_counter()
+            if restored is not None:
+                await sandbox.put(restored.inputs)
             await sandbox.put(inputs)
+            ledger = await self._ledger(supervisor.environment, options, limits, restored)
+            if ledger is not None and keep_inputs:
+                for file in inputs:
+                    await ledger.put(await sandbox.open(file.name))
             self._check_open()
         except BaseException:
             self._admission.release(tenant, claim)
             with anyio.CancelScope(shield=True):
                 await sandbox.close()
+                if ledger is not None:
+                    await ledger.end("closed")
             raise
         session = Session(
             sandbox,
@@ -253,9 +327,25 @@ class CodeInterpreter:
             timings=Timings(
                 queue_s=admitted - started, sandbox_s=ready - admitted, input_s=time.perf_counter() - ready
             ),
+            ledger=ledger,
+            notice=restored.notice if restored else "",
         )
         self._sessions.add(session)
         return session
+
+    async def _ledger(
+        self, environment: Environment, options: SessionOptions, limits: Limits, restored: Restored | None
+    ) -> Ledger | None:
+        if self._archive is None:
+            return None
+        return await self._archive.begin_session(
+            options.get("tenant", LOCAL),
+            user=options.get("user", ""),
+            environment=environment.name,
+            lock_hash=environment.lock_hash,
+            limits=limits,
+            restored=restored,
+        )
 
     def _limits(self, options: SessionOptions) -> Limits:
         limits = options.get("limits") or self._settings.limits

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import PurePosixPath
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
 import anyio.to_thread
@@ -21,8 +22,12 @@ from bichat.relay import Relay
 from bichat.sandbox.background import Background
 from bichat.sandbox.inputs import InputSource, check_inputs
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
-from bichat.sandbox.sandbox import Ended
+from bichat.sandbox.sandbox import Ended, Outcome
 from bichat.sizes import MIB, format_size
+
+if TYPE_CHECKING:  # only who keeps a record pays for it
+    from bichat.archive import Ledger
+    from bichat.repository.records import ExecutionRecord
 
 #: Longest source text of one execution.
 MAX_CODE_BYTES: Final = 4 * MIB
@@ -71,8 +76,13 @@ class Session:
         held: Claim,
         background: Background,
         timings: Timings,
+        ledger: Ledger | None = None,
+        notice: str = "",
     ) -> None:
-        """`held` is what `admission` has counted for it; `timings` what its opening took."""
+        """`held` is what `admission` has counted for it; `timings` what its opening took.
+
+        `ledger`: puts it on record; `notice`: what its first result says of it.
+        """
         self.tenant = tenant
         self.limits = limits
         self.execution_count = 0
@@ -82,6 +92,8 @@ class Session:
         self._held = held
         self._background = background
         self._opening = timings
+        self._ledger = ledger
+        self._notice = notice
         self._turn = anyio.Semaphore(1, fast_acquire=True)
         self._users = 0
         self._is_running = False
@@ -98,6 +110,11 @@ class Session:
     def idle_since(self) -> float | None:
         """Moment of the loop's clock since which nothing runs and nothing waits in it; None while something does."""
         return None if self._users else self._used_at
+
+    @property
+    def id(self) -> str:
+        """Of its row, by which it can be opened again; empty where sessions are not recorded."""
+        return self._ledger.session_id if self._ledger else ""
 
     @property
     def held(self) -> Claim:
@@ -202,6 +219,8 @@ class Session:
             checked = await anyio.to_thread.run_sync(check_inputs, {_text(name): source}, self.limits)
             self._check_open()
             await self._sandbox.put(checked)
+            if self._ledger is not None:
+                await self._ledger.put(await self._sandbox.open(_text(name)))
 
     async def files(self) -> tuple[SessionFile, ...]:
         """The regular files in `/mnt/data` now, by name."""
@@ -252,6 +271,8 @@ class Session:
         if self._end is not None:
             return
         self._end = _End(reason, datetime.now(UTC), why)
+        if self._ledger is not None:
+            self._background.start(partial(self._ledger.end, reason))
         if at_once:
             self._sandbox.end()
         self._background.start(self._sandbox.close)
@@ -285,6 +306,7 @@ class Session:
     ) -> AsyncGenerator[Event]:
         self.execution_count += 1
         name = name or f"<cell {self.execution_count}>"
+        execution = await self._ledger.begin(code) if self._ledger else None
         begun = time.perf_counter()
         ended: Ended | None = None
         self._is_running = True
@@ -299,16 +321,18 @@ class Session:
                             ended = event
         finally:
             self._is_running, self._is_concluding = False, ended is not None
+            if ended is None:
+                self._give_up(execution, Status.CANCELLED)
         if ended is None:
             raise AssertionError("Sandbox.execute ends with Ended")
         if self._end is not None:
+            self._give_up(execution, Status.SESSION_LOST)
             raise self._ended_error()  # by somebody else, meanwhile: there is nothing left to capture
         run_at = time.perf_counter()
-        outcome = await self._sandbox.outcome(ended)
-        now = time.perf_counter()
-        for artifact in outcome.artifacts:
-            if artifact.source == "file":
-                yield FileChanged(artifact)
+        outcome = await self._outcome(ended, execution)
+        captured_at = time.perf_counter()
+        # What a caller could look for again: not in a sandbox that serves one execution.
+        present = None if final else await self._names()
         if self._life_is_over and ended.status is Status.TIMEOUT:
             ended = _at_the_end_of_life(ended, self.limits.life_s)
             self.end("life")
@@ -316,30 +340,73 @@ class Session:
             why = ended.error.message if ended.error and not ended.alive else ""
             self.end("closed" if ended.alive else _reason(ended.status), why=why, at_once=False)
         opening, self._opening = self._opening, Timings()
-        yield Completed(
-            ExecutionResult(
-                status=ended.status,
-                stdout=ended.stdout.text,
-                stderr=ended.stderr.text,
-                stdout_omitted_bytes=ended.stdout.omitted_bytes,
-                stderr_omitted_bytes=ended.stderr.omitted_bytes,
-                error=ended.error,
-                results=outcome.results,
-                results_omitted=ended.results_omitted,
-                artifacts=outcome.artifacts,
-                refused=outcome.refused,
-                session_alive=self._end is None,
-                isolation=self._sandbox.isolation,
-                timings=Timings(
-                    queue_s=opening.queue_s + begun - started,
-                    sandbox_s=opening.sandbox_s,
-                    input_s=opening.input_s,
-                    run_s=run_at - begun,
-                    capture_s=now - run_at,
-                    total_s=opening.queue_s + opening.sandbox_s + opening.input_s + now - started,
-                ),
-            )
+        notice, self._notice = self._notice, ""
+        result = ExecutionResult(
+            status=ended.status,
+            stdout=ended.stdout.text,
+            stderr=ended.stderr.text,
+            stdout_omitted_bytes=ended.stdout.omitted_bytes,
+            stderr_omitted_bytes=ended.stderr.omitted_bytes,
+            error=ended.error,
+            results=outcome.results,
+            results_omitted=ended.results_omitted,
+            artifacts=outcome.artifacts,
+            refused=outcome.refused,
+            session_alive=self._end is None,
+            isolation=self._sandbox.isolation,
+            timings=Timings(
+                queue_s=opening.queue_s + begun - started,
+                sandbox_s=opening.sandbox_s,
+                input_s=opening.input_s,
+                run_s=run_at - begun,
+                capture_s=captured_at - run_at,
+                total_s=opening.queue_s + opening.sandbox_s + opening.input_s + captured_at - started,
+            ),
+            notice=notice,
         )
+        if self._ledger is not None and execution is not None:
+            result = await self._kept(self._ledger, execution, result, present)
+        for artifact in result.artifacts:
+            if artifact.source == "file":
+                yield FileChanged(artifact)
+        yield Completed(result)
+
+    async def _outcome(self, ended: Ended, execution: ExecutionRecord | None) -> Outcome:
+        try:
+            return await self._sandbox.outcome(ended)
+        except BaseException:
+            self._give_up(execution, ended.status)
+            raise
+
+    async def _names(self) -> tuple[str, ...]:
+        """Of what lies in its folder, for the ledger; nothing where there is none."""
+        if self._ledger is None:
+            return ()
+        return tuple(file.name for file in await self._sandbox.files())
+
+    async def _kept(
+        self, ledger: Ledger, execution: ExecutionRecord, result: ExecutionResult, present: Iterable[str] | None
+    ) -> ExecutionResult:
+        """The result, kept; also when its caller does not wait for that: what came out is on its way by then."""
+        concluded: list[ExecutionResult] = []
+        is_over = anyio.Event()
+
+        async def conclude() -> None:
+            try:
+                with anyio.CancelScope(shield=True):
+                    concluded.append(await ledger.conclude(execution, result, present))
+            finally:
+                is_over.set()
+
+        self._background.start(conclude)
+        await is_over.wait()
+        if not concluded:
+            raise AssertionError("a conclusion raises nothing")
+        return concluded[0]
+
+    def _give_up(self, execution: ExecutionRecord | None, status: Status) -> None:
+        if self._ledger is not None and execution is not None:
+            self._background.start(partial(self._ledger.give_up, execution, status))
 
     async def _admit_execution(self) -> None:
         """Hold an execution and all the memory that it may use; one-shot sessions hold both from the start."""

@@ -8,7 +8,7 @@ import secrets
 import stat
 import time
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -66,6 +66,17 @@ def check_inputs(files: Mapping[str, InputSource], limits: Limits) -> tuple[Inpu
     return tuple(checked)
 
 
+def input_at(name: str, path: Path) -> InputFile:
+    """A file of ours that goes back to where a session had it: `name` may be a path below `/mnt/data`.
+
+    Raises:
+        UserInputError: the file is missing or unreadable, or the name leads elsewhere.
+    """
+    for part in name.split("/"):
+        _check_name(part)
+    return _checked(name, path)
+
+
 def check_fits(file: InputFile, used: Usage, limits: Limits) -> None:
     """Where no disk of its own holds a sandbox to its limits: whether `file` fits beside what is `used`.
 
@@ -89,15 +100,31 @@ def write_input(dirfd: int, file: InputFile, owner: tuple[int, int] | None) -> N
         LimitError: the sandbox's disk is full, or the source has grown since it was checked.
         SandboxUnavailableError: the server may not act as `owner`, or the folder is gone.
     """
-    with _source(file) as stream:
-        with _in_words(file, dirfd), acting_as(owner), _writable(dirfd):
-            descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o644, dir_fd=dirfd)
+    *above, name = file.name.split("/")
+    with _source(file) as stream, _folder(dirfd, above, file, owner) as folder:
+        with _in_words(file, folder), acting_as(owner), _writable(folder):
+            descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o644, dir_fd=folder)
         try:
-            _copy(stream, descriptor, file, dirfd)
-            with _in_words(file, dirfd), acting_as(owner), _writable(dirfd):
-                _name(descriptor, file.name, dirfd)
+            _copy(stream, descriptor, file, folder)
+            with _in_words(file, folder), acting_as(owner), _writable(folder):
+                _name(descriptor, name, folder)
         finally:
             os.close(descriptor)
+
+
+@contextmanager
+def _folder(dirfd: int, parts: list[str], file: InputFile, owner: tuple[int, int] | None) -> Generator[int]:
+    """The folder that these lead to from `dirfd`, made where it is missing; no link is followed."""
+    with ExitStack() as opened:
+        folder = dirfd
+        for part in parts:
+            with _in_words(file, folder), acting_as(owner), _writable(folder):
+                with suppress(FileExistsError):
+                    os.mkdir(part, 0o755, dir_fd=folder)
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                folder = os.open(part, flags, dir_fd=folder)
+            opened.callback(os.close, folder)
+        yield folder
 
 
 def _check_name(name: str) -> None:

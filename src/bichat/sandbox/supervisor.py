@@ -99,7 +99,8 @@ class Supervisor:
             activity: what goes on meanwhile; none is made ready in the way of it.
             denials: told of every call that is refused to guests, which takes them some time.
         """
-        self._environment = environment
+        self.environment = environment
+        """Whose Python and packages its sandboxes see."""
         self._spool_folder = spool_folder
         layers = layers & Level.of(layers).layers
         self._layers = layers

@@ -1,0 +1,6 @@
+"""What came out of executions is kept: bytes in a storage, rows in a repository, and neither without the other."""
+
+from bichat.archive.archive import Archive
+from bichat.archive.ledger import Ledger
+
+__all__ = ["Archive", "Ledger"]

@@ -1,0 +1,289 @@
+"""What one session has done, put on record as it happens: its executions, their outputs, the files in its folder."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+from typing import Final
+
+import anyio
+
+from bichat.archive.contents import chunks_of
+from bichat.archive.upkeep import Upkeep
+from bichat.domain import Artifact, ExecutionResult, Status, StoredFile
+from bichat.errors import BichatError, StorageError
+from bichat.repository.chat_repository import ChatRepository
+from bichat.repository.ids import new_id
+from bichat.repository.records import (
+    AuditEntry,
+    CodeInterpreterOutput,
+    ExecutionRecord,
+    FileRecord,
+    KeptFile,
+    SessionRecord,
+)
+from bichat.storage import FileStorage, new_key
+
+#: Where the server gives an output out to whoever may have it; behind it comes its id.
+OUTPUT_PATH: Final = "/outputs/"
+#: What a session's own input files are kept for.
+SESSION_PURPOSE: Final = "session"
+_NOT_KEPT: Final = "this installation keeps no files (BICHAT_STORAGE_URL)"
+
+logger = logging.getLogger(__name__)
+
+
+class Ledger:
+    """One session's, in one process; its calls come one at a time."""
+
+    def __init__(
+        self,
+        storage: FileStorage,
+        repository: ChatRepository,
+        upkeep: Upkeep,
+        session: SessionRecord,
+        lock_hash: str,
+    ) -> None:
+        """Made by `Archive.begin_session`."""
+        self._storage = storage
+        self._repository = repository
+        self._upkeep = upkeep
+        self._session = session
+        self._lock_hash = lock_hash
+        self._files = {file.name: file for file in session.files}
+        self._saving = anyio.Lock()
+
+    @property
+    def session_id(self) -> str:
+        """The id of the session's row."""
+        return self._session.id
+
+    async def begin(self, code: str, *, message_id: str | None = None, run_id: str | None = None) -> ExecutionRecord:
+        """Record that `code` is about to run.
+
+        Raises:
+            DatabaseError: it could not be recorded; so it must not run.
+        """
+        tenant = self._session.tenant
+        execution = ExecutionRecord(
+            id=new_id(),
+            tenant=tenant,
+            session_id=self._session.id,
+            message_id=message_id,
+            run_id=run_id,
+            code=code,
+            code_sha256=hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest(),
+            environment=self._session.environment,
+            lock_hash=self._lock_hash,
+            lease=self._upkeep.lease(),
+            created_at=datetime.now(UTC),
+        )
+        execution = await self._repository.executions.add(tenant, execution)
+        await self._note(execution, "begun")
+        return execution
+
+    async def conclude(
+        self, execution: ExecutionRecord, result: ExecutionResult, present: Iterable[str] | None
+    ) -> ExecutionResult:
+        """The result with the ids and addresses of what was kept, once it is.
+
+        What cannot be kept is said in it, and nothing is raised: the code has run, and its caller is to have what came
+        out of it all the same.
+
+        Args:
+            execution: as `begin` gave it.
+            result: what came out.
+            present: names of what lies in the session's folder now; None where nobody will open it again.
+        """
+        kept, published = await self._keep(execution, result.artifacts)
+        finished = replace(
+            execution,
+            status=result.status.value,
+            stdout=result.stdout,
+            stderr=result.stderr,
+            stdout_omitted_bytes=result.stdout_omitted_bytes,
+            stderr_omitted_bytes=result.stderr_omitted_bytes,
+            error=asdict(result.error) if result.error else None,
+            results=tuple(each.to_dict() for each in result.results),
+            timings=asdict(result.timings),
+            isolation=result.isolation.level,
+            ended_at=datetime.now(UTC),
+        )
+        try:
+            await self._repository.executions.finish(self._session.tenant, finished, published=published)
+            await self._note(finished, result.status.value)
+        except BichatError as error:
+            logger.error("an execution could not be recorded: %s", error)
+            await self._abandon(published)
+            unkept = tuple(replace(artifact, id="", url="", not_kept=error.message) for artifact in result.artifacts)
+            return replace(result, artifacts=unkept, id=execution.id, not_recorded=error.message)
+        if present is not None:
+            names = set(present)
+            self._files |= {artifact.name: _lying(artifact) for artifact in kept if artifact.source == "file" and artifact.id}
+            self._files = {name: file for name, file in self._files.items() if name in names}
+            await self._save_session()
+        return replace(result, artifacts=kept, id=execution.id)
+
+    async def give_up(self, execution: ExecutionRecord, status: Status) -> None:
+        """Its caller has left, or its sandbox was lost, and nobody will conclude it."""
+        ended = replace(execution, status=status.value, ended_at=datetime.now(UTC))
+        try:
+            await self._repository.executions.finish(self._session.tenant, ended)
+            await self._note(ended, status.value)
+        except BichatError as error:
+            logger.error("an execution could not be recorded: %s", error)
+
+    async def put(self, artifact: Artifact) -> None:
+        """Keep a file that was put into the session's folder, so that it can be brought back.
+
+        Raises:
+            LimitError: it is above the tenant's quota.
+            StorageError, DatabaseError: it could not be kept.
+        """
+        tenant = self._session.tenant
+        if not self._storage.keeps:
+            return
+        file = FileRecord(
+            id=new_id(),
+            tenant=tenant,
+            user=self._session.user,
+            name=artifact.name,
+            purpose=SESSION_PURPOSE,
+            mime_type=artifact.mime_type,
+            size_bytes=artifact.size_bytes,
+            storage_key=new_key(tenant),
+            sha256=artifact.sha256,
+            metadata={"session_id": self._session.id},
+            lease=self._upkeep.lease(),
+            created_at=datetime.now(UTC),
+        )
+        await self._repository.files.reserve(tenant, file)
+        try:
+            stored = await self._saved(file.storage_key, artifact)
+            await self._repository.files.publish(tenant, file.id, stored)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._repository.files.abandon(tenant, file.id)
+            raise
+        self._files[artifact.name] = KeptFile(
+            name=artifact.name,
+            storage_key=file.storage_key,
+            size_bytes=artifact.size_bytes,
+            sha256=artifact.sha256,
+        )
+        await self._save_session()
+
+    async def end(self, reason: str) -> None:
+        """The session has ended, for a reason of `SessionEndedError`."""
+        self._session = replace(self._session, end_reason=reason, ended_at=datetime.now(UTC))
+        try:
+            await self._save_session()
+        except BichatError as error:
+            logger.error("the end of a session could not be recorded: %s", error)
+
+    async def _keep(
+        self, execution: ExecutionRecord, artifacts: tuple[Artifact, ...]
+    ) -> tuple[tuple[Artifact, ...], dict[str, StoredFile]]:
+        """The artifacts, each with the id of its output or why there is none; and what the storage keeps, by that id."""
+        kept: list[Artifact] = []
+        published: dict[str, StoredFile] = {}
+        for artifact in artifacts:
+            if not self._storage.keeps:
+                kept.append(replace(artifact, not_kept=_NOT_KEPT))
+                continue
+            output = self._output(execution, artifact)
+            try:
+                published[output.id] = await self._kept(output, artifact)
+                kept.append(replace(artifact, id=output.id, url=output.url, storage_key=output.storage_key))
+            except BichatError as error:
+                logger.warning("a file that came out of an execution could not be kept: %s", error)
+                kept.append(replace(artifact, not_kept=error.message))
+        return tuple(kept), published
+
+    async def _kept(self, output: CodeInterpreterOutput, artifact: Artifact) -> StoredFile:
+        """Its bytes in the storage, and a row that is pending; neither where this raises."""
+        await self._repository.outputs.reserve(output.tenant, output)
+        try:
+            return await self._saved(output.storage_key, artifact)
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self._abandon([output.id])
+            raise
+
+    async def _saved(self, key: str, artifact: Artifact) -> StoredFile:
+        stored = await self._storage.save(
+            key,
+            chunks_of(artifact.content),
+            name=artifact.name,
+            mime_type=artifact.mime_type,
+            max_bytes=artifact.size_bytes,
+        )
+        if stored.sha256 != artifact.sha256:
+            raise StorageError(
+                f"'{artifact.name}' was changed on its way into the storage",
+                stage="storage",
+                remedy="Look at the disk of the data directory.",
+            )
+        return stored
+
+    async def _abandon(self, ids: Iterable[str]) -> None:
+        """Where that fails a sweep does it, once the lease has run out."""
+        for output_id in ids:
+            try:
+                await self._repository.outputs.abandon(self._session.tenant, output_id)
+            except BichatError as error:
+                logger.warning("a file that was not kept is still reserved: %s", error)
+
+    def _output(self, execution: ExecutionRecord, artifact: Artifact) -> CodeInterpreterOutput:
+        output_id = new_id()
+        return CodeInterpreterOutput(
+            id=output_id,
+            tenant=execution.tenant,
+            message_id=execution.message_id,
+            execution_id=execution.id,
+            name=artifact.name,
+            mime_type=artifact.mime_type,
+            url=f"{OUTPUT_PATH}{output_id}",
+            size_bytes=artifact.size_bytes,
+            source=artifact.source,
+            storage_key=new_key(execution.tenant),
+            sha256=artifact.sha256,
+            lease=self._upkeep.lease(),
+            created_at=datetime.now(UTC),
+        )
+
+    async def _save_session(self) -> None:
+        async with self._saving:  # what was saved last is all that is known by then
+            self._session = replace(
+                self._session, files=tuple(self._files.values()), last_used_at=datetime.now(UTC)
+            )
+            await self._repository.sessions.save(self._session.tenant, self._session)
+
+    async def _note(self, execution: ExecutionRecord, outcome: str) -> None:
+        await self._repository.audit.add(
+            execution.tenant,
+            AuditEntry(
+                id=new_id(),
+                tenant=execution.tenant,
+                user=self._session.user,
+                action="execution",
+                subject_id=execution.id,
+                code_sha256=execution.code_sha256,
+                outcome=outcome,
+                at=datetime.now(UTC),
+            ),
+        )
+
+
+def _lying(artifact: Artifact) -> KeptFile:
+    return KeptFile(
+        name=artifact.name,
+        storage_key=artifact.storage_key,
+        size_bytes=artifact.size_bytes,
+        sha256=artifact.sha256,
+    )
+
+
