@@ -14,8 +14,8 @@ compile() {
         --no-emit-find-links --custom-compile-command 'make lock' --output-file "$out" "$@" >/dev/null
 }
 
-# What a developer's .venv holds: the base package's needs and every development tool.
-compile requirements/dev.txt "$@" --group dev pyproject.toml
+# What a developer's .venv holds: what the package and its extras need, and every development tool.
+compile requirements/dev.txt "$@" --extra server --extra postgres --extra s3 --group dev pyproject.toml
 # The fuzzer, which not every platform has: `make fuzz` adds it.
 compile requirements/fuzz.txt "$@" --group fuzz
 # uv alone, in the same version: what `make setup` fetches with pip before there is anything else.
