@@ -149,6 +149,21 @@ class Artifact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """Bytes that a storage keeps under a key of ours."""
+
+    key: str
+    """`tenant/uuid`: made by us, never from a name."""
+    name: str
+    """What its owner called it: data, never a path."""
+    mime_type: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+    """When it was saved, aware, in UTC."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
     """A value that the code displayed, in all the forms that it has: a bundle of MIME types."""
 
