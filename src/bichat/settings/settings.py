@@ -19,6 +19,9 @@ _MAX = "BICHAT_MAX_"
 _DEFAULT = "BICHAT_DEFAULT_"
 _CAP = "BICHAT_CAP_"
 
+#: Where a server is reached of which nobody said anything.
+DEFAULT_PUBLIC_URL = "http://127.0.0.1:8400"
+
 #: What a caller may ask for at most, unless the operator says otherwise (`BICHAT_MAX_*`).
 DEFAULT_BOUNDS = Limits(
     timeout_s=3600.0,
@@ -94,12 +97,14 @@ def _size(value: object) -> object:
 
 
 class _Engine(BaseSettings):
-    """What is about the sandbox, not about limits."""
+    """What is about no limit."""
 
     model_config = SettingsConfigDict(env_prefix="BICHAT_")
     ready_sandboxes: int = Field(default=2, ge=0)
     zygote_life_s: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     isolation: Literal["namespaces", "landlock"] = "landlock"
+    storage_url: str = Field(default="", max_length=2000)
+    public_url: str = Field(default=DEFAULT_PUBLIC_URL, pattern=r"^https?://[^\s?#]+$")
 
 
 def _limit_settings(prefix: str, defaults: Limits | Caps) -> type[BaseSettings]:
@@ -143,6 +148,10 @@ class Settings:
     """`BICHAT_ZYGOTE_LIFE_S`: age at which the process that sandboxes are forked from is replaced."""
     isolation: str = "landlock"
     """`BICHAT_ISOLATION`: the least level of isolation, `namespaces` or `landlock`; the best that the host gives is used."""
+    storage_url: str = ""
+    """`BICHAT_STORAGE_URL`: where files are kept (`bichat.storage.open_storage`); `files` in the data directory if empty."""
+    public_url: str = DEFAULT_PUBLIC_URL
+    """`BICHAT_PUBLIC_URL`: where browsers reach the server: download addresses begin with it."""
 
 
 def load_settings() -> Settings:
