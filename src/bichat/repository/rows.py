@@ -137,9 +137,17 @@ def _reader(name: str, hint: Any) -> Any:
     if isinstance(hint, type) and issubclass(hint, StrEnum):
         return hint
     if hint == tuple[records.KeptFile, ...]:
-        return lambda entries: tuple(records.KeptFile(**entry) for entry in entries)
+        return _kept_files
     if typing.get_origin(hint) is tuple:
         return tuple
     if hint is str and name not in {"id", "tenant"}:
         return restored
-    return lambda value: value
+    return _as_it_is
+
+
+def _kept_files(entries: list[dict[str, Any]]) -> tuple[records.KeptFile, ...]:
+    return tuple(records.KeptFile(**entry) for entry in entries)
+
+
+def _as_it_is(value: Any) -> Any:
+    return value

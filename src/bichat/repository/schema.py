@@ -124,13 +124,12 @@ messages = _table(
 
 message_parts = _table(
     "message_parts",
-    _id(),
     _tenant(),
     id_column("message_id", "bichat_messages"),
     sa.Column("position", sa.Integer, nullable=False),
     _name("kind"),
     json_column("content"),
-    sa.UniqueConstraint("message_id", "position"),
+    sa.PrimaryKeyConstraint("message_id", "position"),
 )
 
 runs = _table(

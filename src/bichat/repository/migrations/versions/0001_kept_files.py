@@ -237,7 +237,6 @@ def upgrade() -> None:
     op.create_index("bichat_executions_tenant", "bichat_executions", ["tenant"])
     op.create_table(
         "bichat_message_parts",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("message_id", sa.Uuid(as_uuid=False), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
@@ -246,8 +245,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["message_id"], ["bichat_messages.id"], name="bichat_message_parts_message_id_fkey", ondelete="CASCADE"
         ),
-        sa.PrimaryKeyConstraint("id", name="bichat_message_parts_pkey"),
-        sa.UniqueConstraint("message_id", "position", name="bichat_message_parts_message_id_position_key"),
+        sa.PrimaryKeyConstraint("message_id", "position", name="bichat_message_parts_pkey"),
     )
     op.create_table(
         "bichat_code_interpreter_outputs",
