@@ -10,7 +10,9 @@
     ├── SessionEndedError       the session has ended; says when and why
     │   └── SessionLostError    ... because its processes were killed under us
     ├── EnvironmentBuildError   a package set could not be built
-    └── StorageError            bytes could not be written or read
+    ├── StorageError            bytes could not be written or read
+    ├── DatabaseError           the database could not do its part
+    └── ConflictError           something else stands in the way, and must end first
 
 User code that fails is *not* here: it is an `ExecutionResult` whose status says so.
 An exception means that the platform could not do its part.
@@ -131,3 +133,19 @@ class StorageError(BichatError):
     """Bytes could not be written or read: disk full, permissions, a folder that is not one."""
 
     code = "storage_failed"
+
+
+class DatabaseError(BichatError):
+    """The database does not answer, refuses us, is full, is locked, or has another version's schema.
+
+    The transaction was rolled back.  Where the connection broke while it was being committed, nobody knows whether it
+    was: nothing is tried a second time here.
+    """
+
+    code = "database_failed"
+
+
+class ConflictError(BichatError):
+    """What was asked for cannot stand beside what is there: a second answer at a time, an id that is taken."""
+
+    code = "conflict"

@@ -1,0 +1,53 @@
+"""A repository from its address.  SQLAlchemy is loaded here, and not before somebody wants a database."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from bichat.errors import DatabaseError
+from bichat.repository.address import driver_of
+
+if TYPE_CHECKING:
+    from bichat.repository.chat_repository import ChatRepository
+
+
+@asynccontextmanager
+async def open_repository(address: str) -> AsyncGenerator[ChatRepository]:
+    """The repository at `address`, closed at the end of the block.
+
+    The embedded database, a file of SQLite, is made where there is none and brought to this program's version; a server's
+    is only looked at: who runs `bichat db upgrade` there has made a backup before.
+
+    Args:
+        address: `sqlite+aiosqlite:////path/to/file.db` or `postgresql+psycopg://user:password@host/database`.
+
+    Raises:
+        DatabaseError: no such address, its packages are not installed, the database does not answer or refuses us, or
+            its schema is of another version.
+    """
+    driver = driver_of(address)
+    try:
+        from bichat.repository import upgrading
+        from bichat.repository.database import open_database
+        from bichat.repository.sql_repository import SqlRepository
+    except ImportError as error:
+        raise lacking(error) from error
+    if driver.startswith("sqlite"):
+        await upgrading.upgrade(address)
+    database = open_database(address)
+    try:
+        await upgrading.check_version(database)
+        yield SqlRepository(database)
+    finally:
+        await database.close()
+
+
+def lacking(error: ImportError) -> DatabaseError:
+    """The error for a package that is not installed."""
+    return DatabaseError(
+        f"databases need a package that is not installed ({error.name or error})",
+        stage="settings",
+        remedy="Install the extra: pip install 'bichat[server]'.",
+    )

@@ -1,0 +1,61 @@
+"""How much a tenant may keep, and what a reservation must have."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TypeVar
+
+from bichat.errors import LimitError, UserInputError
+from bichat.repository.records import CodeInterpreterOutput, FileRecord, FileState, Policy, Usage
+from bichat.sizes import format_size
+
+_Kept = TypeVar("_Kept", CodeInterpreterOutput, FileRecord)
+
+
+def check_policy(policy: Policy) -> Policy:
+    """`policy` itself, once every bound in it is known to be none, or a number of 0 and above.
+
+    Raises:
+        UserInputError: one is not.
+    """
+    for value in (policy.retention_days, policy.quota_bytes, policy.quota_files):
+        if value is not None and not (value >= 0 and math.isfinite(value)):
+            raise UserInputError(f"a tenant's policy is of numbers from 0, not {value}", stage="repository")
+    return policy
+
+
+def check_quota(policy: Policy, usage: Usage, *, size_bytes: int, files: int) -> None:
+    """Nothing, when so much more is within the quota.
+
+    Raises:
+        LimitError: it is above; says what is kept, what was asked for and what there is room for.
+    """
+    if policy.quota_files is not None and usage.files + files > policy.quota_files:
+        raise _above(f"{usage.files:,} files are kept already, of {policy.quota_files:,}")
+    if policy.quota_bytes is not None and usage.size_bytes + size_bytes > policy.quota_bytes:
+        raise _above(
+            f"{format_size(size_bytes)} more are above the {format_size(policy.quota_bytes)} "
+            f"of which {format_size(usage.size_bytes)} are kept already"
+        )
+
+
+def reserved(record: _Kept) -> _Kept:
+    """`record` as it is before its bytes are there.
+
+    Raises:
+        UserInputError: it has no lease, so nobody would ever know that its owner is gone; or its size is below 0.
+    """
+    if record.lease is None:
+        raise UserInputError("a reservation needs a lease", stage="repository")
+    if record.size_bytes < 0:
+        raise UserInputError("no file has fewer than 0 bytes", stage="repository")
+    return replace(record, state=FileState.PENDING)
+
+
+def _above(reason: str) -> LimitError:
+    return LimitError(
+        f"the tenant's quota is used up: {reason}",
+        stage="quota",
+        remedy="Delete files that nobody needs, or have the operator raise the quota.",
+    )

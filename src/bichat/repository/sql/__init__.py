@@ -1,0 +1,1 @@
+"""The parts of `SqlRepository`, one for each noun of the port."""

@@ -1,0 +1,111 @@
+"""Runs and their events in SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bichat.repository import schema
+from bichat.repository.changes import check_saving, over, saved
+from bichat.repository.database import Database
+from bichat.repository.ids import check_id
+from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
+from bichat.repository.records import ACTIVE_STATES, Json, Run, RunEvent, RunState
+from bichat.repository.rows import admit, from_row, lease_columns, to_row
+from bichat.repository.sql.shelves import CONVERSATIONS, RUNS
+from bichat.repository.text import fit_short, plain_json, stored
+
+_EVENTS = schema.run_events
+_ACTIVE = RUNS.table.c.state.in_([state.value for state in ACTIVE_STATES])
+_SAVED = ("state", "error", "usage", "metadata", "started_at", "ended_at")
+
+
+class SqlRuns:
+    """Implements `Runs`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, tenant: str, run: Run) -> Run:
+        """See `Runs.add`."""
+        record = admit(tenant, run)
+        async with self._database.writing() as connection:
+            await CONVERSATIONS.require(connection, tenant, record.conversation_id)
+            return await RUNS.add(connection, record)
+
+    async def get(self, tenant: str, run_id: str) -> Run:
+        """See `Runs.get`."""
+        async with self._database.reading() as connection:
+            return await RUNS.get(connection, tenant, run_id)
+
+    async def active(self, tenant: str, conversation_id: str) -> Run | None:
+        """See `Runs.active`."""
+        columns = RUNS.table.c
+        query = sa.select(RUNS.table).where(
+            columns.tenant == tenant,
+            columns.conversation_id == check_id(conversation_id, CONVERSATIONS.noun),
+            _ACTIVE,
+        )
+        async with self._database.reading() as connection:
+            await CONVERSATIONS.get(connection, tenant, conversation_id)
+            row = (await connection.execute(query)).mappings().first()
+            return None if row is None else from_row(Run, row)
+
+    async def page(
+        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+    ) -> Page[Run]:
+        """See `Runs.page`."""
+        of_it = RUNS.table.c.conversation_id == check_id(conversation_id, CONVERSATIONS.noun)
+        async with self._database.reading() as connection:
+            await CONVERSATIONS.get(connection, tenant, conversation_id)
+            return await RUNS.page(connection, tenant, of_it, limit=limit, cursor=cursor)
+
+    async def save(self, tenant: str, run: Run, *, owner: str | None = None) -> Run:
+        """See `Runs.save`."""
+        record = admit(tenant, run)
+        async with self._database.writing() as connection:
+            before = await _locked(connection, tenant, record.id)
+            check_saving(before, owner)
+            after = saved(before, record)
+            row = to_row(after)
+            values = {name: row[name] for name in _SAVED} | lease_columns(after.lease)
+            await RUNS.change(connection, tenant, record.id, values)
+            return after
+
+    async def cancel(self, tenant: str, run_id: str) -> Run:
+        """See `Runs.cancel`."""
+        async with self._database.writing() as connection:
+            await RUNS.change(connection, tenant, run_id, {"state": RunState.CANCELLING.value}, _ACTIVE)
+            return await RUNS.get(connection, tenant, run_id)
+
+    async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
+        """See `Runs.record`."""
+        rows = [{"kind": stored(fit_short(kind, "kind")), "payload": plain_json(payload)} for kind, payload in events]
+        async with self._database.writing() as connection:
+            run = await _locked(connection, tenant, run_id)
+            if rows and run.state.is_final:
+                raise over()
+            highest = sa.select(sa.func.max(_EVENTS.c.sequence)).where(_EVENTS.c.run_id == run.id)
+            last = (await connection.execute(highest)).scalar() or 0
+            numbered = [
+                row | {"run_id": run.id, "tenant": tenant, "sequence": number}
+                for number, row in enumerate(rows, start=last + 1)
+            ]
+            if numbered:
+                await connection.execute(sa.insert(_EVENTS), numbered)
+            return last + len(numbered)
+
+    async def events(self, tenant: str, run_id: str, *, after: int = 0, limit: int = 100) -> tuple[RunEvent, ...]:
+        """See `Runs.events`."""
+        columns = _EVENTS.c
+        async with self._database.reading() as connection:
+            run = await RUNS.get(connection, tenant, run_id)
+            query = sa.select(_EVENTS).where(columns.run_id == run.id, columns.sequence > after)
+            found = await connection.execute(query.order_by(columns.sequence).limit(check_limit(limit)))
+            return tuple(from_row(RunEvent, row) for row in found.mappings())
+
+
+async def _locked(connection: AsyncConnection, tenant: str, run_id: str) -> Run:
+    return from_row(Run, await RUNS.row(connection, tenant, run_id, for_update=True))

@@ -1,0 +1,57 @@
+"""Sessions in SQL."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from bichat.repository.changes import check_owner, saved_session
+from bichat.repository.database import Database
+from bichat.repository.pages import DEFAULT_LIMIT, Page
+from bichat.repository.records import SessionRecord
+from bichat.repository.rows import admit, from_row, to_row
+from bichat.repository.sql.shelves import CONVERSATIONS, SESSIONS
+
+
+class SqlSessions:
+    """Implements `Sessions`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def add(self, tenant: str, session: SessionRecord) -> SessionRecord:
+        """See `Sessions.add`."""
+        record = admit(tenant, session)
+        async with self._database.writing() as connection:
+            await CONVERSATIONS.require(connection, tenant, record.conversation_id)
+            return await SESSIONS.add(connection, record)
+
+    async def get(self, tenant: str, session_id: str) -> SessionRecord:
+        """See `Sessions.get`."""
+        async with self._database.reading() as connection:
+            return await SESSIONS.get(connection, tenant, session_id)
+
+    async def page(
+        self, tenant: str, *, live: bool | None = None, limit: int = DEFAULT_LIMIT, cursor: str = ""
+    ) -> Page[SessionRecord]:
+        """See `Sessions.page`."""
+        has_ended = SESSIONS.table.c.ended_at.is_not(None)
+        where: list[sa.ColumnElement[bool]] = [] if live is None else [~has_ended if live else has_ended]
+        async with self._database.reading() as connection:
+            return await SESSIONS.page(connection, tenant, *where, limit=limit, cursor=cursor)
+
+    async def save(self, tenant: str, session: SessionRecord, *, owner: str | None = None) -> SessionRecord:
+        """See `Sessions.save`."""
+        record = admit(tenant, session)
+        async with self._database.writing() as connection:
+            row = await SESSIONS.row(connection, tenant, record.id, for_update=True)
+            before = from_row(SessionRecord, row)
+            check_owner(before, owner)
+            await CONVERSATIONS.require(connection, tenant, record.conversation_id)
+            after = saved_session(before, record)
+            await SESSIONS.change(connection, tenant, record.id, to_row(after))
+            return after
+
+    async def delete(self, tenant: str, session_id: str) -> None:
+        """See `Sessions.delete`."""
+        async with self._database.writing() as connection:
+            await SESSIONS.delete(connection, tenant, session_id)

@@ -1,0 +1,142 @@
+"""Renewals, sweeps and pruning in SQL.
+
+Rows are locked in the order of tables below, and of ids within one: whoever needs several waits in line.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bichat.repository import schema
+from bichat.repository.changes import OWNER_LOST
+from bichat.repository.chat_repository import BATCH
+from bichat.repository.database import Database
+from bichat.repository.moments import check_moment
+from bichat.repository.records import LOST, FileState, Pruned, RunState, Swept
+from bichat.repository.rows import lease_columns
+from bichat.repository.text import stored
+
+_LEASED = (schema.outputs, schema.files, schema.executions, schema.sessions, schema.runs)
+
+
+class SqlUpkeep:
+    """Implements `Upkeep`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def renew(self, owner: str, until: datetime) -> int:
+        """See `Upkeep.renew`."""
+        moment = check_moment(until)
+        async with self._database.writing() as connection:
+            return sum([await _renewed(connection, table, stored(owner), moment) for table in _LEASED])
+
+    async def sweep(self, now: datetime, *, limit: int = BATCH) -> Swept:
+        """See `Upkeep.sweep`."""
+        moment = check_moment(now)
+        ended = {"ended_at": moment} | lease_columns(None)
+        return Swept(
+            outputs=await self._take(schema.outputs, moment, limit, None),
+            files=await self._take(schema.files, moment, limit, None),
+            executions=await self._take(schema.executions, moment, limit, {"status": LOST} | ended),
+            sessions=await self._take(schema.sessions, moment, limit, {"end_reason": LOST} | ended),
+            runs=await self._take(
+                schema.runs, moment, limit, {"state": RunState.FAILED.value, "error": dict(OWNER_LOST)} | ended
+            ),
+        )
+
+    async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
+        """See `Upkeep.prune`."""
+        moment = check_moment(now)
+        outputs = await self._prune(schema.outputs, moment, dry_run=dry_run, limit=limit)
+        files = await self._prune(schema.files, moment, dry_run=dry_run, limit=limit)
+        return Pruned(outputs=outputs[0], files=files[0], size_bytes=outputs[1] + files[1])
+
+    async def _take(self, table: sa.Table, now: datetime, limit: int, values: dict[str, Any] | None) -> int:
+        """Delete what has no owner any more, or set `values` in it; how many."""
+        async with self._database.writing() as connection:
+            ids = await _locked(connection, table, table.c.lease_until < now, limit=limit, skip_locked=True)
+            these = table.c.id.in_(ids)
+            statement = (
+                sa.delete(table).where(these) if values is None else sa.update(table).where(these).values(values)
+            )
+            if ids:
+                await connection.execute(statement)
+            return len(ids)
+
+    async def _prune(self, table: sa.Table, now: datetime, *, dry_run: bool, limit: int) -> tuple[int, int]:
+        """How many rows of `table` go, and how many bytes."""
+        number, size_bytes = 0, 0
+        async with self._database.reading() as connection:
+            conditions = [*_expired(table, now), *await _too_old(connection, table, now)]
+        if dry_run:
+            totals = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(table.c.size_bytes), 0))
+            async with self._database.reading() as connection:
+                total = (
+                    await connection.execute(totals.where(_available(table), sa.or_(sa.false(), *conditions)))
+                ).one()
+                return total[0], int(total[1])
+        for condition in conditions:
+            async with self._database.writing() as connection:
+                gone = await _deleted(connection, table, condition, limit - number)
+            number, size_bytes = number + len(gone), size_bytes + sum(gone)
+        return number, size_bytes
+
+
+async def _renewed(connection: AsyncConnection, table: sa.Table, owner: str, until: datetime) -> int:
+    held = sa.and_(table.c.owner == owner, table.c.lease_until.is_not(None))
+    ids = await _locked(connection, table, held)
+    if ids:
+        await connection.execute(sa.update(table).where(held).values(lease_until=until))
+    return len(ids)
+
+
+async def _locked(
+    connection: AsyncConnection,
+    table: sa.Table,
+    where: sa.ColumnElement[bool],
+    *,
+    limit: int | None = None,
+    skip_locked: bool = False,
+) -> list[str]:
+    """The ids for which `where` holds; nobody else changes them before the transaction ends."""
+    query = sa.select(table.c.id).where(where).order_by(table.c.id).limit(limit)
+    return list((await connection.execute(query.with_for_update(skip_locked=skip_locked))).scalars())
+
+
+def _available(table: sa.Table) -> sa.ColumnElement[bool]:
+    return table.c.state == FileState.AVAILABLE.value
+
+
+def _expired(table: sa.Table, now: datetime) -> list[sa.ColumnElement[bool]]:
+    """The condition for rows past an expiry of their own, where they can have one."""
+    return [table.c.expires_at <= now] if "expires_at" in table.c else []
+
+
+async def _too_old(connection: AsyncConnection, table: sa.Table, now: datetime) -> list[sa.ColumnElement[bool]]:
+    """For each tenant that has a retention, the condition for its rows that are past it."""
+    tenants = schema.tenants.c
+    query = sa.select(tenants.tenant, tenants.retention_days).where(tenants.retention_days.is_not(None))
+    return [
+        sa.and_(table.c.tenant == tenant, table.c.created_at <= now - timedelta(days=days))
+        for tenant, days in await connection.execute(query)
+    ]
+
+
+async def _deleted(
+    connection: AsyncConnection, table: sa.Table, where: sa.ColumnElement[bool], limit: int
+) -> list[int]:
+    """Delete up to `limit` rows, and say why in the outbox; the sizes of what is gone."""
+    expired = sa.and_(_available(table), where)
+    ids = await _locked(connection, table, expired, limit=max(limit, 0), skip_locked=True)
+    if not ids:
+        return []
+    gone = sa.delete(table).where(table.c.id.in_(ids)).returning(table.c.storage_key, table.c.size_bytes)
+    rows = (await connection.execute(gone)).all()
+    of_them = schema.deletions.c.storage_key.in_([row.storage_key for row in rows])
+    await connection.execute(sa.update(schema.deletions).where(of_them).values(reason="expired"))
+    return [row.size_bytes for row in rows]

@@ -1,0 +1,203 @@
+"""Keys, tenants, the audit log, the outbox and upkeep in memory."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from bichat.errors import ConflictError
+from bichat.repository.backoff import CLAIM, next_attempt_at, shortened
+from bichat.repository.changes import OWNER_LOST
+from bichat.repository.chat_repository import BATCH
+from bichat.repository.ids import missing
+from bichat.repository.moments import check_moment
+from bichat.repository.pages import DEFAULT_LIMIT, Page
+from bichat.repository.quota import check_policy
+from bichat.repository.records import (
+    LOST,
+    ApiKey,
+    AuditEntry,
+    Deletion,
+    FileState,
+    Policy,
+    Pruned,
+    RunState,
+    Swept,
+    Usage,
+)
+from bichat.repository.rows import admit
+from bichat.tenants import check_tenant
+from bichat.testing.memory.tables import Table, Tables
+
+
+class MemoryKeys:
+    """Implements `Keys`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._keys = tables.keys
+
+    async def add(self, tenant: str, key: ApiKey) -> ApiKey:
+        """See `Keys.add`."""
+        record = admit(tenant, key)
+        if self._keys.those(lambda other: other.sha256 == record.sha256):
+            raise ConflictError("there is one already with this id or key", stage="repository")
+        return self._keys.add(record)
+
+    async def find(self, sha256: str) -> ApiKey:
+        """See `Keys.find`."""
+        for key in self._keys.those(lambda key: key.sha256 == sha256):
+            return key
+        raise missing(self._keys.noun)
+
+    async def page(self, tenant: str, *, limit: int = DEFAULT_LIMIT, cursor: str = "") -> Page[ApiKey]:
+        """See `Keys.page`."""
+        return self._keys.page(tenant, lambda _: True, limit, cursor)
+
+    async def use(self, tenant: str, key_id: str, at: datetime) -> None:
+        """See `Keys.use`."""
+        self._keys.put(replace(self._keys.get(tenant, key_id), last_used_at=check_moment(at)))
+
+    async def revoke(self, tenant: str, key_id: str, at: datetime) -> ApiKey:
+        """See `Keys.revoke`."""
+        key, moment = self._keys.get(tenant, key_id), check_moment(at)
+        return self._keys.put(replace(key, revoked_at=key.revoked_at or moment))
+
+
+class MemoryTenants:
+    """Implements `Tenants`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def policy(self, tenant: str) -> Policy:
+        """See `Tenants.policy`."""
+        return self._tables.policies.get(check_tenant(tenant), Policy())
+
+    async def set_policy(self, tenant: str, policy: Policy) -> None:
+        """See `Tenants.set_policy`."""
+        self._tables.policies[check_tenant(tenant)] = check_policy(policy)
+
+    async def usage(self, tenant: str) -> Usage:
+        """See `Tenants.usage`."""
+        return self._tables.usage(check_tenant(tenant))
+
+    async def delete(self, tenant: str) -> None:
+        """See `Tenants.delete`."""
+        check_tenant(tenant)
+        tables = self._tables
+        roots: list[Table[Any]] = [tables.conversations, tables.sessions, tables.files, tables.keys]
+        for table in roots:
+            for record in table.those(lambda record: record.tenant == tenant):
+                tables.drop(table, record)
+        tables.policies.pop(tenant, None)
+
+
+class MemoryAudit:
+    """Implements `Audit`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._entries = tables.audit
+
+    async def add(self, tenant: str, entry: AuditEntry) -> None:
+        """See `Audit.add`."""
+        self._entries.add(admit(tenant, entry))
+
+    async def page(self, tenant: str, *, limit: int = DEFAULT_LIMIT, cursor: str = "") -> Page[AuditEntry]:
+        """See `Audit.page`."""
+        return self._entries.page(tenant, lambda _: True, limit, cursor)
+
+
+class MemoryOutbox:
+    """Implements `Outbox`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._deletions = tables.deletions
+
+    async def claim(self, now: datetime, *, limit: int = BATCH) -> tuple[Deletion, ...]:
+        """See `Outbox.claim`."""
+        moment = check_moment(now)
+        due = [deletion for deletion in self._deletions.values() if deletion.next_attempt_at <= moment]
+        due.sort(key=lambda deletion: (deletion.next_attempt_at, deletion.id))
+        claimed = tuple(
+            replace(deletion, attempts=deletion.attempts + 1, next_attempt_at=moment + CLAIM)
+            for deletion in due[:limit]
+        )
+        self._deletions.update({deletion.id: deletion for deletion in claimed})
+        return claimed
+
+    async def done(self, deletion_id: int) -> None:
+        """See `Outbox.done`."""
+        self._deletions.pop(deletion_id, None)
+
+    async def failed(self, deletion_id: int, error: str, now: datetime) -> None:
+        """See `Outbox.failed`."""
+        moment = check_moment(now)
+        deletion = self._deletions.get(deletion_id)
+        if deletion is not None:
+            self._deletions[deletion_id] = replace(
+                deletion,
+                last_error=shortened(error),
+                next_attempt_at=next_attempt_at(deletion.attempts, moment),
+            )
+
+    async def waiting(self, *, limit: int = BATCH) -> tuple[Deletion, ...]:
+        """See `Outbox.waiting`."""
+        return tuple(sorted(self._deletions.values(), key=lambda deletion: deletion.id)[:limit])
+
+
+class MemoryUpkeep:
+    """Implements `Upkeep`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    async def renew(self, owner: str, until: datetime) -> int:
+        """See `Upkeep.renew`."""
+        tables, moment = self._tables, check_moment(until)
+        leased: list[Table[Any]] = [tables.outputs, tables.files, tables.executions, tables.sessions, tables.runs]
+        return sum(tables.renew(table, owner, moment) for table in leased)
+
+    async def sweep(self, now: datetime, *, limit: int = BATCH) -> Swept:
+        """See `Upkeep.sweep`."""
+        moment = check_moment(now)
+        failed = {"state": RunState.FAILED, "error": dict(OWNER_LOST)}
+        return Swept(
+            outputs=self._dropped(self._tables.outputs, moment, limit),
+            files=self._dropped(self._tables.files, moment, limit),
+            executions=self._ended(self._tables.executions, moment, limit, {"status": LOST}),
+            sessions=self._ended(self._tables.sessions, moment, limit, {"end_reason": LOST}),
+            runs=self._ended(self._tables.runs, moment, limit, failed),
+        )
+
+    async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
+        """See `Upkeep.prune`."""
+        moment, tables = check_moment(now), self._tables
+        kinds: list[Table[Any]] = [tables.outputs, tables.files]
+        gone = [table.those(lambda file: self._is_past(file, moment))[: None if dry_run else limit] for table in kinds]
+        if not dry_run:
+            for table, files in zip(kinds, gone, strict=True):
+                for file in files:
+                    tables.drop(table, file, "expired")
+        sizes = sum(file.size_bytes for files in gone for file in files)
+        return Pruned(outputs=len(gone[0]), files=len(gone[1]), size_bytes=sizes)
+
+    def _dropped(self, table: Table[Any], now: datetime, limit: int) -> int:
+        lost = self._tables.ownerless(table, now, limit)
+        for record in lost:
+            self._tables.drop(table, record)
+        return len(lost)
+
+    def _ended(self, table: Table[Any], now: datetime, limit: int, values: dict[str, Any]) -> int:
+        lost = self._tables.ownerless(table, now, limit)
+        for record in lost:
+            table.put(replace(record, **values, ended_at=now, lease=None))
+        return len(lost)
+
+    def _is_past(self, file: Any, now: datetime) -> bool:
+        if file.state is not FileState.AVAILABLE:
+            return False
+        days = self._tables.policies.get(file.tenant, Policy()).retention_days
+        expires_at = getattr(file, "expires_at", None)
+        is_too_old = days is not None and file.created_at <= now - timedelta(days=days)
+        return is_too_old or (expires_at is not None and expires_at <= now)
