@@ -130,7 +130,9 @@ class CodeInterpreter:
             TypeError: one of `storage` and `repository` without the other.
         """
         if (storage is None) != (repository is None):
-            raise TypeError("storage and repository go together: no row is without its file, and no file without its row")
+            raise TypeError(
+                "storage and repository go together: no row is without its file, and no file without its row"
+            )
         self._settings = settings or load_settings()
         self._preload = preload
         self._progress = progress

@@ -22,7 +22,7 @@ from bichat.relay import Relay
 from bichat.sandbox.background import Background
 from bichat.sandbox.inputs import InputSource, check_inputs
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
-from bichat.sandbox.sandbox import Ended, Outcome
+from bichat.sandbox.sandbox import Ended
 from bichat.sizes import MIB, format_size
 
 if TYPE_CHECKING:  # only who keeps a record pays for it
@@ -306,32 +306,51 @@ class Session:
     ) -> AsyncGenerator[Event]:
         self.execution_count += 1
         name = name or f"<cell {self.execution_count}>"
-        execution = await self._ledger.begin(code) if self._ledger else None
         begun = time.perf_counter()
-        ended: Ended | None = None
-        self._is_running = True
+        execution = await self._ledger.begin(code) if self._ledger else None
+        with self._recording(execution):
+            ended: Ended | None = None
+            self._is_running = True
+            try:
+                run = self._sandbox.execute(code, name=name, timeout_s=timeout_s, final=final)
+                async with aclosing(run) as events:
+                    async for event in events:
+                        match event:
+                            case Stdout() | Stderr() | Displayed():
+                                yield event
+                            case Ended():
+                                ended = event
+            finally:
+                self._is_running, self._is_concluding = False, ended is not None
+            result = await self._result(ended, execution, begun - started, begun, final=final)
+        for artifact in result.artifacts:
+            if artifact.source == "file":
+                yield FileChanged(artifact)
+        yield Completed(result)
+
+    @contextmanager
+    def _recording(self, execution: ExecutionRecord | None) -> Generator[None]:
+        """An execution that is left before its end has one on record all the same."""
         try:
-            run = self._sandbox.execute(code, name=name, timeout_s=timeout_s, final=final)
-            async with aclosing(run) as events:
-                async for event in events:
-                    match event:
-                        case Stdout() | Stderr() | Displayed():
-                            yield event
-                        case Ended():
-                            ended = event
-        finally:
-            self._is_running, self._is_concluding = False, ended is not None
-            if ended is None:
-                self._give_up(execution, Status.CANCELLED)
+            yield
+        except BaseException:
+            if self._ledger is not None and execution is not None:
+                status = Status.CANCELLED if self._end is None else Status.SESSION_LOST
+                self._background.start(partial(self._ledger.give_up, execution, status))
+            raise
+
+    async def _result(
+        self, ended: Ended | None, execution: ExecutionRecord | None, queued_s: float, begun: float, *, final: bool
+    ) -> ExecutionResult:
+        """Of an execution that has ended and was begun at `begun`: captured, kept, on record."""
         if ended is None:
             raise AssertionError("Sandbox.execute ends with Ended")
         if self._end is not None:
-            self._give_up(execution, Status.SESSION_LOST)
             raise self._ended_error()  # by somebody else, meanwhile: there is nothing left to capture
         run_at = time.perf_counter()
-        outcome = await self._outcome(ended, execution)
+        outcome = await self._sandbox.outcome(ended)
         captured_at = time.perf_counter()
-        # What a caller could look for again: not in a sandbox that serves one execution.
+        # What a caller could look for again: nothing in a sandbox that serves one execution.
         present = None if final else await self._names()
         if self._life_is_over and ended.status is Status.TIMEOUT:
             ended = _at_the_end_of_life(ended, self.limits.life_s)
@@ -355,28 +374,18 @@ class Session:
             session_alive=self._end is None,
             isolation=self._sandbox.isolation,
             timings=Timings(
-                queue_s=opening.queue_s + begun - started,
+                queue_s=opening.queue_s + queued_s,
                 sandbox_s=opening.sandbox_s,
                 input_s=opening.input_s,
                 run_s=run_at - begun,
                 capture_s=captured_at - run_at,
-                total_s=opening.queue_s + opening.sandbox_s + opening.input_s + captured_at - started,
+                total_s=opening.queue_s + opening.sandbox_s + opening.input_s + queued_s + captured_at - begun,
             ),
             notice=notice,
         )
-        if self._ledger is not None and execution is not None:
-            result = await self._kept(self._ledger, execution, result, present)
-        for artifact in result.artifacts:
-            if artifact.source == "file":
-                yield FileChanged(artifact)
-        yield Completed(result)
-
-    async def _outcome(self, ended: Ended, execution: ExecutionRecord | None) -> Outcome:
-        try:
-            return await self._sandbox.outcome(ended)
-        except BaseException:
-            self._give_up(execution, ended.status)
-            raise
+        if self._ledger is None or execution is None:
+            return result
+        return await self._kept(self._ledger, execution, result, present)
 
     async def _names(self) -> tuple[str, ...]:
         """Of what lies in its folder, for the ledger; nothing where there is none."""
@@ -403,10 +412,6 @@ class Session:
         if not concluded:
             raise AssertionError("a conclusion raises nothing")
         return concluded[0]
-
-    def _give_up(self, execution: ExecutionRecord | None, status: Status) -> None:
-        if self._ledger is not None and execution is not None:
-            self._background.start(partial(self._ledger.give_up, execution, status))
 
     async def _admit_execution(self) -> None:
         """Hold an execution and all the memory that it may use; one-shot sessions hold both from the start."""

@@ -1,5 +1,7 @@
 """What came out of executions is kept: bytes in a storage, rows in a repository, and neither without the other."""
 
+from __future__ import annotations
+
 from bichat.archive.archive import Archive
 from bichat.archive.ledger import Ledger
 

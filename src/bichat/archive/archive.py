@@ -27,15 +27,11 @@ from bichat.repository.records import (
     CodeInterpreterOutput,
     FileRecord,
     KeptFile,
-
     SessionRecord,
 )
 from bichat.sandbox.inputs import InputFile, input_at
 from bichat.storage import FileStorage, new_key
 from bichat.tenants import check_tenant
-
-
-
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,6 +228,3 @@ async def _as_lost(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
             stage="storage",
             remedy="Restore the storage from the backup that belongs to the database's.",
         ) from error
-
-
-

@@ -116,13 +116,15 @@ class Ledger:
             await self._repository.executions.finish(self._session.tenant, finished, published=published)
             await self._note(finished, result.status.value)
         except BichatError as error:
-            logger.error("an execution could not be recorded: %s", error)
+            logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
             await self._abandon(published)
             unkept = tuple(replace(artifact, id="", url="", not_kept=error.message) for artifact in result.artifacts)
             return replace(result, artifacts=unkept, id=execution.id, not_recorded=error.message)
         if present is not None:
             names = set(present)
-            self._files |= {artifact.name: _lying(artifact) for artifact in kept if artifact.source == "file" and artifact.id}
+            self._files |= {
+                artifact.name: _lying(artifact) for artifact in kept if artifact.source == "file" and artifact.id
+            }
             self._files = {name: file for name, file in self._files.items() if name in names}
             await self._save_session()
         return replace(result, artifacts=kept, id=execution.id)
@@ -134,7 +136,7 @@ class Ledger:
             await self._repository.executions.finish(self._session.tenant, ended)
             await self._note(ended, status.value)
         except BichatError as error:
-            logger.error("an execution could not be recorded: %s", error)
+            logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
 
     async def put(self, artifact: Artifact) -> None:
         """Keep a file that was put into the session's folder, so that it can be brought back.
@@ -182,7 +184,7 @@ class Ledger:
         try:
             await self._save_session()
         except BichatError as error:
-            logger.error("the end of a session could not be recorded: %s", error)
+            logger.error("the end of a session could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
 
     async def _keep(
         self, execution: ExecutionRecord, artifacts: tuple[Artifact, ...]
@@ -257,9 +259,7 @@ class Ledger:
 
     async def _save_session(self) -> None:
         async with self._saving:  # what was saved last is all that is known by then
-            self._session = replace(
-                self._session, files=tuple(self._files.values()), last_used_at=datetime.now(UTC)
-            )
+            self._session = replace(self._session, files=tuple(self._files.values()), last_used_at=datetime.now(UTC))
             await self._repository.sessions.save(self._session.tenant, self._session)
 
     async def _note(self, execution: ExecutionRecord, outcome: str) -> None:
@@ -285,5 +285,3 @@ def _lying(artifact: Artifact) -> KeptFile:
         size_bytes=artifact.size_bytes,
         sha256=artifact.sha256,
     )
-
-

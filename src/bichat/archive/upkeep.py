@@ -110,7 +110,7 @@ async def _every(seconds: float, job: Callable[[], Awaitable[object]], *, first_
         try:
             await job()
         except BichatError as error:
-            logger.error("upkeep of the database failed: %s", error)
+            logger.error("upkeep of the database failed: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
         except Exception:
             logger.exception("upkeep of the database failed")
         await anyio.sleep(seconds)
