@@ -103,6 +103,7 @@ class Session:
         self._opened_at = self._used_at
         self._touched = anyio.Event()
         self._end: _End | None = None
+        self._end_recorded = anyio.Event()
         admission.enter(self)
         background.start(self._expire)
 
@@ -255,9 +256,10 @@ class Session:
                 self._hold_what_it_uses()
 
     async def close(self) -> None:
-        """End it; may be called again.  Its processes and files are gone when this returns."""
+        """End it; may be called again.  Its processes and files are gone when this returns, and its end is on record."""
         self.end("closed")
         await self._sandbox.close()
+        await self._end_recorded.wait()
 
     def evict(self) -> None:
         """End it for another session of its tenant."""
@@ -271,8 +273,10 @@ class Session:
         if self._end is not None:
             return
         self._end = _End(reason, datetime.now(UTC), why)
-        if self._ledger is not None:
-            self._background.start(partial(self._ledger.end, reason))
+        if self._ledger is None:
+            self._end_recorded.set()
+        else:
+            self._background.start(partial(self._record_end, self._ledger, reason))
         if at_once:
             self._sandbox.end()
         self._background.start(self._sandbox.close)
@@ -280,6 +284,12 @@ class Session:
         held, self._held = self._held, Claim()
         self._admission.release(self.tenant, held)
         self._touch()
+
+    async def _record_end(self, ledger: Ledger, reason: str) -> None:
+        try:
+            await ledger.end(reason)
+        finally:
+            self._end_recorded.set()
 
     @contextmanager
     def _use(self) -> Generator[None]:
@@ -322,7 +332,11 @@ class Session:
                                 ended = event
             finally:
                 self._is_running, self._is_concluding = False, ended is not None
-            result = await self._result(ended, execution, begun - started, begun, final=final)
+            result = await self._result(ended, begun - started, begun, final=final)
+            # What a caller could look for again: nothing in a sandbox that serves one execution.
+            present = None if final else await self._names()
+        if self._ledger is not None and execution is not None:
+            result = await self._kept(self._ledger, execution, result, present)
         for artifact in result.artifacts:
             if artifact.source == "file":
                 yield FileChanged(artifact)
@@ -339,10 +353,8 @@ class Session:
                 self._background.start(partial(self._ledger.give_up, execution, status))
             raise
 
-    async def _result(
-        self, ended: Ended | None, execution: ExecutionRecord | None, queued_s: float, begun: float, *, final: bool
-    ) -> ExecutionResult:
-        """Of an execution that has ended and was begun at `begun`: captured, kept, on record."""
+    async def _result(self, ended: Ended | None, queued_s: float, begun: float, *, final: bool) -> ExecutionResult:
+        """Of an execution that has ended and was begun at `begun`: all that came out of it, captured."""
         if ended is None:
             raise AssertionError("Sandbox.execute ends with Ended")
         if self._end is not None:
@@ -350,8 +362,6 @@ class Session:
         run_at = time.perf_counter()
         outcome = await self._sandbox.outcome(ended)
         captured_at = time.perf_counter()
-        # What a caller could look for again: nothing in a sandbox that serves one execution.
-        present = None if final else await self._names()
         if self._life_is_over and ended.status is Status.TIMEOUT:
             ended = _at_the_end_of_life(ended, self.limits.life_s)
             self.end("life")
@@ -360,7 +370,7 @@ class Session:
             self.end("closed" if ended.alive else _reason(ended.status), why=why, at_once=False)
         opening, self._opening = self._opening, Timings()
         notice, self._notice = self._notice, ""
-        result = ExecutionResult(
+        return ExecutionResult(
             status=ended.status,
             stdout=ended.stdout.text,
             stderr=ended.stderr.text,
@@ -383,9 +393,6 @@ class Session:
             ),
             notice=notice,
         )
-        if self._ledger is None or execution is None:
-            return result
-        return await self._kept(self._ledger, execution, result, present)
 
     async def _names(self) -> tuple[str, ...]:
         """Of what lies in its folder, for the ledger; nothing where there is none."""

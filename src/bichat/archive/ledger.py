@@ -130,11 +130,12 @@ class Ledger:
         return replace(result, artifacts=kept, id=execution.id)
 
     async def give_up(self, execution: ExecutionRecord, status: Status) -> None:
-        """Its caller has left, or its sandbox was lost, and nobody will conclude it."""
+        """Its caller has left, or its sandbox was lost, and nobody will conclude it.  Not to be cancelled."""
         ended = replace(execution, status=status.value, ended_at=datetime.now(UTC))
         try:
-            await self._repository.executions.finish(self._session.tenant, ended)
-            await self._note(ended, status.value)
+            with anyio.CancelScope(shield=True):
+                await self._repository.executions.finish(self._session.tenant, ended)
+                await self._note(ended, status.value)
         except BichatError as error:
             logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
 
@@ -179,10 +180,11 @@ class Ledger:
         await self._save_session()
 
     async def end(self, reason: str) -> None:
-        """The session has ended, for a reason of `SessionEndedError`."""
+        """The session has ended, for a reason of `SessionEndedError`.  Not to be cancelled."""
         self._session = replace(self._session, end_reason=reason, ended_at=datetime.now(UTC))
         try:
-            await self._save_session()
+            with anyio.CancelScope(shield=True):
+                await self._save_session()
         except BichatError as error:
             logger.error("the end of a session could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
 

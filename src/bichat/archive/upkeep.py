@@ -58,13 +58,13 @@ class Upkeep:
     async def _renew(self) -> None:
         await self._repository.upkeep.renew(self.owner, _in(LEASE_S))
 
-    async def sweep(self) -> None:
-        """Take what processes that are gone were working on.
+    async def sweep(self, now: datetime | None = None) -> None:
+        """Take what processes that are gone were working on, by `now` or the present.
 
         Raises:
             DatabaseError: the database does not do its part.
         """
-        while await self._repository.upkeep.sweep(datetime.now(UTC)) != Swept():
+        while await self._repository.upkeep.sweep(now or datetime.now(UTC)) != Swept():
             pass
 
     async def prune(self, *, dry_run: bool = False) -> Pruned:
@@ -83,20 +83,22 @@ class Upkeep:
             size_bytes=sum(step.size_bytes for step in steps),
         )
 
-    async def delete(self) -> int:
-        """Remove the bytes that no row needs any more; how many files.  One that fails is tried again later.
+    async def delete(self, now: datetime | None = None) -> int:
+        """Remove the bytes that no row needs any more, what is due by `now` or the present; how many files.
+
+        One that fails is tried again later.
 
         Raises:
             DatabaseError: the database does not do its part.
         """
         count = 0
-        while claimed := await self._repository.outbox.claim(datetime.now(UTC)):
+        while claimed := await self._repository.outbox.claim(now or datetime.now(UTC)):
             for deletion in claimed:
                 try:
                     await self._storage.delete(deletion.storage_key)
                 except BichatError as error:
                     logger.warning("bytes of a deleted file are still there: %s", error)
-                    await self._repository.outbox.failed(deletion.id, error.message, datetime.now(UTC))
+                    await self._repository.outbox.failed(deletion.id, error.message, now or datetime.now(UTC))
                 else:
                     await self._repository.outbox.done(deletion.id)
                     count += 1
