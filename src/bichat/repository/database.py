@@ -86,13 +86,14 @@ class Database:
         await self._engine.dispose()
 
 
-def open_database(address: str, *, enforce_keys: bool = True) -> Database:
+def open_database(address: str, *, create: bool = True, enforce_keys: bool = True) -> Database:
     """The database at `address`; a file of SQLite is made where there is none, with mode 0600 in a folder of 0700.
 
     A server is not asked for anything yet.
 
     Args:
         address: see `bichat.repository.address`.
+        create: False where a file that is not there yet is an error.
         enforce_keys: False for migrations alone: SQLite rebuilds tables, and rows that refer to them must stay.
 
     Raises:
@@ -104,7 +105,9 @@ def open_database(address: str, *, enforce_keys: bool = True) -> Database:
     except (exc.ArgumentError, ValueError) as error:
         raise unusable("it is no address") from error
     try:
-        return _open_file(url, enforce_keys=enforce_keys) if driver.startswith("sqlite") else _open_server(url)
+        if driver.startswith("sqlite"):
+            return _open_file(url, create=create, enforce_keys=enforce_keys)
+        return _open_server(url)
     except ImportError as error:
         extra = "server" if driver.startswith("sqlite") else "postgres"
         raise DatabaseError(
@@ -114,11 +117,13 @@ def open_database(address: str, *, enforce_keys: bool = True) -> Database:
         ) from error
 
 
-def _open_file(url: sa.URL, *, enforce_keys: bool) -> Database:
+def _open_file(url: sa.URL, *, create: bool, enforce_keys: bool) -> Database:
     shown = url.render_as_string(hide_password=True)
     path = Path(url.database or "")
     if url.host or url.query or not path.is_absolute():
         raise unusable("it names no file by its whole path", shown=shown)
+    if not create and not path.exists():
+        raise DatabaseError(f"there is no database {shown} yet", stage="database", remedy="Run `bichat db upgrade`.")
     try:
         _make_file(path)
     except OSError as error:
