@@ -126,7 +126,7 @@ def _open_file(url: sa.URL, *, create: bool, enforce_keys: bool) -> Database:
         raise DatabaseError(f"there is no database {shown} yet", stage="database", remedy="Run `bichat db upgrade`.")
     try:
         _make_file(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise database_error(error, url) from error
     engine = create_async_engine(
         url,
@@ -140,10 +140,7 @@ def _open_file(url: sa.URL, *, create: bool, enforce_keys: bool) -> Database:
     @event.listens_for(engine.sync_engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute(f"PRAGMA foreign_keys = {'ON' if enforce_keys else 'OFF'}")
-        cursor.close()
+        _set_up(connection, "PRAGMA journal_mode = WAL", f"PRAGMA foreign_keys = {'ON' if enforce_keys else 'OFF'}")
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begun(connection: sa.Connection) -> None:
@@ -166,14 +163,27 @@ def _open_server(url: sa.URL) -> Database:
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
-        cursor.execute(f"SET statement_timeout = '{_STATEMENT_S}s'")
-        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_STATEMENT_S}s'")
-        cursor.close()
+        _set_up(
+            connection,
+            f"SET lock_timeout = '{LOCK_WAIT_S}s'",
+            f"SET statement_timeout = '{_STATEMENT_S}s'",
+            f"SET idle_in_transaction_session_timeout = '{_STATEMENT_S}s'",
+        )
         connection.commit()
 
     return Database(engine)
+
+
+def _set_up(connection: Any, *statements: str) -> None:
+    """Run them on a driver's new connection; one on which they fail is closed, for the pool knows nothing of it yet."""
+    try:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        cursor.close()
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _make_file(path: Path) -> None:

@@ -89,7 +89,7 @@ async def test_a_migration_that_fails_changes_nothing(empty_address, monkeypatch
     assert await upgrading.upgrade(empty_address) == (_VERSIONS[0], upgrading.newest_version())
 
 
-async def test_processes_that_upgrade_at_once_do_it_once(empty_address):
+def test_processes_that_upgrade_at_once_do_it_once(empty_address):
     script = (
         "import sys, anyio\n"
         "from bichat.repository.opening import upgrade_schema\n"
