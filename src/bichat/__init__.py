@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bichat.errors import (
         BichatError,
         CapacityError,
+        ConflictError,
+        DatabaseError,
         EnvironmentBuildError,
         LimitError,
         NamespacesForbiddenError,
@@ -48,6 +50,8 @@ __all__ = [
     "CodeError",
     "CodeInterpreter",
     "Completed",
+    "ConflictError",
+    "DatabaseError",
     "Displayed",
     "EnvironmentBuildError",
     "Event",
@@ -98,6 +102,8 @@ _HOMES = {
     "bichat.errors": (
         "BichatError",
         "CapacityError",
+        "ConflictError",
+        "DatabaseError",
         "EnvironmentBuildError",
         "LimitError",
         "NamespacesForbiddenError",

@@ -18,6 +18,8 @@ HEAVY = {
     "uv",
     "fastapi",
     "sqlalchemy",
+    "alembic",
+    "psycopg",
     "openai",
 }
 
@@ -38,6 +40,11 @@ def _loaded_after(statement: str) -> set[str]:
 )
 def test_nothing_heavy_is_loaded(statement):
     assert _loaded_after(statement) & HEAVY == set()
+
+
+@pytest.mark.parametrize("module", ["bichat.cli.app", "bichat.repository", "bichat.repository.records"])
+def test_a_database_is_loaded_for_those_alone_who_open_one(module):
+    assert _loaded_after(f"import {module}") & {"sqlalchemy", "alembic", "aiosqlite", "psycopg"} == set()
 
 
 def test_the_line_editor_is_loaded_for_the_shell_alone():

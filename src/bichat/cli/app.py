@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bichat.cli import doctor, environments, run, shell
+from bichat.cli import database, doctor, environments, run, shell
 
 app = typer.Typer(
     name="bichat",
@@ -17,6 +17,7 @@ app.command("run")(run.command)
 app.command("shell")(shell.command)
 app.command("doctor")(doctor.command)
 app.add_typer(environments.app, name="env")
+app.add_typer(database.app, name="db")
 
 
 @app.callback(invoke_without_command=True)

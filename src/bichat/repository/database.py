@@ -86,13 +86,14 @@ class Database:
         await self._engine.dispose()
 
 
-def open_database(address: str, *, enforce_keys: bool = True) -> Database:
+def open_database(address: str, *, create: bool = True, enforce_keys: bool = True) -> Database:
     """The database at `address`; a file of SQLite is made where there is none, with mode 0600 in a folder of 0700.
 
     A server is not asked for anything yet.
 
     Args:
         address: see `bichat.repository.address`.
+        create: False where a file that is not there yet is an error.
         enforce_keys: False for migrations alone: SQLite rebuilds tables, and rows that refer to them must stay.
 
     Raises:
@@ -104,7 +105,9 @@ def open_database(address: str, *, enforce_keys: bool = True) -> Database:
     except (exc.ArgumentError, ValueError) as error:
         raise unusable("it is no address") from error
     try:
-        return _open_file(url, enforce_keys=enforce_keys) if driver.startswith("sqlite") else _open_server(url)
+        if driver.startswith("sqlite"):
+            return _open_file(url, create=create, enforce_keys=enforce_keys)
+        return _open_server(url)
     except ImportError as error:
         extra = "server" if driver.startswith("sqlite") else "postgres"
         raise DatabaseError(
@@ -114,14 +117,16 @@ def open_database(address: str, *, enforce_keys: bool = True) -> Database:
         ) from error
 
 
-def _open_file(url: sa.URL, *, enforce_keys: bool) -> Database:
+def _open_file(url: sa.URL, *, create: bool, enforce_keys: bool) -> Database:
     shown = url.render_as_string(hide_password=True)
     path = Path(url.database or "")
     if url.host or url.query or not path.is_absolute():
         raise unusable("it names no file by its whole path", shown=shown)
+    if not create and not path.exists():
+        raise DatabaseError(f"there is no database {shown} yet", stage="database", remedy="Run `bichat db upgrade`.")
     try:
         _make_file(path)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise database_error(error, url) from error
     engine = create_async_engine(
         url,
@@ -135,10 +140,7 @@ def _open_file(url: sa.URL, *, enforce_keys: bool) -> Database:
     @event.listens_for(engine.sync_engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
         connection.isolation_level = None
-        cursor = connection.cursor()
-        cursor.execute("PRAGMA journal_mode = WAL")
-        cursor.execute(f"PRAGMA foreign_keys = {'ON' if enforce_keys else 'OFF'}")
-        cursor.close()
+        _set_up(connection, "PRAGMA journal_mode = WAL", f"PRAGMA foreign_keys = {'ON' if enforce_keys else 'OFF'}")
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begun(connection: sa.Connection) -> None:
@@ -161,14 +163,27 @@ def _open_server(url: sa.URL) -> Database:
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
-        cursor = connection.cursor()
-        cursor.execute(f"SET lock_timeout = '{LOCK_WAIT_S}s'")
-        cursor.execute(f"SET statement_timeout = '{_STATEMENT_S}s'")
-        cursor.execute(f"SET idle_in_transaction_session_timeout = '{_STATEMENT_S}s'")
-        cursor.close()
+        _set_up(
+            connection,
+            f"SET lock_timeout = '{LOCK_WAIT_S}s'",
+            f"SET statement_timeout = '{_STATEMENT_S}s'",
+            f"SET idle_in_transaction_session_timeout = '{_STATEMENT_S}s'",
+        )
         connection.commit()
 
     return Database(engine)
+
+
+def _set_up(connection: Any, *statements: str) -> None:
+    """Run them on a driver's new connection; one on which they fail is closed, for the pool knows nothing of it yet."""
+    try:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        cursor.close()
+    except BaseException:
+        connection.close()
+        raise
 
 
 def _make_file(path: Path) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
 from bichat.errors import DatabaseError
 from bichat.repository.address import driver_of
+from bichat.repository.schema_state import SchemaState
 
 if TYPE_CHECKING:
     from bichat.repository.chat_repository import ChatRepository
@@ -28,12 +29,10 @@ async def open_repository(address: str) -> AsyncGenerator[ChatRepository]:
             its schema is of another version.
     """
     driver = driver_of(address)
-    try:
+    with _needed_packages():
         from bichat.repository import upgrading
         from bichat.repository.database import open_database
         from bichat.repository.sql_repository import SqlRepository
-    except ImportError as error:
-        raise lacking(error) from error
     if driver.startswith("sqlite"):
         await upgrading.upgrade(address)
     database = open_database(address)
@@ -44,10 +43,38 @@ async def open_repository(address: str) -> AsyncGenerator[ChatRepository]:
         await database.close()
 
 
-def lacking(error: ImportError) -> DatabaseError:
-    """The error for a package that is not installed."""
-    return DatabaseError(
-        f"databases need a package that is not installed ({error.name or error})",
-        stage="settings",
-        remedy="Install the extra: pip install 'bichat[server]'.",
-    )
+async def upgrade_schema(address: str) -> tuple[str, str]:
+    """Bring the tables at `address` to this program's version; the version before (empty: none), and the one after.
+
+    Raises:
+        DatabaseError: they are newer already, the database does not answer, or a migration failed; nothing has changed.
+    """
+    driver_of(address)
+    with _needed_packages():
+        from bichat.repository import upgrading
+    return await upgrading.upgrade(address)
+
+
+async def examine(address: str) -> SchemaState:
+    """What stands in the database at `address`; nothing is made or changed.
+
+    Raises:
+        DatabaseError: there is no file yet, or the database does not answer.
+    """
+    driver_of(address)
+    with _needed_packages():
+        from bichat.repository import upgrading
+    return await upgrading.examine(address)
+
+
+@contextmanager
+def _needed_packages() -> Generator[None]:
+    """Within, SQLAlchemy and Alembic are loaded; a `DatabaseError` says so when they are not installed."""
+    try:
+        yield
+    except ImportError as error:
+        raise DatabaseError(
+            f"databases need a package that is not installed ({error.name or error})",
+            stage="settings",
+            remedy="Install the extra: pip install 'bichat[server]'.",
+        ) from error

@@ -19,6 +19,7 @@ from alembic.script import ScriptDirectory
 from bichat.errors import DatabaseError
 from bichat.repository import schema
 from bichat.repository.database import Database, open_database
+from bichat.repository.schema_state import SchemaState
 
 _FOLDER: Final = Path(__file__).parent / "migrations"
 _VERSION_TABLE: Final = "bichat_schema_version"
@@ -71,6 +72,25 @@ def refuse_other(version: str) -> None:
         f"the database has {have}; this program needs the version {newest_version()}",
         stage="schema",
         remedy="Run `bichat db upgrade`; make a backup first.",
+    )
+
+
+async def examine(address: str) -> SchemaState:
+    """What stands in the database at `address`; nothing is made or changed.
+
+    Raises:
+        DatabaseError: there is no file yet, or the database does not answer.
+    """
+    database = open_database(address, create=False)
+    try:
+        async with database.reading() as connection:
+            version = await connection.run_sync(_version_of)
+            found = await connection.run_sync(differences) if version == newest_version() else []
+    finally:
+        await database.close()
+    place = database.url.render_as_string(hide_password=True)
+    return SchemaState(
+        place=place, version=version, newest=newest_version(), differences=tuple(str(entry) for entry in found)
     )
 
 

@@ -104,6 +104,7 @@ class _Engine(BaseSettings):
     zygote_life_s: float = Field(default=3600.0, gt=0, allow_inf_nan=False)
     isolation: Literal["namespaces", "landlock"] = "landlock"
     storage_url: str = Field(default="", max_length=2000)
+    database_url: str = ""
     public_url: str = Field(default=DEFAULT_PUBLIC_URL, pattern=r"^https?://[^\s?#]+$")
 
 
@@ -150,6 +151,8 @@ class Settings:
     """`BICHAT_ISOLATION`: the least level of isolation, `namespaces` or `landlock`; the best that the host gives is used."""
     storage_url: str = ""
     """`BICHAT_STORAGE_URL`: where files are kept (`bichat.storage.open_storage`); `files` in the data directory if empty."""
+    database_url: str = field(default="", repr=False)
+    """`BICHAT_DATABASE_URL`: the database (`bichat.repository.open_repository`); `bichat.db` in the data directory if empty."""
     public_url: str = DEFAULT_PUBLIC_URL
     """`BICHAT_PUBLIC_URL`: where browsers reach the server: download addresses begin with it."""
 

@@ -79,21 +79,25 @@ def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
         yield PostgresServer(folder)
 
 
-def _sqlite(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path / 'database' / 'bichat.db'}"
+@pytest.fixture
+def postgres_address(postgres) -> Generator[str]:
+    """Of a database without tables in PostgreSQL."""
+    name = f"t{secrets.token_hex(8)}"
+    postgres.do(f"CREATE DATABASE {name}")
+    yield postgres.address(name)
+    postgres.do(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def sqlite_address(tmp_path) -> str:
+    """Of a database that is not there yet, in a file."""
+    return f"sqlite+aiosqlite:///{tmp_path}/database/bichat.db"
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def empty_address(request, tmp_path) -> Generator[str]:
+def empty_address(request) -> str:
     """Of a database without tables, on each kind in turn."""
-    if request.param == "sqlite":
-        yield _sqlite(tmp_path)
-        return
-    server = request.getfixturevalue("postgres")
-    name = f"t{secrets.token_hex(8)}"
-    server.do(f"CREATE DATABASE {name}")
-    yield server.address(name)
-    server.do(f"DROP DATABASE {name} WITH (FORCE)")
+    return request.getfixturevalue(f"{request.param}_address")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, TypeVar
 
 from bichat.errors import ConflictError
 from bichat.repository.ids import check_id, missing
@@ -112,8 +112,8 @@ class Tables:
     @contextmanager
     def transaction(self) -> Generator[None]:
         """Within, all that changes is as it was before when the block raises."""
-        tables = [table for table in vars(self).values() if isinstance(table, Table)]
-        held: list[dict[Any, Any]] = [cast("Table[Any]", table).rows for table in tables]
+        everything: list[Any] = list(vars(self).values())
+        held: list[dict[Any, Any]] = [table.rows for table in everything if hasattr(table, "rows")]
         held += [self.policies, self.events, self.deletions]
         before = [dict(rows) for rows in held]
         try:

@@ -1,0 +1,1 @@
+"""The parts of `bichat.testing.repository.RepositoryConformance`, one for each promise."""

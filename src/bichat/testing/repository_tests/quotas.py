@@ -1,0 +1,89 @@
+"""What a tenant may keep."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from bichat.errors import LimitError, UserInputError
+from bichat.repository import ChatRepository
+from bichat.repository.records import (
+    Policy,
+    Usage,
+)
+from bichat.testing.repository_tests.chat import (
+    Chat,
+    stored,
+    upload,
+)
+
+
+class QuotaTests:
+    """Tests of `RepositoryConformance`."""
+
+    pytestmark = pytest.mark.anyio
+
+    async def test_a_quota_is_refused_before_any_byte_is_written(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        execution = await chat.execution()
+        await repository.tenants.set_policy(tenant, Policy(quota_bytes=10))
+        await chat.output(execution, size_bytes=7)
+        await repository.files.reserve(tenant, upload(tenant, size_bytes=3))
+
+        with pytest.raises(LimitError):
+            await chat.upload(size_bytes=1)
+        with pytest.raises(LimitError):
+            await chat.output(execution, size_bytes=1)
+
+        assert await repository.tenants.usage(tenant) == Usage(size_bytes=7 + 3, files=2)
+
+    async def test_a_file_that_grew_is_counted_again_when_it_is_published(
+        self, repository: ChatRepository, tenant: str
+    ) -> None:
+        await repository.tenants.set_policy(tenant, Policy(quota_bytes=10))
+        file = await repository.files.reserve(tenant, upload(tenant, size_bytes=4))
+
+        with pytest.raises(LimitError):
+            await repository.files.publish(tenant, file.id, stored(file.storage_key, b"x" * 11))
+        await repository.files.publish(tenant, file.id, stored(file.storage_key, b"x" * 10))
+
+        assert await repository.tenants.usage(tenant) == Usage(size_bytes=10, files=1)
+
+    async def test_the_number_of_files_has_a_quota_that_deleting_gives_back(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        await repository.tenants.set_policy(tenant, Policy(quota_files=1))
+        assert await repository.tenants.policy(tenant) == Policy(quota_files=1)
+        file = await chat.upload()
+
+        with pytest.raises(LimitError):
+            await chat.upload()
+        await repository.files.delete(tenant, file.id)
+        await chat.upload()
+        await repository.tenants.set_policy(tenant, Policy())
+        await chat.upload()
+
+    async def test_many_that_reserve_at_once_stay_within_the_quota(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        await repository.tenants.set_policy(tenant, Policy(quota_files=3))
+        refused: list[LimitError] = []
+
+        async def try_one() -> None:
+            try:
+                await chat.upload()
+            except LimitError as error:
+                refused.append(error)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(10):
+                tasks.start_soon(try_one)
+
+        assert len(refused) == 7
+        assert (await repository.tenants.usage(tenant)).files == 3
+
+    async def test_a_policy_of_impossible_numbers_is_refused(self, repository: ChatRepository, tenant: str) -> None:
+        for policy in (Policy(quota_bytes=-1), Policy(retention_days=float("nan")), Policy(quota_files=-5)):
+            with pytest.raises(UserInputError):
+                await repository.tenants.set_policy(tenant, policy)

@@ -1,0 +1,122 @@
+"""Runs have one owner at a time, and events that no stream loses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import anyio
+import pytest
+
+from bichat.errors import ConflictError
+from bichat.repository import ChatRepository
+from bichat.repository.records import (
+    Run,
+    RunEvent,
+    RunState,
+)
+from bichat.testing.repository_tests.chat import (
+    Chat,
+    everything,
+)
+
+
+class RunTests:
+    """Tests of `RepositoryConformance`."""
+
+    pytestmark = pytest.mark.anyio
+
+    async def test_a_conversation_has_one_run_at_a_time(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation, other = await chat.conversation(), await chat.conversation()
+        run = await chat.run(conversation)
+        await chat.run(other)
+
+        for state in (RunState.QUEUED, RunState.RUNNING, RunState.WAITING, RunState.CANCELLING):
+            await repository.runs.save(tenant, replace(run, state=state))
+            with pytest.raises(ConflictError):
+                await chat.run(conversation)
+        assert (await repository.runs.active(tenant, conversation.id)) == await repository.runs.get(tenant, run.id)
+
+        over = await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED, usage={"tokens": 1}))
+        assert (over.lease, over.usage) == (None, {"tokens": 1})
+        assert over.ended_at is not None
+        assert await repository.runs.active(tenant, conversation.id) is None
+        following = await chat.run(conversation)
+        assert await everything(repository.runs.page, tenant, conversation.id) == [following, over]
+
+    async def test_of_many_runs_that_begin_at_once_one_does(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = await chat.conversation()
+        begun: list[Run] = []
+
+        async def begin() -> None:
+            try:
+                begun.append(await chat.run(conversation))
+            except ConflictError:
+                return
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(8):
+                tasks.start_soon(begin)
+
+        assert len(begun) == 1
+        assert await everything(repository.runs.page, tenant, conversation.id) == begun
+
+    async def test_only_who_holds_a_run_changes_it_and_what_is_over_stays_so(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        run = await chat.run(await chat.conversation())
+
+        with pytest.raises(ConflictError):
+            await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED), owner="process-2")
+        over = await repository.runs.save(tenant, replace(run, state=RunState.FAILED), owner="process-1")
+        with pytest.raises(ConflictError):
+            await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED))
+        with pytest.raises(ConflictError):
+            await repository.runs.record(tenant, run.id, [("late", {})])
+
+        assert await repository.runs.cancel(tenant, run.id) == over
+
+    async def test_a_wish_to_cancel_outlives_what_the_owner_saves(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        run = await chat.run(await chat.conversation())
+        await repository.runs.cancel(tenant, run.id)
+
+        seen = await repository.runs.save(tenant, replace(run, usage={"tokens": 3}), owner="process-1")
+
+        assert (seen.state, seen.usage, seen.lease) == (RunState.CANCELLING, {"tokens": 3}, run.lease)
+        over = await repository.runs.save(tenant, replace(run, state=RunState.CANCELLED), owner="process-1")
+        assert over.state is RunState.CANCELLED
+
+    async def test_a_stream_is_picked_up_again_where_it_was_lost(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        run = await chat.run(await chat.conversation())
+
+        assert await repository.runs.record(tenant, run.id, []) == 0
+        assert await repository.runs.record(tenant, run.id, [("text", {"n": 1}), ("text", {"n": "\0"})]) == 2
+        assert await repository.runs.record(tenant, run.id, [("done", {})]) == 3
+
+        assert await repository.runs.events(tenant, run.id, after=1) == (
+            RunEvent(sequence=2, kind="text", payload={"n": "\0"}),
+            RunEvent(sequence=3, kind="done", payload={}),
+        )
+        assert [event.sequence for event in await repository.runs.events(tenant, run.id, limit=2)] == [1, 2]
+
+    async def test_events_recorded_side_by_side_are_numbered_without_gaps(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        run = await chat.run(await chat.conversation())
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(10):
+                tasks.start_soon(repository.runs.record, tenant, run.id, [("a", {"n": number}), ("b", {"n": number})])
+
+        events = await repository.runs.events(tenant, run.id)
+        assert [event.sequence for event in events] == list(range(1, 21))
+        assert [(one.kind, other.kind) for one, other in zip(events[::2], events[1::2], strict=True)] == [
+            ("a", "b")
+        ] * 10
