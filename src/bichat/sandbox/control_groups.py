@@ -22,8 +22,8 @@ from typing import Final, Protocol
 _MOUNTS: Final = Path("/proc/self/mountinfo")
 _OWN: Final = Path("/proc/self/cgroup")
 _PREFIX: Final = "bichat-"
-#: `bichat-<pid of the server>-<its start, in clock ticks>-<random>`.
-_NAME: Final = re.compile(rf"{_PREFIX}(\d+)-(\d+)-[0-9a-f]+")
+#: `bichat-<pid of the server>-<its start, in clock ticks>-<where that is its pid>-<random>`.
+_NAME: Final = re.compile(rf"{_PREFIX}(\d+)-(\d+)-(\d+)-[0-9a-f]+")
 #: Into which the server's own processes go: with version 2 a group that has children with limits may have no process.
 _SERVER: Final = "bichat-server"
 
@@ -97,7 +97,8 @@ class ControlGroups:
         """`v1` or `v2`."""
         self._parents = tuple(parents)
         self._files = files
-        self._prefix = f"{_PREFIX}{os.getpid()}-{_started(os.getpid())}-"
+        self._pid_namespace = os.stat("/proc/self/ns/pid").st_ino
+        self._prefix = f"{_PREFIX}{os.getpid()}-{_started(os.getpid())}-{self._pid_namespace}-"
         self._free: list[ControlGroup] = []
         self._all: list[ControlGroup] = []
 
@@ -135,11 +136,13 @@ class ControlGroups:
         self._free.clear()
 
     def sweep(self) -> None:
-        """Remove those that servers which are gone have left behind."""
+        """Remove those that servers which are gone have left behind; those of other pid namespaces cannot be known."""
         for parent in self._parents:
             for folder in parent.glob(f"{_PREFIX}*"):
                 found = _NAME.fullmatch(folder.name)
-                if found is not None and _started(int(found[1])) != int(found[2]):
+                if found is None or int(found[3]) != self._pid_namespace:
+                    continue
+                if _started(int(found[1])) != int(found[2]):
                     ControlGroup([folder], self._files).remove()
 
     def _unused(self) -> ControlGroup | None:

@@ -123,6 +123,22 @@ def test_what_a_server_that_was_killed_has_left_is_swept_up(groups, name):
     assert not any(folder.exists() for folder in left)
 
 
+def test_the_group_of_a_server_in_another_pid_namespace_is_left_alone(groups):
+    """Here its number may be nobody's."""
+    group = groups.take(64 * MIB, 10)
+    elsewhere = [folder.with_name(f"bichat-99999999-1-1-{'0' * 12}") for folder in group._folders]
+    for folder in elsewhere:
+        folder.mkdir()
+    try:
+        groups.sweep()
+
+        assert all(folder.is_dir() for folder in elsewhere)
+    finally:
+        for folder in elsewhere:
+            folder.rmdir()
+        groups.give_back(group)
+
+
 def test_a_group_that_was_exceeded_serves_the_next_one_as_new(groups):
     group = groups.take(64 * MIB, 10)
     hog = subprocess.Popen(
