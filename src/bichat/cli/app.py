@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bichat.cli import database, doctor, environments, run, shell
+from bichat.cli import database, doctor, environments, prune, run, shell
 
 app = typer.Typer(
     name="bichat",
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command("run")(run.command)
 app.command("shell")(shell.command)
 app.command("doctor")(doctor.command)
+app.command("prune")(prune.command)
 app.add_typer(environments.app, name="env")
 app.add_typer(database.app, name="db")
 

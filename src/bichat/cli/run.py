@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping
+from contextlib import AsyncExitStack, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import typer
 
@@ -15,12 +15,17 @@ from bichat.cli import arguments, terminal
 from bichat.cli.arguments import Program
 from bichat.cli.showing import Screen
 from bichat.domain import ExecutionResult, Timings
+from bichat.names import printable
 from bichat.sizes import format_size
 
 if TYPE_CHECKING:
-    from bichat.interpreter import SessionOptions
+    from bichat.interpreter import CodeInterpreter, SessionOptions
     from bichat.sandbox.denials import Denials
     from bichat.sandbox.launch import Launched
+
+#: How long the addresses are good that `--save` prints.
+_ADDRESS_S: Final = 24 * 3600.0
+Addresses: TypeAlias = Mapping[str, str]
 
 
 def command(  # one parameter per option
@@ -45,6 +50,9 @@ def command(  # one parameter per option
     ),
     as_json: bool = typer.Option(False, "--json", help="Print the result as one JSON document."),
     timings: bool = typer.Option(False, "--timings", help="Print how long each stage took."),
+    save: bool = typer.Option(
+        False, "--save", help="Keep the run and its files in the storage and the database; prints ids and addresses."
+    ),
     explain_denials: bool = typer.Option(
         False, "--explain-denials", help="Name the system calls that the sandbox refused, and what to do about each."
     ),
@@ -67,7 +75,13 @@ def command(  # one parameter per option
         programs = arguments.programs(sources, code)
         with _denials() if explain_denials else nullcontext() as denials:
             exit_code = run(
-                programs, options, context.obj, output_dir, as_json=as_json, timings=timings, denials=denials
+                programs,
+                options,
+                context.obj,
+                None if save else output_dir,
+                as_json=as_json,
+                timings=timings,
+                denials=denials,
             )
         raise typer.Exit(exit_code)
 
@@ -76,7 +90,7 @@ def run(
     programs: tuple[Program, ...],
     options: SessionOptions,
     launched: Launched | None,
-    output_dir: Path,
+    output_dir: Path | None,
     *,
     as_json: bool = False,
     timings: bool = False,
@@ -85,22 +99,28 @@ def run(
     """Run `programs` in one session until one fails, print what there is to print, save their files; the exit code.
 
     `launched` is a launcher on its way, if there is one; `denials` hears of the calls that are refused meanwhile.
+    Without an `output_dir` runs and files are kept in the storage and the database instead.
     """
-    arguments.check_output(output_dir)
+    if output_dir is not None:
+        arguments.check_output(output_dir)
     screen = Screen(quiet=as_json)
     described: list[dict[str, Any]] = []
 
-    def ended(program: Program, result: ExecutionResult) -> None:
-        saved = result.save_artifacts(output_dir) if result.artifacts else ()
+    def ended(program: Program, result: ExecutionResult, addresses: Addresses) -> None:
+        saved = result.save_artifacts(output_dir) if result.artifacts and output_dir is not None else ()
         if as_json:
-            described.append(_describe(result, saved) | ({"name": program.name} if len(programs) > 1 else {}))
+            document = _describe(result, saved, addresses)
+            described.append(document | ({"name": program.name} if len(programs) > 1 else {}))
             return
         screen.failure(result)
-        _print_files(result, saved)
+        if output_dir is None:
+            _print_kept(result, addresses)
+        else:
+            _print_files(result, saved)
         if timings:
             _print_timings(result.timings)
 
-    last = _execute(programs, options, launched, screen, ended, denials)
+    last = _execute(programs, options, launched, screen, ended, denials, keep=output_dir is None)
     if denials is not None and not as_json:
         _print_denials(denials)
     if as_json:
@@ -116,8 +136,10 @@ def _execute(
     options: SessionOptions,
     launched: Launched | None,
     screen: Screen,
-    ended: Callable[[Program, ExecutionResult], None],
+    ended: Callable[[Program, ExecutionResult, Addresses], None],
     denials: Denials | None,
+    *,
+    keep: bool,
 ) -> ExecutionResult:
     """The result of the last program that ran; `ended` is told of each."""
     import anyio
@@ -128,20 +150,36 @@ def _execute(
     progress = terminal.Progress()
 
     async def go() -> ExecutionResult:
-        async with CodeInterpreter(preload=False, progress=progress, launched=launched, denials=denials) as interpreter:
+        async with AsyncExitStack() as exits:
+            storage = repository = None
+            if keep:
+                from bichat.archive.opening import open_places
+                from bichat.settings.settings import load_settings
+
+                storage, repository = await exits.enter_async_context(open_places(load_settings()))
+            interpreter = await exits.enter_async_context(
+                CodeInterpreter(
+                    preload=False,
+                    progress=progress,
+                    launched=launched,
+                    denials=denials,
+                    storage=storage,
+                    repository=repository,
+                )
+            )
             try:
                 session = await interpreter.open_session(**options)
             finally:
                 progress.done()
             for number, program in enumerate(programs[:-1], 1):
                 result = await screen.follow(session.stream(program.code, name=program.name))
-                ended(program, result)
+                ended(program, result, await _addresses(interpreter, result))
                 if not result.ok:
                     screen.tell(f"not run any more: {', '.join(one.name for one in programs[number:])}")
                     return result
             last = programs[-1]
             result = await screen.follow(session.stream(last.code, name=last.name, final=True))
-            ended(last, result)
+            ended(last, result, await _addresses(interpreter, result))
             return result
 
     for program in programs:
@@ -149,11 +187,40 @@ def _execute(
     return anyio.run(go)
 
 
-def _describe(result: ExecutionResult, saved: tuple[Path, ...]) -> dict[str, Any]:
+async def _addresses(interpreter: CodeInterpreter, result: ExecutionResult) -> Addresses:
+    """By the id of each output, where anybody may load it for a day."""
+    if interpreter.archive is None:
+        return {}
+    storage = interpreter.archive.storage
+    return {
+        artifact.id: await storage.url(artifact.storage_key, expires_in_s=_ADDRESS_S)
+        for artifact in result.artifacts
+        if artifact.id
+    }
+
+
+def _describe(result: ExecutionResult, saved: tuple[Path, ...], addresses: Addresses) -> dict[str, Any]:
     document = result.to_dict()
-    for described, path in zip(document["artifacts"], saved, strict=True):
+    for described, path in zip(document["artifacts"], saved, strict=bool(saved)):
         described["path"] = str(path)
+    for described in document["artifacts"]:
+        if described["id"] in addresses:
+            described["download_url"] = addresses[described["id"]]
     return document
+
+
+def _print_kept(result: ExecutionResult, addresses: Addresses) -> None:
+    """The execution's id, and of each file its own and where it can be loaded, or why it was not kept."""
+    typer.echo(
+        f"execution {result.id}" + (f", not recorded: {result.not_recorded}" if result.not_recorded else ""), err=True
+    )
+    for artifact in result.artifacts:
+        name = printable(artifact.name)
+        if artifact.id:
+            typer.echo(f"{name}  {artifact.id}\n  {addresses[artifact.id]}", err=True)
+        else:
+            typer.echo(f"{name}  not kept: {printable(artifact.not_kept)}", err=True)
+    _print_refused(result)
 
 
 def _print_files(result: ExecutionResult, saved: tuple[Path, ...]) -> None:
@@ -163,6 +230,10 @@ def _print_files(result: ExecutionResult, saved: tuple[Path, ...]) -> None:
             for artifact, path in zip(result.artifacts, saved, strict=True)
         ]
         terminal.table(("File", "Type", "Size", "Saved as"), rows, stream=sys.stderr)
+    _print_refused(result)
+
+
+def _print_refused(result: ExecutionResult) -> None:
     if result.refused:
         terminal.table(
             ("Not saved", "Reason"), [(file.name, file.reason) for file in result.refused], stream=sys.stderr
