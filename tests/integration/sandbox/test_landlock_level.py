@@ -415,7 +415,7 @@ def test_a_sandbox_whose_init_is_killed_while_nothing_runs_in_it_ends_with_all_t
 
 
 @pytest.mark.parametrize("kind", list(Level), ids=str)
-def test_all_of_a_sandbox_stands_still_while_it_is_held_and_goes_on_after_it(
+def test_all_of_a_sandbox_stands_still_while_it_is_held_and_goes_on_after_it_but_for_what_was_stopped_before(
     kind, portal, supervise, open_environment, open_sandbox, until
 ):
     code = """
@@ -435,6 +435,12 @@ for _ in range(3):
             assert {_state(pid) for pid in tree.pids()} == {"T"}
 
         portal.call(until, lambda: "T" not in {_state(pid) for pid in tree.pids()})
+        (_, first, *_) = tree.pids()
+        os.kill(first, signal.SIGSTOP)
+        portal.call(until, lambda: _state(first) == "T")
+        with tree.held():
+            pass
+        portal.call(until, lambda: [pid for pid in tree.pids() if _state(pid) == "T"] == [first])
         assert portal.call(_execute, sandbox, "print('goes on')").stdout.text == "goes on\n"
 
 
