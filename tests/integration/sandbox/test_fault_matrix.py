@@ -219,7 +219,9 @@ def fault(monkeypatch, bare_settings, open_data_dir, family, until, open_descrip
         step: str, who: str, number: signal.Signals, expected: tuple[str, str], level: Level = Level.NAMESPACES
     ) -> tuple[str, str]:
         is_apart = level is Level.NAMESPACES
-        rooms = _rooms()
+        rooms = open_data_dir / "rooms"
+        rooms.mkdir(mode=0o711, exist_ok=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(rooms))  # where nobody else's come and go
         before, descriptors, mounts = set(family(os.getpid())), len(open_descriptors()), _mounts()
         groups = set(_groups(os.getpid()))  # other tests' interpreters may live
         struck: list[int] = []
@@ -271,7 +273,7 @@ def fault(monkeypatch, bare_settings, open_data_dir, family, until, open_descrip
         assert len(open_descriptors()) <= descriptors
         assert _mounts() == mounts
         assert set(_groups(os.getpid())) <= groups
-        assert _rooms() <= rooms
+        assert os.listdir(rooms) == []
         return told
 
     return run
@@ -305,11 +307,6 @@ def _last(who: str, roles: dict[str, int], *, is_apart: bool) -> str:
     if is_apart:
         return "init" if "init" in roles else "zygote"
     return "init" if who == "init" else "zygote"
-
-
-def _rooms() -> set[Path]:
-    """Folders on the host of those that live without namespaces."""
-    return set(Path(tempfile.gettempdir()).glob("bichat-rooms-*"))
 
 
 def _roles(pids: set[int]) -> dict[str, int]:
