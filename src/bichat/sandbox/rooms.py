@@ -395,14 +395,13 @@ def remove_tree(path: str) -> None:
     Folders are moved up before they are emptied, so that no path is long and no more than two are open at a time.
     """
     try:
-        top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
-            _empty(top)
-        finally:
-            os.close(top)
-        os.rmdir(path)
-    except FileNotFoundError:
-        pass
+        with suppress(FileNotFoundError):
+            top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            try:
+                _empty(top)
+            finally:
+                os.close(top)
+            os.rmdir(path)
     except OSError:
         logger.exception("a sandbox's folder could not be removed")
 
