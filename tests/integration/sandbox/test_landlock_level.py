@@ -535,9 +535,7 @@ def test_what_a_killed_server_has_left_is_removed_by_the_next(tmp_path, monkeypa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / "bichat-rooms-left"
     (left / "room" / "data").mkdir(parents=True)
-    os.utime(left, (1, 1))
     live = rooms.Rooms()
-    os.utime(live._folder, (1, 1))
 
     other = rooms.Rooms()
 
@@ -545,6 +543,26 @@ def test_what_a_killed_server_has_left_is_removed_by_the_next(tmp_path, monkeypa
     assert Path(live._folder).exists()
     other.close()
     live.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_whose_new_folder_another_sweeps_away_makes_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lock, seen = rooms._locked, []
+
+    def lock_second(folder):
+        seen.append(folder)
+        if len(seen) == 1:
+            rooms.remove_tree(folder)
+        elif len(seen) == 2:
+            lock(folder)  # which another holds, then
+        return lock(folder)
+
+    monkeypatch.setattr(rooms, "_locked", lock_second)
+    made = rooms.Rooms()
+
+    assert [Path(path).exists() for path in seen[:3]] == [False, False, True]
+    made.close()
     assert list(tmp_path.iterdir()) == []
 
 
