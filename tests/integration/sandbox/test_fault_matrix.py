@@ -292,7 +292,7 @@ def _impatient(
             # Enough to come to the strike on a busy machine.
             monkeypatch.setattr(namespace_sandbox, "_RESTART_S", 2.0)
         if who == "zygote":
-            monkeypatch.setattr(namespace_sandbox, "_DEATH_S", 0.3)  # the zygote is to bury its guests
+            monkeypatch.setattr(namespace_sandbox, "_DEATH_S", 2.0)  # the zygote is to bury its guests
     return usual
 
 
