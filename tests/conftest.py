@@ -8,6 +8,8 @@ turns the skipping of what this machine lacks into failures.
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -57,6 +59,20 @@ def require() -> Callable[[str, str], None]:
         pytest.skip(f"{what}: {reason}")
 
     return lacking
+
+
+@pytest.fixture(scope="session")
+def strange_host(require: Callable[[str, str], None]) -> Callable[..., list[str]]:
+    """`strange_host("umask:777")`: the words before a command that runs it on a host like that; see `strange_host.py`."""
+    program = Path(__file__).with_name("strange_host.py")
+
+    def words(*steps: str) -> list[str]:
+        return [sys.executable, str(program), *steps, "--"]
+
+    tried = subprocess.run([*words("processes"), "/bin/true"], capture_output=True, check=False)
+    if tried.returncode != 0:
+        require("namespaces", f"another kind of host cannot be made here: {tried.stderr.decode()}")
+    return words
 
 
 @pytest.fixture(scope="session")

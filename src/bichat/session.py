@@ -214,6 +214,7 @@ class Session:
         Raises:
             UserInputError: the name or the source is unusable.
             LimitError: it is larger than the session's disk, or does not fit any more.
+            StorageError: the host's own disk is full.
             SessionEndedError: the session has ended.
         """
         with self._use():

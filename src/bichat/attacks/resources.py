@@ -464,12 +464,16 @@ ATTACKS: Final = (
     _of_disk(
         name="disk-of-a-program-that-nobody-may-read",
         tries="to hide deleted files in a program whose descriptors nobody is shown",
+        signs={"EPERM": (Layer.SECCOMP,), "ENOENT": ("there is no such program",)},
         code=_FILLING.format(
             before="""
         import subprocess
-        number = os.open("s", os.O_WRONLY | os.O_CREAT, 0o111)
-        os.write(number, open("/bin/sleep", "rb").read())
-        os.close(number)
+        try:
+            number = os.open("s", os.O_WRONLY | os.O_CREAT, 0o111)
+            os.write(number, open("/bin/sleep", "rb").read())
+            os.close(number)
+        except OSError as error:
+            held(name_of(error), "making it")
         kept = []
         def opened():
             number = os.open("f", os.O_RDWR | os.O_CREAT)

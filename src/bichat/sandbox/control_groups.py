@@ -146,8 +146,14 @@ class ControlGroups:
                     ControlGroup([folder], self._files).remove()
 
     def _unused(self) -> ControlGroup | None:
-        for group in self._free:
-            if group.is_empty:
+        for group in tuple(self._free):
+            try:
+                is_empty = group.is_empty
+            except FileNotFoundError:  # somebody on the host has removed it
+                self._free.remove(group)
+                self._all.remove(group)
+                continue
+            if is_empty:
                 self._free.remove(group)
                 return group
         return None

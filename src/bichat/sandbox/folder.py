@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,8 @@ import anyio
 import anyio.to_thread
 
 from bichat.domain import Artifact, Limits, SessionFile
-from bichat.errors import SandboxLostError
+from bichat.errors import LimitError, SandboxLostError, StorageError
+from bichat.names import printable
 from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing
 from bichat.sandbox.inputs import InputFile, check_fits, write_input
 from bichat.sandbox.rooms import Room
@@ -45,14 +46,16 @@ class Folder:
         """Copy `files` in.  What their owner brought is nothing that the code made: they are not captured as they are.
 
         Raises:
-            As `write_input`.
+            StorageError: the disk of the host that they would lie on is full.
+            And as `write_input`.
         """
 
         def write() -> None:
             for file in files:
                 if self._room is not None:
                     check_fits(file, self._room.measured(), limits)
-                write_input(self._descriptor, file, self._owner)
+                with _host_disk(file, self._room):
+                    write_input(self._descriptor, file, self._owner)
                 with suppress(OSError):  # the code may have taken it away already
                     state = os.stat(file.name, dir_fd=self._descriptor, follow_symlinks=False)
                     self._before.files[os.fsencode(file.name)] = FileState.of(state)
@@ -118,3 +121,18 @@ class Folder:
             if self._closed:
                 raise SandboxLostError("the sandbox has ended", stage="files")
             return await anyio.to_thread.run_sync(job)
+
+
+@contextmanager
+def _host_disk(file: InputFile, room: Room | None) -> Generator[None]:
+    """Within it a file is written that fits into a room: if it finds no place, that is not for the sandbox's limits."""
+    try:
+        yield
+    except LimitError as error:
+        if room is None or not isinstance(error.__cause__, OSError):
+            raise
+        raise StorageError(
+            f"the input file '{printable(file.name)}' does not fit: the host's disk that sandboxes' folders lie on is full",
+            stage="input",
+            remedy="Make room in the folder for temporary files, or let TMPDIR name another.",
+        ) from error.__cause__

@@ -26,7 +26,7 @@ from bichat.sandbox.connection import Connection, Output
 from bichat.sandbox.control_groups import ControlGroup
 from bichat.sandbox.folder import Folder
 from bichat.sandbox.inputs import InputFile
-from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready
+from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready, unless_ended
 from bichat.sandbox.results import name_images
 from bichat.sandbox.rooms import Room, Usage
 from bichat.sandbox.sandbox import Ended, Outcome
@@ -284,11 +284,12 @@ class NamespaceSandbox:
         self._abandoned = None
         self._connection.close()
         try:
-            with anyio.fail_after(_RESTART_S):
-                if self._introduced != self._guest_number + 1:
-                    self._guest_pids = await introduction(self._handles.box, self._guest_number + 1)
-                    self._introduced = self._guest_number + 1
-                await ready(self._handles.box, pipes.ours, self._guest_number + 1)
+            number = self._guest_number + 1
+            with anyio.fail_after(_RESTART_S), unless_ended(self._handles.process, self._handles.box, number):
+                if self._introduced != number:
+                    self._guest_pids = await introduction(self._handles.box, number)
+                    self._introduced = number
+                await ready(self._handles.box, pipes.ours, number)
         except (
             BichatError,
             OSError,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import signal
 import socket
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -162,16 +163,47 @@ class Opening:
             SandboxUnavailableError: a wall could not be put up.
         """
         process, folder = self._received = await receive_handles(self._box, 1)
-        pids = await introduction(self._box, 1)
-        is_closed = False
-        if self._hear_denials is not None:
-            descriptors: list[int] = []
-            while not descriptors:
-                message, descriptors = await _receive(self._box, 1)
-                is_closed = is_closed or _CLOSED in message
-            self._hear_denials(*descriptors)
-        await ready(self._box, self._pipes.ours, 1, is_closed=is_closed)
+        with unless_ended(process, self._box, 1):
+            pids = await introduction(self._box, 1)
+            is_closed = False
+            if self._hear_denials is not None:
+                descriptors: list[int] = []
+                while not descriptors:
+                    message, descriptors = await _receive(self._box, 1)
+                    is_closed = is_closed or _CLOSED in message
+                self._hear_denials(*descriptors)
+            await ready(self._box, self._pipes.ours, 1, is_closed=is_closed)
         return Handles(box=self._box, guest=self._pipes.ours, process=process, guest_pids=pids, folder=folder)
+
+
+@contextmanager
+def unless_ended(process: int, box: socket.socket, number: int) -> Generator[None]:
+    """Within it, whoever waits for guest `number` of the room waits no longer than init lives, of which `process` is a pidfd.
+
+    The end of the box would not tell: the zygote and the guest have the other end, too, and without a pid namespace
+    they outlive init.
+
+    Raises:
+        As `Opening.handles`.
+    """
+    loop = asyncio.get_running_loop()
+    with anyio.CancelScope() as scope:
+
+        def cancel() -> None:
+            loop.remove_reader(process)
+            scope.cancel()
+
+        loop.add_reader(process, cancel)
+        try:
+            yield
+        finally:
+            loop.remove_reader(process)
+    if scope.cancelled_caught:
+        with suppress(BlockingIOError):
+            while True:  # what it said last
+                for descriptor in _checked(wire.receive_control(box), number)[1]:
+                    os.close(descriptor)
+        raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
 
 
 async def introduction(box: socket.socket, number: int) -> Pids:
@@ -228,20 +260,18 @@ async def _receive(box: socket.socket, number: int) -> tuple[dict[str, Any], lis
     """
     while True:
         try:
-            received = wire.receive_control(box)
+            return _checked(wire.receive_control(box), number)
         except BlockingIOError:
             await anyio.wait_readable(box)
-            continue
-        # ESRCH: what a guest was to enter has died, with the init that made it.
-        if received is not None and "failed" in received[0] and received[0].get("errno") != errno.ESRCH:
-            raise refusal(received[0], "sandbox")
-        if (
-            received is None
-            or "failed" in received[0]
-            or ("ended" in received[0] and received[0].get("guest") == number)
-        ):
-            raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
-        return received
+
+
+def _checked(received: tuple[dict[str, Any], list[int]] | None, number: int) -> tuple[dict[str, Any], list[int]]:
+    # ESRCH: what a guest was to enter has died, with the init that made it.
+    if received is not None and "failed" in received[0] and received[0].get("errno") != errno.ESRCH:
+        raise refusal(received[0], "sandbox")
+    if received is None or "failed" in received[0] or ("ended" in received[0] and received[0].get("guest") == number):
+        raise SandboxLostError("the sandbox died before it was ready", stage="sandbox")
+    return received
 
 
 def _pipe(undo: ExitStack) -> tuple[int, int]:

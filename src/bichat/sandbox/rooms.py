@@ -17,8 +17,8 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -32,8 +32,6 @@ from bichat.sandbox.tree import Tree, is_exiting, shown
 logger = logging.getLogger(__name__)
 
 _PREFIX: Final = "bichat-rooms-"
-#: A folder that is younger may be about to be locked by who has made it.
-_SETTLED_S: Final = 60.0
 #: Stands for what could not be measured where a whole number is wanted.
 _MOST: Final = 1 << 62
 _BLOCK: Final = 512
@@ -62,39 +60,38 @@ class Rooms:
         Raises:
             SandboxUnavailableError: there is no place for it.
         """
-        try:
-            self._folder = tempfile.mkdtemp(prefix=_PREFIX)
-            # Whatever the umask.  Guests of root are other users, and see what is theirs alone.
-            os.chmod(self._folder, 0o711 if os.geteuid() == 0 else 0o700)
-            self._lock = self._locked_or_gone()
-        except OSError as error:
-            raise SandboxUnavailableError(
-                f"no folder for sandboxes could be made: {error}",
-                stage="rooms",
-                remedy="Let TMPDIR name a folder that can be written to.",
-            ) from error
+        with _in_words():
+            self._folder, self._lock = _made_and_locked()
         self._sweep()
         self._rounds = Rounds[Room]("bichat-rooms", _PAUSE_S, lambda room, _: room.measure())
 
     def scratch(self) -> str:
-        """A folder for one zygote; it goes with the rooms."""
-        path = tempfile.mkdtemp(dir=self._folder, prefix="zygote-")
-        os.chmod(path, 0o700)
+        """A folder for one zygote; it goes with the rooms.
+
+        Raises:
+            SandboxUnavailableError: the disk is full, or not to be written to.
+        """
+        with _in_words():
+            path = tempfile.mkdtemp(dir=self._folder, prefix="zygote-")
+            os.chmod(path, 0o700)
         return path
 
     def make(self, owner: int | None) -> Room:
         """An empty room, for the user and group numbered `owner`, by default our own.
 
         Raises:
-            OSError: the disk is full, or not to be written to.
+            SandboxUnavailableError: the disk is full, or not to be written to; nothing is left of it.
         """
         path = os.path.join(self._folder, secrets.token_hex(8))
-        for folder in (path, f"{path}/{DATA}", f"{path}/{TEMPORARY}"):
-            os.mkdir(folder, 0o700)
-            os.chmod(folder, 0o700)  # whatever the umask
-        if owner is not None:
-            for folder in (f"{path}/{TEMPORARY}", f"{path}/{DATA}", path):
-                os.chown(folder, owner, owner)
+        with ExitStack() as undo, _in_words():
+            undo.callback(remove_tree, path)
+            for folder in (path, f"{path}/{DATA}", f"{path}/{TEMPORARY}"):
+                os.mkdir(folder, 0o700)
+                os.chmod(folder, 0o700)  # whatever the umask
+            if owner is not None:
+                for folder in (f"{path}/{TEMPORARY}", f"{path}/{DATA}", path):
+                    os.chown(folder, owner, owner)
+            undo.pop_all()
         return Room(path, None if owner is None else (owner, owner), self._rounds)
 
     def close(self) -> None:
@@ -103,22 +100,48 @@ class Rooms:
         remove_tree(self._folder)
         os.close(self._lock)
 
-    def _locked_or_gone(self) -> int:
-        try:
-            return _locked(self._folder)
-        except OSError:
-            os.rmdir(self._folder)
-            raise
-
     def _sweep(self) -> None:
         """Remove what servers have left behind that were killed: nobody holds their lock."""
         for folder in Path(self._folder).parent.glob(f"{_PREFIX}*"):
             with suppress(OSError):
-                state = folder.lstat()
-                if state.st_uid == os.geteuid() and time.time() - state.st_mtime > _SETTLED_S:
+                if folder.lstat().st_uid == os.geteuid():
                     lock = _locked(str(folder))
                     remove_tree(str(folder))
                     os.close(lock)
+
+
+def _made_and_locked() -> tuple[str, int]:
+    """A folder, and a descriptor whose lock on it ends with this process.
+
+    A server that sweeps meanwhile may come before us, and take it for one that was left: then there is another.
+
+    Raises:
+        OSError: there is no place for it.
+    """
+    while True:
+        folder = tempfile.mkdtemp(prefix=_PREFIX)
+        with ExitStack() as undo:
+            undo.callback(remove_tree, folder)
+            with suppress(FileNotFoundError, BlockingIOError):
+                # Whatever the umask.  Guests of root are other users, and see what is theirs alone.
+                os.chmod(folder, 0o711 if os.geteuid() == 0 else 0o700)
+                lock = _locked(folder)
+                undo.callback(os.close, lock)
+                if os.path.exists(folder):
+                    undo.pop_all()
+                    return folder, lock
+
+
+@contextmanager
+def _in_words() -> Generator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise SandboxUnavailableError(
+            f"no folder for sandboxes could be made: {error}",
+            stage="rooms",
+            remedy="Make room in the folder for temporary files, or let TMPDIR name one that can be written to.",
+        ) from error
 
 
 def _locked(folder: str) -> int:
@@ -371,16 +394,16 @@ def remove_tree(path: str) -> None:
 
     Folders are moved up before they are emptied, so that no path is long and no more than two are open at a time.
     """
-    with suppress(FileNotFoundError):
-        try:
+    try:
+        with suppress(FileNotFoundError):
             top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
                 _empty(top)
             finally:
                 os.close(top)
             os.rmdir(path)
-        except OSError:
-            logger.exception("a sandbox's folder could not be removed")
+    except OSError:
+        logger.exception("a sandbox's folder could not be removed")
 
 
 def _empty(top: int) -> None:

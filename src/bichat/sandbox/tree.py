@@ -80,12 +80,14 @@ class NamespaceTree:
     @contextlib.contextmanager
     def held(self) -> Generator[None]:
         """See `Tree.held`: init stops all of them at once, which nobody else can."""
+        stopped = _stopped(self.pids())
         self._tell_init({"hold": True})
         try:
             _wait_until_stopped(self.pids())
             yield
         finally:
-            self._tell_init({"hold": False})
+            if not _let_go_on(self.pids(), stopped):
+                self._tell_init({"hold": False})
 
     def _tell_init(self, message: dict[str, bool]) -> None:
         with self._lock, contextlib.suppress(OSError):
@@ -129,12 +131,14 @@ class GroupTree:
     @contextlib.contextmanager
     def held(self) -> Generator[None]:
         """See `Tree.held`."""
+        stopped = _stopped(self.pids())
         self._send(signal.SIGSTOP)
         try:
             _wait_until_stopped(self.pids())
             yield
         finally:
-            self._send(signal.SIGCONT)
+            if not _let_go_on(self.pids(), stopped):
+                self._send(signal.SIGCONT)
 
     def _send(self, number: int) -> None:
         with self._lock:
@@ -227,20 +231,35 @@ def _has_shown(place: str) -> bool:
         return False
 
 
+def _stopped(processes: Iterable[int]) -> set[int]:
+    """Those that the code has stopped itself."""
+    return {pid for pid in processes if _state(pid) in "Tt"}
+
+
 def _wait_until_stopped(processes: Iterable[int]) -> None:
     """Until all of them, which have been sent the signal, have taken it or have gone; not for long."""
     deadline = time.monotonic() + _STOP_S
     for pid in processes:
-        while _runs(pid) and time.monotonic() < deadline:
+        while _state(pid) not in "TtZX" and time.monotonic() < deadline:
             time.sleep(_LOOK_AGAIN_S)
 
 
-def _runs(pid: int) -> bool:
+def _let_go_on(processes: Iterable[int], stopped: set[int]) -> bool:
+    """Have all but the `stopped` ones go on, one by one; False where there are none of those, and all of them may."""
+    for pid in processes if stopped else ():
+        if pid not in stopped:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGCONT)
+    return bool(stopped)
+
+
+def _state(pid: int) -> str:
+    """The letter of proc_pid_stat(5); `X` where there is no such process."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[0] not in "TtZX"
+            return file.read().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):
-        return False
+        return "X"
 
 
 def _sockets_of(pid: int) -> int:

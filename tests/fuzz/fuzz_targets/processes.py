@@ -26,6 +26,7 @@ def processes(data: bytes, room: Path) -> None:
 
         assert all(fields[name] > 0 for name in (b"RssAnon", b"VmPTE"))
         assert control_groups._started(thread) > 0  # pyright: ignore[reportArgumentType]  # a thread's path is as good
-        assert not tree.is_exiting(thread)  # pyright: ignore[reportArgumentType]
+        assert not tree._is_thread_exiting(f"/proc/{thread}/stat")
+        assert tree._state(thread) in "RSD"  # pyright: ignore[reportArgumentType]
     finally:
         libc.prctl(_PR_SET_NAME, before, 0, 0, 0)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
 import textwrap
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,7 +20,8 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from bichat.domain import Artifact, CodeError, Limits, RefusedFile, Status
 from bichat.errors import SandboxUnavailableError
 from bichat.sandbox.artifacts import Capture
-from bichat.sandbox.environments.environment import Environment
+from bichat.sandbox.environments.environment import MANIFEST, Environment
+from bichat.sandbox.environments.recipe import folder_key
 from bichat.sandbox.inputs import check_inputs
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer, Level
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
@@ -173,6 +175,23 @@ def open_environment(
         except SandboxUnavailableError as error:
             require("landlock", f"{error} ({error.remedy})")
         yield environment
+
+
+@pytest.fixture(scope="session")
+def open_data_dir(open_environment: Environment, bare_data_dir: Path) -> Iterator[Path]:
+    """As `bare_data_dir`, for the level `landlock` too; `open_environment` in it as `bare`, and as `ready` with a preload."""
+    if os.geteuid() != 0:
+        yield bare_data_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="bichat-tests-") as folder:
+        data_dir = Path(folder)
+        data_dir.chmod(0o755)
+        for name, preload in (("bare", ()), ("ready", ("json",))):
+            path = data_dir / "environments" / name / folder_key("")
+            shutil.copytree(open_environment.path, path, symlinks=True)
+            manifest = replace(open_environment, path=path, name=name, preload=preload).to_dict()
+            (path / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
+        yield data_dir
 
 
 @pytest.fixture(params=list(Level), ids=str)

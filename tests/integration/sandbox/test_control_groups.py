@@ -123,6 +123,19 @@ def test_what_a_server_that_was_killed_has_left_is_swept_up(groups, name):
     assert not any(folder.exists() for folder in left)
 
 
+def test_a_group_that_somebody_has_removed_is_not_missed(groups):
+    group = groups.take(64 * MIB, 10)
+    groups.give_back(group)
+    for folder in group._folders:
+        folder.rmdir()
+
+    other = groups.take(64 * MIB, 10)
+
+    assert other is not group
+    assert other.is_empty
+    groups.give_back(other)
+
+
 def test_the_group_of_a_server_in_another_pid_namespace_is_left_alone(groups):
     """Here its number may be nobody's."""
     group = groups.take(64 * MIB, 10)

@@ -6,6 +6,7 @@ where it is by the strike itself, which is called from within: no test hopes to 
 
 from __future__ import annotations
 
+import functools
 import gc
 import os
 import resource
@@ -13,6 +14,7 @@ import select
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import replace
@@ -25,14 +27,15 @@ import anyio.from_thread
 import anyio.lowlevel
 import pytest
 
+import bichat.interpreter
 from bichat import CodeInterpreter, Session, Status, Stdout
 from bichat.errors import BichatError, SessionEndedError
 from bichat.events import Completed
 from bichat.sandbox import folder, namespace_sandbox, opening, supervisor
+from bichat.sandbox.isolation.layers import Level
 from bichat.settings.settings import Settings
 from bichat.sizes import MIB
 
-WHO: Final = ("guest", "init", "porter", "zygote", "launcher")
 #: What the owner is told: by the call during which it happens, and by the next cell of the same session.  A result's
 #: status, `done` for a call without a result, or the code of an error with the reason why the session ended.
 KILLED: Final = """
@@ -57,6 +60,23 @@ between     done timeout               done completed             done completed
 restarting  lost|done lost|timeout     lost lost                  done completed             lost lost                  done completed
 closing     done closed                done closed                done closed                done closed                done closed
 """
+#: The same at the level `landlock`, where the new guest may have been ready before it dies with those above it.
+KILLED_OUTSIDE: Final = KILLED.replace(
+    "restarting  lost|done lost             lost lost                  lost lost                  lost lost                  lost lost",
+    "restarting  lost|done lost             lost lost                  lost|done lost             lost|done lost             lost|done lost",
+)
+assert KILLED_OUTSIDE != KILLED
+STOPPED_OUTSIDE: Final = """
+            guest                      porter
+opening     sandbox_unavailable|done -|timeout  sandbox_unavailable -
+ready       done timeout               done completed
+put         done timeout               done completed
+running     timeout timeout            completed completed
+capturing   completed timeout          completed completed
+between     done timeout               done completed
+restarting  lost|done lost|timeout     done completed
+closing     done closed                done closed
+"""
 #: Those that an open session comes to.
 _LATER: Final = ("put", "running", "capturing", "between", "restarting", "closing")
 #: Works until it is told to go on; a file comes out.
@@ -73,11 +93,11 @@ Strike = Callable[[], None]
 
 def cells(table: str) -> list[Any]:
     """`(step, who, told)` of each cell."""
-    _, *rows = (line.split() for line in table.strip().splitlines())
+    who, *rows = (line.split() for line in table.strip().splitlines())
     return [
-        pytest.param(step, who, tuple(words[2 * number : 2 * number + 2]), id=f"{step}-{who}")
+        pytest.param(step, one, tuple(words[2 * number : 2 * number + 2]), id=f"{step}-{one}")
         for step, *words in rows
-        for number, who in enumerate(WHO)
+        for number, one in enumerate(who)
     ]
 
 
@@ -192,24 +212,28 @@ def _striking(step: str, strike: Strike) -> Generator[None]:
 
 
 @pytest.fixture
-def fault(monkeypatch, bare_settings, family, until, spool_folder, open_descriptors):
+def fault(monkeypatch, bare_settings, open_data_dir, family, until, open_descriptors):
     """What the owner is told when a process is sent a signal; afterwards nothing is left but what was there before."""
 
-    async def run(step: str, who: str, number: signal.Signals, expected: tuple[str, str]) -> tuple[str, str]:
+    async def run(
+        step: str, who: str, number: signal.Signals, expected: tuple[str, str], level: Level = Level.NAMESPACES
+    ) -> tuple[str, str]:
+        is_apart = level is Level.NAMESPACES
+        rooms = open_data_dir / "rooms"
+        rooms.mkdir(mode=0o711, exist_ok=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(rooms))  # where nobody else's come and go
         before, descriptors, mounts = set(family(os.getpid())), len(open_descriptors()), _mounts()
         groups = set(_groups(os.getpid()))  # other tests' interpreters may live
         struck: list[int] = []
         is_pooled = step == "ready"
         limits = replace(bare_settings().limits, grace_s=0.2)
         settings = bare_settings(environment="ready" if is_pooled else "bare", ready_sandboxes=1, limits=limits)
-        # Only what is to fail is given little time.
-        if "sandbox_unavailable" in expected[0]:
-            monkeypatch.setattr(supervisor, "_SANDBOX_READY_S", 0.3)
-        if step == "restarting" and "lost" in expected[0]:
-            # Enough to come to the strike on a busy machine.
-            monkeypatch.setattr(namespace_sandbox, "_RESTART_S", 2.0)
-        if (who, number) == ("zygote", signal.SIGSTOP):
-            monkeypatch.setattr(namespace_sandbox, "_DEATH_S", 0.3)  # the zygote is to bury its guests
+        if not is_apart:
+            settings = replace(settings, data_dir=open_data_dir)
+            monkeypatch.setattr(
+                bichat.interpreter, "Supervisor", functools.partial(supervisor.Supervisor, layers=level.layers)
+            )
+        usual = _impatient(monkeypatch, step, who, number, expected)
         moments = {
             ("opening", "guest"): "opening of a guest",
             ("opening", "init"): "opening of an init",
@@ -220,10 +244,12 @@ def fault(monkeypatch, bare_settings, family, until, spool_folder, open_descript
             async with CodeInterpreter(settings=settings, preload=is_pooled) as interpreter:
 
                 def strike() -> None:
-                    roles = _roles(set(family(os.getpid())) - before)
+                    roles: dict[str, int] = {}
+                    while who not in roles:  # the kernel leaves children out while one beside them is reaped
+                        with suppress(ValueError):
+                            roles = _roles(set(family(os.getpid())) - before)
                     struck.append(roles[who])
-                    # The kernel ends the room when its init or anything above that has gone; the guest goes alone.
-                    last = os.pidfd_open(roles["guest" if who == "guest" else "init" if "init" in roles else "zygote"])
+                    last = os.pidfd_open(roles[_last(who, roles, is_apart=is_apart)])
                     undo.callback(os.close, last)
                     if number == signal.SIGSTOP:
                         undo.callback(_go_on, roles[who])
@@ -239,39 +265,71 @@ def fault(monkeypatch, bare_settings, family, until, spool_folder, open_descript
                     # It is found out, and replaced.
                     monkeypatch.setattr(supervisor, "_SANDBOX_READY_S", 0.3)
                     assert await _told(interpreter.run("pass")) == "sandbox_unavailable"
-                monkeypatch.undo()
+                for patience in usual:
+                    monkeypatch.setattr(*patience)
                 assert (await interpreter.run("print('works')")).stdout == "works\n"
         gc.collect()
         await until(lambda: set(family(os.getpid())) <= before)
         assert len(open_descriptors()) <= descriptors
         assert _mounts() == mounts
         assert set(_groups(os.getpid())) <= groups
+        assert os.listdir(rooms) == []
         return told
 
     return run
 
 
+def _impatient(
+    monkeypatch: pytest.MonkeyPatch, step: str, who: str, number: signal.Signals, expected: tuple[str, str]
+) -> list[tuple[Any, str, float]]:
+    """Only what is to fail is given little time.  How patient the product is usually, to set it again."""
+    patiences = ((supervisor, "_SANDBOX_READY_S"), (namespace_sandbox, "_RESTART_S"), (namespace_sandbox, "_DEATH_S"))
+    usual = [(owner, name, getattr(owner, name)) for owner, name in patiences]
+    if number == signal.SIGSTOP:
+        if "sandbox_unavailable" in expected[0]:
+            monkeypatch.setattr(supervisor, "_SANDBOX_READY_S", 0.3)
+        if step == "restarting" and "lost" in expected[0]:
+            # Enough to come to the strike on a busy machine.
+            monkeypatch.setattr(namespace_sandbox, "_RESTART_S", 2.0)
+        if who == "zygote":
+            monkeypatch.setattr(namespace_sandbox, "_DEATH_S", 2.0)  # the zygote is to bury its guests
+    return usual
+
+
+def _last(who: str, roles: dict[str, int], *, is_apart: bool) -> str:
+    """Whose end says that the kernel has done what follows from the end of `who`.
+
+    In namespaces it ends the room when its init or anything above that has gone; the guest goes alone.  Without them
+    what is above the zygote takes that along, and the rest is done by others.
+    """
+    if who == "guest":
+        return "guest"
+    if is_apart:
+        return "init" if "init" in roles else "zygote"
+    return "init" if who == "init" else "zygote"
+
+
 def _roles(pids: set[int]) -> dict[str, int]:
     """Which of the processes of one interpreter with one sandbox is which, by whose child each is."""
-    parents = {pid: _parent(pid) for pid in pids}
-    (launcher,) = (pid for pid in pids if parents[pid] == os.getpid())
-    (porter,) = (pid for pid in pids if parents[pid] == launcher)
+    parents = {}
+    started = {}
+    for pid in pids:
+        with suppress(FileNotFoundError, ProcessLookupError):  # a guest that makes room for the next one
+            parents[pid], started[pid] = _parent_and_start(pid)
+    (launcher,) = (pid for pid in parents if parents[pid] == os.getpid())
+    (porter,) = (pid for pid in parents if parents[pid] == launcher)
     roles = {"launcher": launcher, "porter": porter}
-    for pid in (pid for pid in pids if parents[pid] == porter):
-        roles["zygote" if _depth(pid) == _depth(porter) else "init"] = pid
-    for pid in (pid for pid in pids if parents[pid] == roles["zygote"]):
+    roles["zygote"], *inits = sorted((pid for pid in parents if parents[pid] == porter), key=lambda pid: started[pid])
+    roles |= {"init": inits[-1]} if inits else {}
+    for pid in (pid for pid in parents if parents[pid] == roles["zygote"]):
         roles["guest"] = pid
     return roles
 
 
-def _parent(pid: int) -> int:
-    return int(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1])
-
-
-def _depth(pid: int) -> int:
-    """In how many pid namespaces it has a number."""
-    (line,) = (line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("NSpid"))
-    return len(line.split()) - 1
+def _parent_and_start(pid: int) -> tuple[int, int]:
+    """Its parent's pid, and the moment of its start in the kernel's ticks."""
+    words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return int(words[1]), int(words[19])
 
 
 def _go_on(pid: int) -> None:
@@ -303,6 +361,16 @@ async def test_a_killed_process_is_told_truly_leaves_nothing_and_the_next_sessio
 @pytest.mark.parametrize("step, who, expected", cells(STOPPED))
 async def test_a_stopped_process_is_told_truly_leaves_nothing_and_the_next_session_works(fault, step, who, expected):
     assert _is_as(expected, await fault(step, who, signal.SIGSTOP, expected))
+
+
+@pytest.mark.parametrize("step, who, expected", cells(KILLED_OUTSIDE))
+async def test_a_killed_process_is_told_truly_and_leaves_nothing_without_namespaces(fault, step, who, expected):
+    assert _is_as(expected, await fault(step, who, signal.SIGKILL, expected, Level.LANDLOCK))
+
+
+@pytest.mark.parametrize("step, who, expected", cells(STOPPED_OUTSIDE))
+async def test_a_stopped_process_is_told_truly_and_leaves_nothing_without_namespaces(fault, step, who, expected):
+    assert _is_as(expected, await fault(step, who, signal.SIGSTOP, expected, Level.LANDLOCK))
 
 
 async def test_a_look_at_a_session_while_its_files_are_captured_does_not_say_how_it_ended(bare_settings):

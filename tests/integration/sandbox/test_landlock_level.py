@@ -388,6 +388,7 @@ def test_a_tree_is_removed_without_following_a_link_that_takes_the_place_of_a_lo
 
     def unlock(folder, name):
         if name == b"locked":
+            (room / "a" / "locked").chmod(0o700)  # one that is moved must be writable
             (room / "a" / "locked").rename(room / "moved")
             (room / "a" / "locked").symlink_to(outside)
         real(folder, name)
@@ -415,7 +416,7 @@ def test_a_sandbox_whose_init_is_killed_while_nothing_runs_in_it_ends_with_all_t
 
 
 @pytest.mark.parametrize("kind", list(Level), ids=str)
-def test_all_of_a_sandbox_stands_still_while_it_is_held_and_goes_on_after_it(
+def test_all_of_a_sandbox_stands_still_while_it_is_held_and_goes_on_after_it_but_for_what_was_stopped_before(
     kind, portal, supervise, open_environment, open_sandbox, until
 ):
     code = """
@@ -435,6 +436,12 @@ for _ in range(3):
             assert {_state(pid) for pid in tree.pids()} == {"T"}
 
         portal.call(until, lambda: "T" not in {_state(pid) for pid in tree.pids()})
+        (_, first, *_) = tree.pids()
+        os.kill(first, signal.SIGSTOP)
+        portal.call(until, lambda: _state(first) == "T")
+        with tree.held():
+            pass
+        portal.call(until, lambda: [pid for pid in tree.pids() if _state(pid) == "T"] == [first])
         assert portal.call(_execute, sandbox, "print('goes on')").stdout.text == "goes on\n"
 
 
@@ -528,9 +535,7 @@ def test_what_a_killed_server_has_left_is_removed_by_the_next(tmp_path, monkeypa
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     left = tmp_path / "bichat-rooms-left"
     (left / "room" / "data").mkdir(parents=True)
-    os.utime(left, (1, 1))
     live = rooms.Rooms()
-    os.utime(live._folder, (1, 1))
 
     other = rooms.Rooms()
 
@@ -538,6 +543,26 @@ def test_what_a_killed_server_has_left_is_removed_by_the_next(tmp_path, monkeypa
     assert Path(live._folder).exists()
     other.close()
     live.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_whose_new_folder_another_sweeps_away_makes_another(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    lock, seen = rooms._locked, []
+
+    def lock_second(folder):
+        seen.append(folder)
+        if len(seen) == 1:
+            rooms.remove_tree(folder)
+        elif len(seen) == 2:
+            lock(folder)  # which another holds, then
+        return lock(folder)
+
+    monkeypatch.setattr(rooms, "_locked", lock_second)
+    made = rooms.Rooms()
+
+    assert [Path(path).exists() for path in seen[:3]] == [False, False, True]
+    made.close()
     assert list(tmp_path.iterdir()) == []
 
 
