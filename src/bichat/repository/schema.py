@@ -229,9 +229,10 @@ outputs = _table(
     _name("state"),
     *_lease(),
     _moment("created_at"),
-    sa.Index("bichat_code_interpreter_outputs_message_id", "message_id"),
+    # With the tenant: on SQLite, two equalities make them win over the index of all that is the tenant's.
+    sa.Index("bichat_code_interpreter_outputs_message_id", "message_id", "tenant", "created_at", "id"),
+    sa.Index("bichat_code_interpreter_outputs_execution_id", "execution_id", "tenant", "created_at", "id"),
     sa.Index("bichat_code_interpreter_outputs_created_at", "created_at"),
-    _newest("code_interpreter_outputs", "execution_id"),
     _newest("code_interpreter_outputs", "tenant"),
     _leased("code_interpreter_outputs"),
     sa.UniqueConstraint("storage_key"),

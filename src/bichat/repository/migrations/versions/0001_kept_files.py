@@ -281,11 +281,15 @@ def upgrade() -> None:
     )
     op.create_index("bichat_code_interpreter_outputs_created_at", "bichat_code_interpreter_outputs", ["created_at"])
     op.create_index(
-        "bichat_code_interpreter_outputs_execution_id_newest",
+        "bichat_code_interpreter_outputs_execution_id",
         "bichat_code_interpreter_outputs",
-        ["execution_id", "created_at", "id"],
+        ["execution_id", "tenant", "created_at", "id"],
     )
-    op.create_index("bichat_code_interpreter_outputs_message_id", "bichat_code_interpreter_outputs", ["message_id"])
+    op.create_index(
+        "bichat_code_interpreter_outputs_message_id",
+        "bichat_code_interpreter_outputs",
+        ["message_id", "tenant", "created_at", "id"],
+    )
     op.create_index(
         "bichat_code_interpreter_outputs_owner",
         "bichat_code_interpreter_outputs",
