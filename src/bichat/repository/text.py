@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from bichat.errors import UserInputError
 
-#: The seed's columns: `varchar(255)` and `varchar(100)`.
+#: Columns `varchar(255)` and `varchar(100)`.
 MAX_NAME_CHARS: Final = 255
 MAX_MIME_TYPE_CHARS: Final = 100
 #: Levels of lists and objects within one another.

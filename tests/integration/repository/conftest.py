@@ -54,6 +54,8 @@ def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
         folder = Path(tempfile.mkdtemp(prefix="bichat-pg-", dir="/tmp"))
         exits.callback(shutil.rmtree, folder)
         if user is not None:
+            # Nor may that user look into root's folders, where this Python may lie.
+            programs = shutil.copytree(programs.parent, folder / "server", symlinks=True) / "bin"
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         log = exits.enter_context((folder / "log").open("wb"))
         made = subprocess.run(
