@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -44,14 +45,14 @@ async def _fill(connection: AsyncConnection, conversation: str) -> None:
     await connection.execute(sa.text("ANALYZE"))
 
 
-async def _plan(connection: AsyncConnection, query: sa.Select) -> str:
+async def _plan(connection: AsyncConnection, query: sa.Select[Any]) -> str:
     explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN (ANALYZE, FORMAT JSON) "
     compiled = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
     rows = (await connection.exec_driver_sql(explain + str(compiled).replace("%%", "%"))).all()
     return "\n".join(str(row[-1]) if isinstance(row[-1], str) else json.dumps(row[-1]) for row in rows)
 
 
-def _rows_read(plan: list) -> int:
+def _rows_read(plan: list[Any]) -> int:
     """The most rows that any step of PostgreSQL's plan gave or threw away."""
     node = plan[0]["Plan"]
     steps, most = [node], 0
@@ -114,3 +115,13 @@ async def test_every_list_has_an_index_that_is_in_its_order(sqlite_address, shel
 
     assert f"USING INDEX {index}" in plan
     assert "TEMP B-TREE" not in plan
+
+
+async def test_what_a_tenant_keeps_is_added_up_from_an_index_alone(sqlite_address):
+    async with open_repository(sqlite_address):
+        database = open_database(sqlite_address)
+        async with database.reading() as connection:
+            for table in (schema.outputs, schema.files):
+                total = sa.select(sa.func.sum(table.c.size_bytes), sa.func.count()).where(table.c.tenant == "acme")
+                assert f"USING COVERING INDEX {table.name}_sizes" in await _plan(connection, total)
+        await database.close()

@@ -119,6 +119,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("expires_at IS NOT NULL"),
         postgresql_where=sa.text("expires_at IS NOT NULL"),
     )
+    op.create_index("bichat_files_sizes", "bichat_files", ["tenant", "size_bytes"])
     op.create_index(
         "bichat_files_owner",
         "bichat_files",
@@ -289,6 +290,9 @@ def upgrade() -> None:
         "bichat_code_interpreter_outputs_message_id",
         "bichat_code_interpreter_outputs",
         ["message_id", "tenant", "created_at", "id"],
+    )
+    op.create_index(
+        "bichat_code_interpreter_outputs_sizes", "bichat_code_interpreter_outputs", ["tenant", "size_bytes"]
     )
     op.create_index(
         "bichat_code_interpreter_outputs_owner",
