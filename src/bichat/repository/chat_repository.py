@@ -306,7 +306,7 @@ class KeptFiles(Protocol[_Kept]):
 
 
 class Outputs(KeptFiles[CodeInterpreterOutput], Protocol):
-    """What executions left behind: the seed's table."""
+    """What executions left behind."""
 
     async def page(
         self,

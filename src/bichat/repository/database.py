@@ -8,6 +8,8 @@ PostgreSQL: READ COMMITTED, with rows locked that others might take (`FOR UPDATE
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -82,8 +84,9 @@ class Database:
                 await transaction.commit()
 
     async def close(self) -> None:
-        """End every connection."""
-        await self._engine.dispose()
+        """End every connection, also of who is cancelled meanwhile: each is a thread, or a process of the server's."""
+        with anyio.CancelScope(shield=True):
+            await self._engine.dispose()
 
 
 def open_database(address: str, *, create: bool = True, enforce_keys: bool = True) -> Database:
@@ -192,3 +195,8 @@ def _make_file(path: Path) -> None:
     with suppress(FileExistsError):
         path.touch(mode=0o600, exist_ok=False)
         path.chmod(0o600)
+    # What SQLite cannot open is not given to its driver, whose thread would outlive the event loop then.
+    if not path.is_file():
+        raise OSError(errno.EISDIR, "unable to open what is no file", str(path))
+    if not os.access(path, os.R_OK | os.W_OK):
+        raise OSError(errno.EACCES, "unable to open it for reading and writing", str(path))

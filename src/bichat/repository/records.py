@@ -235,7 +235,7 @@ class CodeInterpreterOutput:
     created_at: datetime = field(default_factory=utc_now)
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON as the seed's library gave it: id, message_id, name, mime_type, url, size, created_at."""
+        """JSON-ready, in the names that chat front ends know: id, message_id, name, mime_type, url, size, created_at."""
         return {
             "id": self.id,
             "message_id": self.message_id,

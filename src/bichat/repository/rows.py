@@ -20,7 +20,7 @@ from bichat.tenants import check_tenant
 #: Fields that are another table's, or columns of another name.
 _APART: Final = frozenset({"lease", "parts", "policy"})
 #: Fields whose text may have any length.
-_LONG: Final = frozenset({"title", "code", "stdout", "stderr", "url", "storage_key", "last_error"})
+_LONG: Final = frozenset({"title", "code", "stdout", "stderr", "url", "last_error"})
 _SHA256_CHARS: Final = 64
 _NUMBERS: Final = 1 << 63
 

@@ -2,8 +2,8 @@ r"""What may stand in a column: the one place where text and JSON are made fit f
 
 PostgreSQL takes no NUL and no lone surrogate in a text, and no NaN in JSON; guests print and name all of them.  Text is
 stored with an escape of its own, `␛` (U+241B) and four hexadecimal digits, and read back as it was: `a\0b` lies in the
-database as `a␛0000b`.  JSON needs none, for its strings may escape everything; a NaN or infinity in it becomes null, as
-browsers write it.
+database as `a␛0000b`.  JSON needs none, for its strings may escape everything; two surrogates that make a character are
+that character there, and a NaN or infinity becomes null, as browsers write it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final, cast
 
 from bichat.errors import UserInputError
 
-#: The seed's columns: `varchar(255)` and `varchar(100)`.
+#: Columns `varchar(255)` and `varchar(100)`.
 MAX_NAME_CHARS: Final = 255
 MAX_MIME_TYPE_CHARS: Final = 100
 #: Levels of lists and objects within one another.
@@ -28,6 +28,7 @@ _LONGEST_EXTENSION: Final = 20
 
 _ESCAPE: Final = "␛"
 _UNFIT: Final = re.compile("[\0\ud800-\udfff␛]")
+_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _ESCAPED: Final = re.compile("␛([0-9a-f]{4})")
 
 
@@ -83,11 +84,18 @@ def write_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
 
 
+def _joined(text: str) -> str:
+    """`text` with the two halves of a character as the one that they are: in JSON there is no other way to read them."""
+    if not _PAIR.search(text):
+        return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "surrogatepass")
+
+
 def _plain(value: Any, depth: int) -> Any:
     if depth > MAX_DEPTH:
         raise UserInputError(f"JSON is nested deeper than {MAX_DEPTH} levels", stage="repository")
     if isinstance(value, str):
-        return str.__str__(value)
+        return _joined(value)
     if value is None or isinstance(value, (bool, int)):
         if isinstance(value, int) and value.bit_length() > _MAX_BITS:
             raise UserInputError("a number in JSON is too long to be written", stage="repository")
@@ -96,7 +104,7 @@ def _plain(value: Any, depth: int) -> Any:
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
         items = cast("Mapping[Any, Any]", value).items()
-        return {str(key): _plain(entry, depth + 1) for key, entry in items}
+        return {_joined(str(key)): _plain(entry, depth + 1) for key, entry in items}
     if isinstance(value, Sequence) and not isinstance(value, (bytes, bytearray)):
         return [_plain(entry, depth + 1) for entry in cast("Sequence[Any]", value)]
     raise UserInputError(f"a {type(value).__name__} is no JSON", stage="repository")

@@ -7,7 +7,6 @@ import os
 import pwd
 import secrets
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator
@@ -20,6 +19,9 @@ import pytest
 
 #: PostgreSQL does not run as root: it is run as this user then.
 _NOBODY = "nobody"
+#: The server ends when our end of its stdin is closed, by us or by whatever kills us.  On SIGINT it ends its sessions and
+#: gives its shared memory back.
+_UNTIL_WE_ARE_GONE = '"$@" & read -r _; kill -INT $!; wait $!'
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,8 @@ def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
         folder = Path(tempfile.mkdtemp(prefix="bichat-pg-", dir="/tmp"))
         exits.callback(shutil.rmtree, folder)
         if user is not None:
+            # Nor may that user look into root's folders, where this Python may lie.
+            programs = shutil.copytree(programs.parent, folder / "server", symlinks=True) / "bin"
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         log = exits.enter_context((folder / "log").open("wb"))
         made = subprocess.run(
@@ -66,12 +70,13 @@ def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
         options = {"listen_addresses": "", "unix_socket_directories": folder, "fsync": "off", "max_connections": "60"}
         server = exits.enter_context(
             subprocess.Popen(
-                [programs / "postgres", "-D", folder / "data", *(f"--{key}={value}" for key, value in options.items())],
-                stdout=log, stderr=log, user=user, cwd=folder, start_new_session=True,
+                ["sh", "-c", _UNTIL_WE_ARE_GONE, "sh", programs / "postgres", "-D", folder / "data",
+                 *(f"--{key}={value}" for key, value in options.items())],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, user=user, cwd=folder, start_new_session=True,
             )
         )  # fmt: skip
-        # Told to end at once, it ends its sessions and gives its shared memory back.
-        exits.callback(server.send_signal, signal.SIGINT)
+        assert server.stdin is not None
+        exits.callback(server.stdin.close)
         ready = [programs / "pg_isready", "-q", "-h", folder]
         while subprocess.run(ready, check=False, user=user, cwd=folder).returncode != 0:
             if server.poll() is not None:

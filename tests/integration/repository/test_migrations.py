@@ -101,7 +101,8 @@ def test_processes_that_upgrade_at_once_do_it_once(empty_address):
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
-    for process in running:
+    for process in running:  # all of them have begun
+        assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
 

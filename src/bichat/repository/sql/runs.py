@@ -19,6 +19,8 @@ from bichat.repository.text import fit_short, plain_json, stored
 
 _EVENTS = schema.run_events
 _ACTIVE = RUNS.table.c.state.in_([state.value for state in ACTIVE_STATES])
+#: No run has more events; drivers refuse greater numbers.
+_LAST = 1 << 62
 _SAVED = ("state", "error", "usage", "metadata", "started_at", "ended_at")
 
 
@@ -102,7 +104,7 @@ class SqlRuns:
         columns = _EVENTS.c
         async with self._database.reading() as connection:
             run = await RUNS.get(connection, tenant, run_id)
-            query = sa.select(_EVENTS).where(columns.run_id == run.id, columns.sequence > after)
+            query = sa.select(_EVENTS).where(columns.run_id == run.id, columns.sequence > min(after, _LAST))
             found = await connection.execute(query.order_by(columns.sequence).limit(check_limit(limit)))
             return tuple(from_row(RunEvent, row) for row in found.mappings())
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import random
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,14 +18,21 @@ from bichat.repository.chat_repository import CLAIM_S, MAX_BACKOFF_S
 from bichat.repository.records import (
     ApiKey,
     AuditEntry,
+    CodeInterpreterOutput,
     Deletion,
+    ExecutionRecord,
+    Message,
     Policy,
+    Role,
     Usage,
 )
 from bichat.testing.repository_tests.chat import (
     Chat,
+    everything,
+    lease,
     moment,
     output,
+    stored,
     tenant_name,
 )
 
@@ -70,6 +79,61 @@ class DeletionTests:
             await repository.outputs.get(tenant, made.id)
         assert await repository.outputs.get(bystander.tenant, untouched.id) == untouched
         assert await bystander.waiting() == {}
+
+    @pytest.mark.parametrize("seed", range(5))
+    async def test_whatever_happens_in_whatever_order_no_bytes_are_forgotten_and_none_are_deleted_too_early(
+        self, repository: ChatRepository, chat: Chat, tenant: str, seed: int
+    ) -> None:
+        chance = random.Random(seed)  # noqa: S311  # an order that can be had again
+        conversations = [await chat.conversation() for _ in range(3)]
+        sessions = [await chat.session(conversation_id=chance.choice(conversations).id) for _ in range(3)]
+        messages: list[Message] = []
+        executions: list[ExecutionRecord] = []
+        reserved: dict[str, CodeInterpreterOutput] = {}
+
+        async def reserve() -> None:
+            execution = chance.choice(executions)
+            until = lease(until=moment(chance.randint(0, 2)))
+            made = await repository.outputs.reserve(tenant, output(tenant, execution.id, lease=until))
+            reserved[made.storage_key] = made
+
+        async def publish() -> None:
+            made = chance.choice(list(reserved.values()))
+            await repository.outputs.publish(tenant, made.id, stored(made.storage_key))
+
+        async def say() -> None:
+            some = [chance.choice(executions).id] if executions else []
+            record = Message(tenant=tenant, conversation_id=chance.choice(conversations).id, role=Role.ASSISTANT)
+            messages.append(await repository.messages.add(tenant, record, executions=some))
+
+        async def execute() -> None:
+            executions.append(await chat.execution(chance.choice(sessions)))
+
+        async def end() -> None:
+            if chance.random() < 0.1:
+                await repository.sessions.delete(tenant, chance.choice(sessions).id)
+
+        steps: list[Callable[[], Awaitable[Any]]] = [
+            *[execute, reserve, reserve, publish, publish, say],
+            lambda: repository.outputs.abandon(tenant, chance.choice(list(reserved.values())).id),
+            lambda: repository.outputs.delete(tenant, chance.choice(list(reserved.values())).id),
+            lambda: repository.messages.delete(tenant, chance.choice(messages).id),
+            lambda: repository.messages.truncate_from(tenant, chance.choice(messages).id),
+            lambda: repository.executions.delete(tenant, chance.choice(executions).id),
+            lambda: repository.upkeep.sweep(moment(1)),
+            end,
+        ]
+        for _ in range(120):
+            with suppress(NotFoundError, IndexError):
+                await chance.choice(steps)()
+
+        kept = {made.storage_key for made in await everything(repository.outputs.page, tenant)}
+        noted = set(await chat.waiting())
+        assert kept.isdisjoint(noted)
+        usage = await repository.tenants.usage(tenant)
+        assert usage.files == len(reserved) - len(noted)
+        await repository.tenants.delete(tenant)
+        assert set(await chat.waiting()) == set(reserved)
 
     async def test_a_tenant_that_is_deleted_leaves_its_audit_and_nothing_else(
         self, repository: ChatRepository, chat: Chat, tenant: str

@@ -119,6 +119,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("expires_at IS NOT NULL"),
         postgresql_where=sa.text("expires_at IS NOT NULL"),
     )
+    op.create_index("bichat_files_sizes", "bichat_files", ["tenant", "size_bytes"])
     op.create_index(
         "bichat_files_owner",
         "bichat_files",
@@ -281,11 +282,18 @@ def upgrade() -> None:
     )
     op.create_index("bichat_code_interpreter_outputs_created_at", "bichat_code_interpreter_outputs", ["created_at"])
     op.create_index(
-        "bichat_code_interpreter_outputs_execution_id_newest",
+        "bichat_code_interpreter_outputs_execution_id",
         "bichat_code_interpreter_outputs",
-        ["execution_id", "created_at", "id"],
+        ["execution_id", "tenant", "created_at", "id"],
     )
-    op.create_index("bichat_code_interpreter_outputs_message_id", "bichat_code_interpreter_outputs", ["message_id"])
+    op.create_index(
+        "bichat_code_interpreter_outputs_message_id",
+        "bichat_code_interpreter_outputs",
+        ["message_id", "tenant", "created_at", "id"],
+    )
+    op.create_index(
+        "bichat_code_interpreter_outputs_sizes", "bichat_code_interpreter_outputs", ["tenant", "size_bytes"]
+    )
     op.create_index(
         "bichat_code_interpreter_outputs_owner",
         "bichat_code_interpreter_outputs",

@@ -1,0 +1,127 @@
+"""A page costs what is on it, however long the list: the databases' own plans say so."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from bichat.repository import open_repository, schema
+from bichat.repository.database import open_database
+from bichat.repository.pages import Place
+from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, FILES, MESSAGES, OUTPUTS
+from bichat.testing.repository_tests.chat import Chat, moment
+
+pytestmark = pytest.mark.anyio
+
+_MANY = 100_000
+_NUMBERS = {
+    "sqlite": "WITH RECURSIVE n(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < :many) SELECT n FROM n",
+    "postgresql": "SELECT n FROM generate_series(1, :many) AS n(n)",
+}
+#: Ids and moments that go up with the number.
+_ID = {"sqlite": "printf('%032x', n)", "postgresql": "lpad(to_hex(n), 32, '0')::uuid"}
+_AT = {
+    "sqlite": "strftime('%Y-%m-%d %H:%M:%f', '2026-01-01', '+' || n || ' seconds') || '000'",
+    "postgresql": "timestamptz '2026-01-01 00:00:00Z' + n * interval '1 second'",
+}
+
+
+async def _fill(connection: AsyncConnection, conversation: str) -> None:
+    """A history of many messages in one conversation."""
+    dialect = connection.dialect.name
+    it = "replace(:it, '-', '')" if dialect == "sqlite" else "cast(:it AS uuid)"
+    await connection.execute(
+        sa.text(
+            "INSERT INTO bichat_messages (id, tenant, conversation_id, role, author, status, metadata, created_at) "
+            f"SELECT {_ID[dialect]}, 'acme', {it}, 'user', '', 'completed', '{{}}', {_AT[dialect]} "
+            f"FROM ({_NUMBERS[dialect]}) AS numbers"
+        ),
+        {"many": _MANY, "it": conversation},
+    )
+    await connection.execute(sa.text("ANALYZE"))
+
+
+async def _plan(connection: AsyncConnection, query: sa.Select[Any]) -> str:
+    explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN (ANALYZE, FORMAT JSON) "
+    compiled = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
+    rows = (await connection.exec_driver_sql(explain + str(compiled).replace("%%", "%"))).all()
+    return "\n".join(str(row[-1]) if isinstance(row[-1], str) else json.dumps(row[-1]) for row in rows)
+
+
+def _rows_read(plan: list[Any]) -> int:
+    """The most rows that any step of PostgreSQL's plan gave or threw away."""
+    node = plan[0]["Plan"]
+    steps, most = [node], 0
+    while steps:
+        step = steps.pop()
+        most = max(most, step["Actual Rows"] + step.get("Rows Removed by Filter", 0))
+        steps += step.get("Plans", [])
+    return int(most)
+
+
+async def test_a_page_of_a_long_history_is_found_by_its_index_wherever_it_lies(address):
+    async with open_repository(address) as repository:
+        conversation = await Chat(repository, "acme").conversation()
+        database = open_database(address)
+        async with database.writing() as connection:
+            await _fill(connection, conversation.id)
+        of_it = MESSAGES.table.c.conversation_id == conversation.id
+        first = await repository.messages.page("acme", conversation.id, limit=100)
+        in_the_middle = Place(first.items[0].created_at.replace(month=1, day=1, hour=14), first.items[0].id).cursor()
+
+        async with database.reading() as connection:
+            plans = [
+                await _plan(connection, MESSAGES.page_query("acme", of_it, limit=100, cursor=cursor))
+                for cursor in ("", first.next_cursor, in_the_middle)
+            ]
+        await database.close()
+
+        assert len(first.items) == 100
+        assert (
+            len((await repository.messages.page("acme", conversation.id, limit=100, cursor=in_the_middle)).items) == 100
+        )
+    for plan in plans:
+        assert "bichat_messages_conversation_id_newest" in plan
+        assert "TEMP B-TREE" not in plan
+        assert "Sort" not in plan
+        if plan.startswith("[{"):
+            assert _rows_read(json.loads(plan)) <= 101
+    if not plans[1].startswith("[{"):
+        assert "(created_at,id)<(?,?)" in plans[1].replace(" ", "") or "created_at<?" in plans[1].replace(" ", "")
+
+
+@pytest.mark.parametrize(
+    "shelf, where, index",
+    [
+        (CONVERSATIONS, [], "bichat_conversations_tenant_newest"),
+        (CONVERSATIONS, [schema.conversations.c.user == "ann"], "bichat_conversations_user_newest"),
+        (EXECUTIONS, [schema.executions.c.session_id == "0" * 32], "bichat_executions_session_id_newest"),
+        (OUTPUTS, [schema.outputs.c.execution_id == "0" * 32], "bichat_code_interpreter_outputs_execution_id"),
+        (OUTPUTS, [schema.outputs.c.message_id == "0" * 32], "bichat_code_interpreter_outputs_message_id"),
+        (FILES, [], "bichat_files_tenant_newest"),
+    ],
+)
+async def test_every_list_has_an_index_that_is_in_its_order(sqlite_address, shelf, where, index):
+    cursor = Place(moment(), "0" * 32).cursor()
+    async with open_repository(sqlite_address):
+        database = open_database(sqlite_address)
+        async with database.reading() as connection:
+            plan = await _plan(connection, shelf.page_query("acme", *where, limit=20, cursor=cursor))
+        await database.close()
+
+    assert f"USING INDEX {index}" in plan
+    assert "TEMP B-TREE" not in plan
+
+
+async def test_what_a_tenant_keeps_is_added_up_from_an_index_alone(sqlite_address):
+    async with open_repository(sqlite_address):
+        database = open_database(sqlite_address)
+        async with database.reading() as connection:
+            for table in (schema.outputs, schema.files):
+                total = sa.select(sa.func.sum(table.c.size_bytes), sa.func.count()).where(table.c.tenant == "acme")
+                assert f"USING COVERING INDEX {table.name}_sizes" in await _plan(connection, total)
+        await database.close()
