@@ -90,7 +90,7 @@ def test_what_was_deleted_in_the_database_is_removed_from_the_storage(bichat, pl
     with sqlite3.connect(bichat.folder / "kept.db") as database:
         database.execute("update bichat_code_interpreter_outputs set created_at = '2001-01-01 00:00:00.000000'")
         database.execute(
-            "insert into bichat_tenants (name, retention_days, created_at) values ('local', 1, '2001-01-01 00:00:00.000000')"
+            "insert into bichat_tenants (tenant, retention_days, created_at) values ('local', 1, '2001-01-01 00:00:00.000000')"
         )
     database.close()
 
