@@ -24,6 +24,15 @@ _NOBODY = "nobody"
 _UNTIL_WE_ARE_GONE = '"$@" & read -r _; kill -INT $!; wait $!'
 
 
+def _copied(programs: Path, folder: Path) -> Path:
+    """The programs in `folder`, at the same distance from the libraries that their wheel has beside its package."""
+    package = programs.parents[1]
+    shutil.copytree(programs.parent, folder / package.name / programs.parent.name, symlinks=True)
+    for libraries in package.parent.glob(f"{package.name}.libs"):
+        shutil.copytree(libraries, folder / libraries.name)
+    return folder / programs.relative_to(package.parent)
+
+
 @dataclass(frozen=True)
 class PostgresServer:
     """One that runs, behind a socket in a folder."""
@@ -57,7 +66,7 @@ def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
         exits.callback(shutil.rmtree, folder)
         if user is not None:
             # Nor may that user look into root's folders, where this Python may lie.
-            programs = shutil.copytree(programs.parent, folder / "server", symlinks=True) / "bin"
+            programs = _copied(programs, folder)
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         log = exits.enter_context((folder / "log").open("wb"))
         made = subprocess.run(
