@@ -10,12 +10,17 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import psycopg
 import pytest
+import sqlalchemy as sa
+
+from bichat.repository import open_repository
+from bichat.repository.opening import upgrade_schema
 
 #: PostgreSQL does not run as root: it is run as this user then.
 _NOBODY = "nobody"
@@ -96,10 +101,8 @@ def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
 @pytest.fixture
 def postgres_address(postgres) -> Generator[str]:
     """Of a database without tables in PostgreSQL."""
-    name = f"t{secrets.token_hex(8)}"
-    postgres.do(f"CREATE DATABASE {name}")
-    yield postgres.address(name)
-    postgres.do(f"DROP DATABASE {name} WITH (FORCE)")
+    with _database(postgres, "template1") as address:
+        yield address
 
 
 @pytest.fixture
@@ -109,23 +112,58 @@ def sqlite_address(tmp_path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def empty_address(request) -> str:
-    """Of a database without tables, on each kind in turn."""
-    return request.getfixturevalue(f"{request.param}_address")
+def kind(request) -> str:
+    """Each kind of database in turn."""
+    return request.param
 
 
 @pytest.fixture
-async def address(empty_address) -> str:
-    """Of a database with our tables."""
-    from bichat.repository.upgrading import upgrade
+def empty_address(kind, request) -> str:
+    """Of a database without tables."""
+    return request.getfixturevalue(f"{kind}_address")
 
-    await upgrade(empty_address)
-    return empty_address
+
+@pytest.fixture
+def address(kind, request, sqlite_address) -> Generator[str]:
+    """Of a database with our tables, copied: making them takes longer than most tests."""
+    made = request.getfixturevalue(f"{kind}_with_tables")
+    if kind == "sqlite":
+        Path(sqlite_address.partition("///")[2]).parent.mkdir(mode=0o700)
+        shutil.copy2(made, sqlite_address.partition("///")[2])
+        yield sqlite_address
+        return
+    with _database(request.getfixturevalue("postgres"), made) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def sqlite_with_tables(tmp_path_factory) -> Path:
+    """A file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "bichat.db"
+    anyio.run(upgrade_schema, f"sqlite+aiosqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_with_tables(postgres) -> Generator[str]:
+    """The name of a database to copy."""
+    with _database(postgres, "template1") as address:
+        anyio.run(upgrade_schema, address)
+        name = sa.make_url(address).database
+        assert name is not None
+        yield name
+
+
+@contextmanager
+def _database(server: PostgresServer, template: str) -> Generator[str]:
+    """The address of a new database, as `template` is."""
+    name = f"t{secrets.token_hex(8)}"
+    server.do(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.address(name)
+    server.do(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 async def repository(address):
-    from bichat.repository import open_repository
-
     async with open_repository(address) as opened:
         yield opened
