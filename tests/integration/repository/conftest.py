@@ -10,18 +10,32 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
 import psycopg
 import pytest
+import sqlalchemy as sa
+
+from bichat.repository import open_repository
+from bichat.repository.opening import upgrade_schema
 
 #: PostgreSQL does not run as root: it is run as this user then.
 _NOBODY = "nobody"
 #: The server ends when our end of its stdin is closed, by us or by whatever kills us.  On SIGINT it ends its sessions and
 #: gives its shared memory back.
 _UNTIL_WE_ARE_GONE = '"$@" & read -r _; kill -INT $!; wait $!'
+
+
+def _copied(programs: Path, folder: Path) -> Path:
+    """The programs in `folder`, at the same distance from the libraries that their wheel has beside its package."""
+    package = programs.parents[1]
+    shutil.copytree(programs.parent, folder / package.name / programs.parent.name, symlinks=True)
+    for libraries in package.parent.glob(f"{package.name}.libs"):
+        shutil.copytree(libraries, folder / libraries.name)
+    return folder / programs.relative_to(package.parent)
 
 
 @dataclass(frozen=True)
@@ -57,7 +71,7 @@ def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
         exits.callback(shutil.rmtree, folder)
         if user is not None:
             # Nor may that user look into root's folders, where this Python may lie.
-            programs = shutil.copytree(programs.parent, folder / "server", symlinks=True) / "bin"
+            programs = _copied(programs, folder)
             os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
         log = exits.enter_context((folder / "log").open("wb"))
         made = subprocess.run(
@@ -87,10 +101,8 @@ def postgres(require: Callable[[str, str], None]) -> Generator[PostgresServer]:
 @pytest.fixture
 def postgres_address(postgres) -> Generator[str]:
     """Of a database without tables in PostgreSQL."""
-    name = f"t{secrets.token_hex(8)}"
-    postgres.do(f"CREATE DATABASE {name}")
-    yield postgres.address(name)
-    postgres.do(f"DROP DATABASE {name} WITH (FORCE)")
+    with _database(postgres, "template1") as address:
+        yield address
 
 
 @pytest.fixture
@@ -100,23 +112,58 @@ def sqlite_address(tmp_path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def empty_address(request) -> str:
-    """Of a database without tables, on each kind in turn."""
-    return request.getfixturevalue(f"{request.param}_address")
+def kind(request) -> str:
+    """Each kind of database in turn."""
+    return request.param
 
 
 @pytest.fixture
-async def address(empty_address) -> str:
-    """Of a database with our tables."""
-    from bichat.repository.upgrading import upgrade
+def empty_address(kind, request) -> str:
+    """Of a database without tables."""
+    return request.getfixturevalue(f"{kind}_address")
 
-    await upgrade(empty_address)
-    return empty_address
+
+@pytest.fixture
+def address(kind, request, sqlite_address) -> Generator[str]:
+    """Of a database with our tables, copied: making them takes longer than most tests."""
+    made = request.getfixturevalue(f"{kind}_with_tables")
+    if kind == "sqlite":
+        Path(sqlite_address.partition("///")[2]).parent.mkdir(mode=0o700)
+        shutil.copy2(made, sqlite_address.partition("///")[2])
+        yield sqlite_address
+        return
+    with _database(request.getfixturevalue("postgres"), made) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def sqlite_with_tables(tmp_path_factory) -> Path:
+    """A file to copy."""
+    path = tmp_path_factory.mktemp("sqlite") / "bichat.db"
+    anyio.run(upgrade_schema, f"sqlite+aiosqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def postgres_with_tables(postgres) -> Generator[str]:
+    """The name of a database to copy."""
+    with _database(postgres, "template1") as address:
+        anyio.run(upgrade_schema, address)
+        name = sa.make_url(address).database
+        assert name is not None
+        yield name
+
+
+@contextmanager
+def _database(server: PostgresServer, template: str) -> Generator[str]:
+    """The address of a new database, as `template` is."""
+    name = f"t{secrets.token_hex(8)}"
+    server.do(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.address(name)
+    server.do(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
 async def repository(address):
-    from bichat.repository import open_repository
-
     async with open_repository(address) as opened:
         yield opened

@@ -45,7 +45,7 @@ async def _fill(connection: AsyncConnection, conversation: str) -> None:
     await connection.execute(sa.text("ANALYZE"))
 
 
-async def _plan(connection: AsyncConnection, query: sa.Select[Any]) -> str:
+async def _plan(connection: AsyncConnection, query: Any) -> str:
     explain = "EXPLAIN QUERY PLAN " if connection.dialect.name == "sqlite" else "EXPLAIN (ANALYZE, FORMAT JSON) "
     compiled = query.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True})
     rows = (await connection.exec_driver_sql(explain + str(compiled).replace("%%", "%"))).all()
