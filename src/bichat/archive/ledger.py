@@ -159,7 +159,7 @@ class Ledger:
             size_bytes=artifact.size_bytes,
             storage_key=new_key(tenant),
             sha256=artifact.sha256,
-            metadata={"session_id": self._session.id},
+            session_id=self._session.id,
             lease=self._upkeep.lease(),
             created_at=datetime.now(UTC),
         )

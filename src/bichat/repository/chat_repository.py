@@ -227,7 +227,7 @@ class Sessions(Protocol):
         ...
 
     async def delete(self, tenant: str, session_id: str) -> None:
-        """Delete it with its executions and their outputs."""
+        """Delete it with its executions, their outputs, and its own input files."""
         ...
 
 
@@ -331,10 +331,11 @@ class Files(KeptFiles[FileRecord], Protocol):
         *,
         user: str | None = None,
         purpose: str | None = None,
+        session_id: str | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
     ) -> Page[FileRecord]:
-        """Those of a user, for a purpose, or all; pending ones not."""
+        """Those of a user, for a purpose, of a session, or all; pending ones not."""
         ...
 
 

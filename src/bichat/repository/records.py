@@ -257,6 +257,8 @@ class FileRecord:
     name: str
     purpose: str
     """What it was uploaded for, in the words of the interface: `assistants`, `user_data`, `session`, ..."""
+    session_id: str | None = None
+    """The session whose own input it is, and with which it is deleted; None for what stands for itself."""
     mime_type: str
     size_bytes: int
     storage_key: str

@@ -144,6 +144,20 @@ async def test_deleting_deletes_the_bytes_too(keeping, repository, place):
     assert place.keys() == keys
 
 
+async def test_a_session_that_is_deleted_takes_its_input_files_and_its_outputs_along(keeping, repository, place):
+    async with keeping(repository=repository) as interpreter:
+        async with interpreter.session(files={"in.csv": b"a"}) as session:
+            await session.put("more.csv", b"b")
+            await session.run("open('out.csv', 'w').write('c')")
+        assert len(place.keys()) == 3
+        await repository.sessions.delete("local", session.id)
+
+        assert await interpreter.archive.upkeep.delete() == 3
+
+    assert place.keys() == set()
+    assert (await repository.tenants.usage("local")).files == 0
+
+
 async def test_storage_and_repository_go_together(place, bare_settings):
     with pytest.raises(TypeError, match="together"):
         CodeInterpreter(settings=bare_settings(), storage=place.storage())

@@ -18,7 +18,7 @@ from bichat.repository.quota import check_quota, reserved
 from bichat.repository.records import CodeInterpreterOutput, FileRecord, FileState, Policy, Usage
 from bichat.repository.rows import admit, from_row, lease_columns
 from bichat.repository.sql.shelf import Shelf
-from bichat.repository.sql.shelves import EXECUTIONS, FILES, MESSAGES, OUTPUTS
+from bichat.repository.sql.shelves import EXECUTIONS, FILES, MESSAGES, OUTPUTS, SESSIONS
 from bichat.repository.text import stored
 
 _Kept = TypeVar("_Kept", CodeInterpreterOutput, FileRecord)
@@ -90,6 +90,8 @@ class _SqlKeptFiles(Generic[_Kept]):
             if isinstance(record, CodeInterpreterOutput):
                 await EXECUTIONS.require(connection, tenant, record.execution_id)
                 await MESSAGES.require(connection, tenant, record.message_id)
+            else:
+                await SESSIONS.require(connection, tenant, record.session_id)
             await hold_quota(connection, tenant, size_bytes=record.size_bytes, files=1)
             return await self._shelf.add(connection, record)
 
@@ -163,10 +165,13 @@ class SqlFiles(_SqlKeptFiles[FileRecord]):
         *,
         user: str | None = None,
         purpose: str | None = None,
+        session_id: str | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
     ) -> Page[FileRecord]:
         """See `Files.page`."""
         given = {"user": user, "purpose": purpose}
         where = [FILES.table.c[name] == stored(value) for name, value in given.items() if value is not None]
+        if session_id is not None:
+            where.append(FILES.table.c.session_id == check_id(session_id, "session"))
         return await self._page(tenant, where, limit, cursor)

@@ -56,6 +56,8 @@ class _MemoryKeptFiles(Generic[_Kept]):
         if isinstance(record, CodeInterpreterOutput):
             tables.executions.require(tenant, record.execution_id)
             tables.messages.require(tenant, record.message_id)
+        else:
+            tables.sessions.require(tenant, record.session_id)
         hold_quota(tables, tenant, size_bytes=record.size_bytes, files=1)
         if self._table.those(lambda other: other.storage_key == record.storage_key):
             raise ConflictError("there is one already with this id or key", stage="repository")
@@ -128,13 +130,17 @@ class MemoryFiles(_MemoryKeptFiles[FileRecord]):
         *,
         user: str | None = None,
         purpose: str | None = None,
+        session_id: str | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
     ) -> Page[FileRecord]:
         """See `Files.page`."""
-        return self._page(
-            tenant, lambda file: user in (None, file.user) and purpose in (None, file.purpose), limit, cursor
-        )
+        its_id = None if session_id is None else check_id(session_id, "session")
+
+        def is_wanted(file: FileRecord) -> bool:
+            return user in (None, file.user) and purpose in (None, file.purpose) and its_id in (None, file.session_id)
+
+        return self._page(tenant, is_wanted, limit, cursor)
 
 
 def _is_available(row: CodeInterpreterOutput | FileRecord) -> bool:

@@ -151,7 +151,7 @@ class Tables:
         if isinstance(record, Message):
             return [(self.executions, by("message_id")), (self.outputs, by("message_id"))]
         if isinstance(record, SessionRecord):
-            return [(self.executions, by("session_id"))]
+            return [(self.executions, by("session_id")), (self.files, by("session_id"))]
         if isinstance(record, ExecutionRecord):
             return [(self.outputs, by("execution_id"))]
         return []

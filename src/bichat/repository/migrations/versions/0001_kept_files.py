@@ -93,42 +93,6 @@ def upgrade() -> None:
     )
     op.create_index("bichat_deletions_due", "bichat_deletions", ["next_attempt_at", "id"])
     op.create_table(
-        "bichat_files",
-        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
-        sa.Column("tenant", sa.String(length=64), nullable=False),
-        sa.Column("user", sa.String(length=255), nullable=False),
-        sa.Column("name", sa.String(length=255), nullable=False),
-        sa.Column("purpose", sa.String(length=255), nullable=False),
-        sa.Column("mime_type", sa.String(length=100), nullable=False),
-        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
-        sa.Column("storage_key", sa.Text(), nullable=False),
-        sa.Column("sha256", sa.String(length=64), nullable=False),
-        sa.Column("state", sa.String(length=255), nullable=False),
-        sa.Column("owner", sa.String(length=255), nullable=True),
-        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
-        sa.Column("metadata", sa.JSON(), nullable=False),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="bichat_files_pkey"),
-        sa.UniqueConstraint("storage_key", name="bichat_files_storage_key_key"),
-    )
-    op.create_index(
-        "bichat_files_expires_at",
-        "bichat_files",
-        ["expires_at"],
-        sqlite_where=sa.text("expires_at IS NOT NULL"),
-        postgresql_where=sa.text("expires_at IS NOT NULL"),
-    )
-    op.create_index("bichat_files_sizes", "bichat_files", ["tenant", "size_bytes"])
-    op.create_index(
-        "bichat_files_owner",
-        "bichat_files",
-        ["owner", "lease_until"],
-        sqlite_where=sa.text("lease_until IS NOT NULL"),
-        postgresql_where=sa.text("lease_until IS NOT NULL"),
-    )
-    op.create_index("bichat_files_tenant_newest", "bichat_files", ["tenant", "created_at", "id"])
-    op.create_table(
         "bichat_tenants",
         sa.Column("tenant", sa.String(length=64), nullable=False),
         sa.Column("retention_days", sa.Float(), nullable=True),
@@ -193,6 +157,47 @@ def upgrade() -> None:
         postgresql_where=sa.text("lease_until IS NOT NULL"),
     )
     op.create_index("bichat_sessions_tenant_newest", "bichat_sessions", ["tenant", "created_at", "id"])
+    op.create_table(
+        "bichat_files",
+        sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
+        sa.Column("tenant", sa.String(length=64), nullable=False),
+        sa.Column("user", sa.String(length=255), nullable=False),
+        sa.Column("name", sa.String(length=255), nullable=False),
+        sa.Column("purpose", sa.String(length=255), nullable=False),
+        sa.Column("session_id", sa.Uuid(as_uuid=False), nullable=True),
+        sa.Column("mime_type", sa.String(length=100), nullable=False),
+        sa.Column("size_bytes", sa.BigInteger(), nullable=False),
+        sa.Column("storage_key", sa.Text(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("state", sa.String(length=255), nullable=False),
+        sa.Column("owner", sa.String(length=255), nullable=True),
+        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("metadata", sa.JSON(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["session_id"], ["bichat_sessions.id"], name="bichat_files_session_id_fkey", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("id", name="bichat_files_pkey"),
+        sa.UniqueConstraint("storage_key", name="bichat_files_storage_key_key"),
+    )
+    op.create_index(
+        "bichat_files_expires_at",
+        "bichat_files",
+        ["expires_at"],
+        sqlite_where=sa.text("expires_at IS NOT NULL"),
+        postgresql_where=sa.text("expires_at IS NOT NULL"),
+    )
+    op.create_index("bichat_files_session_id", "bichat_files", ["session_id"])
+    op.create_index("bichat_files_sizes", "bichat_files", ["tenant", "size_bytes"])
+    op.create_index(
+        "bichat_files_owner",
+        "bichat_files",
+        ["owner", "lease_until"],
+        sqlite_where=sa.text("lease_until IS NOT NULL"),
+        postgresql_where=sa.text("lease_until IS NOT NULL"),
+    )
+    op.create_index("bichat_files_tenant_newest", "bichat_files", ["tenant", "created_at", "id"])
     op.create_table(
         "bichat_executions",
         sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
@@ -317,10 +322,10 @@ def downgrade() -> None:
     op.drop_table("bichat_code_interpreter_outputs")
     op.drop_table("bichat_message_parts")
     op.drop_table("bichat_executions")
+    op.drop_table("bichat_files")
     op.drop_table("bichat_sessions")
     op.drop_table("bichat_messages")
     op.drop_table("bichat_tenants")
-    op.drop_table("bichat_files")
     op.drop_table("bichat_deletions")
     op.drop_table("bichat_conversations")
     op.drop_table("bichat_audit_log")
