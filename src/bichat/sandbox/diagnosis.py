@@ -104,6 +104,10 @@ async def diagnose(data_dir: Path, minimum: Level) -> Diagnosis:
     except BichatError as error:
         checks = (Check(name="sandbox", meaning="a sandbox", on=False, detail=error.message, remedy=error.remedy),)
         seen = _Seen(checks=checks)
+    except OSError as error:
+        remedy = "See that the data directory and the folder for temporary files have room and can be written to."
+        checks = (Check(name="sandbox", meaning="a sandbox", on=False, detail=str(error), remedy=remedy),)
+        seen = _Seen(checks=checks)
     return Diagnosis(
         kernel=platform.release(),
         architecture=platform.machine(),
@@ -166,9 +170,11 @@ def _judged(ended: Ended, isolation: IsolationReport, control_groups: str | None
 def bare_environment(folder: Path) -> Environment:
     """An environment of the base Python alone, made in the empty `folder`: a link and the file that makes it one."""
     base = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
-    (folder / "bin").mkdir(mode=0o755)
+    (folder / "bin").mkdir()
+    (folder / "bin").chmod(0o755)  # whatever the umask
     (folder / "bin" / "python").symlink_to(base)
     (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    (folder / "pyvenv.cfg").chmod(0o644)
     return Environment(
         name="bare",
         path=folder,

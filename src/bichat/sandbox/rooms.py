@@ -119,7 +119,7 @@ def _made_and_locked() -> tuple[str, int]:
         OSError: there is no place for it.
     """
     while True:
-        folder = tempfile.mkdtemp(prefix=_PREFIX)
+        folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
         with ExitStack() as undo:
             undo.callback(remove_tree, folder)
             with suppress(FileNotFoundError, BlockingIOError):
