@@ -24,6 +24,7 @@ from bichat.sandbox import verdict, wire
 from bichat.sandbox.artifacts import Capture
 from bichat.sandbox.connection import Connection, Output
 from bichat.sandbox.control_groups import ControlGroup
+from bichat.sandbox.descriptors import no_descriptor_in_words
 from bichat.sandbox.folder import Folder
 from bichat.sandbox.inputs import InputFile
 from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready, unless_ended
@@ -260,10 +261,12 @@ class NamespaceSandbox:
 
         Raises:
             SandboxLostError: the sandbox is dead.
+            SandboxUnavailableError: this process is out of descriptors; nothing has changed.
         """
         if self._restarting is not None:
             return
-        pipes = GuestPipes()
+        with no_descriptor_in_words("session"):
+            pipes = GuestPipes()
         try:
             wire.send_control(self._handles.box, {"restart": True}, pipes.theirs)
         except OSError as error:
