@@ -141,7 +141,7 @@ class NamespaceSandbox:
         elif self._watchdog is not None:
             if self._room is not None:
                 self._room.inhabit(self._tree, Usage(self._limits.disk_bytes, self._limits.inodes))
-            self._watch = Watch(
+            watch = Watch(
                 self._tree,
                 self._limits.memory_bytes,
                 self._base_bytes,
@@ -149,7 +149,8 @@ class NamespaceSandbox:
                 self._exceeded,
                 self._owner if self._room else None,
             )
-            self._watchdog.add(self._watch)
+            self._watchdog.add(watch)
+            self._watch = watch
 
     async def configure(self, variables: Mapping[str, str]) -> None:
         """See `Sandbox.configure`."""
@@ -168,13 +169,13 @@ class NamespaceSandbox:
         await self.settle()
         await self.finish_restart()
         await self._connection.interrupted()
+        self._start_watch()
         self._connection.begin()
         self._cell += 1
         transcript = self._transcript = Transcript(self._limits, self._cell, self._spool_folder)
         self._stopping, self._kill_at = None, float("inf")
         self._interrupts_at_begin = self._looked_again = False
         deadline = anyio.current_time() + timeout_s
-        self._start_watch()
         self._connection.hold(is_held=False)
         finished = False
         try:
