@@ -1,4 +1,4 @@
-"""A server that gets no more processes, or descriptors: at whatever step, its owner is told in words, and it goes on after.
+"""No more processes, or descriptors, or memory: at whatever step, the owner is told in words, and it goes on after.
 
 Each test is a child process whose limits are its own; this file is its program, too.
 """
@@ -67,6 +67,17 @@ def test_descriptors_that_run_out_at_any_step_are_an_error_in_words_and_none_is_
     assert after <= before
 
 
+def test_a_guest_with_nearly_all_its_memory_in_use_has_large_files_captured_and_goes_on(scarce, level):
+    told = scarce("memory", level)
+
+    assert told == {
+        "held": ["completed", True, {"0.bin": 20 * MIB, "1.bin": 20 * MIB}],
+        "again": ["completed", True, {"0.bin": 20 * MIB, "1.bin": 20 * MIB}],
+        "too much": ["out_of_memory", {"0.bin": 20 * MIB, "1.bin": 20 * MIB}],
+        "next": "works\n",
+    }
+
+
 #: By step, the codes of errors and the outputs that may come, with however many descriptors left.
 EXPECTED = {
     "running": ("made\n", "storage_failed"),
@@ -124,6 +135,29 @@ async def descriptors(interpreters: Callable[[], CodeInterpreter]) -> Any:
             while _open_descriptors() > before:  # noqa: ASYNC110  # sandboxes are closed behind the answers
                 await anyio.sleep(0.005)
         return {"told": told, "descriptors": [before, _open_descriptors()]}
+
+
+async def memory(interpreters: Callable[[], CodeInterpreter]) -> Any:
+    """Files are copied while the guest holds nine tenths of its memory, and while it is killed for more."""
+    fill = "for number in range(2): open(f'{number}.bin', 'wb').write(bytes([cell]) * (20 << 20))"
+    told: dict[str, Any] = {}
+    async with interpreters() as interpreter:
+        async with interpreter.session() as session:
+            hold = "held = bytearray(b'x') * (210 << 20)"
+            for cell, name in enumerate(("held", "again")):
+                result = await session.run(f"cell = {cell}; {hold if cell == 0 else 'pass'}\n{fill}")
+                told[name] = [result.status, result.session_alive, {a.name: a.size_bytes for a in result.artifacts}]
+            result = await session.run(
+                f"cell = 2\n{fill}\nimport multiprocessing as mp, time\n"
+                "def eat(): held[::4096] = bytes(len(held) // 4096); time.sleep(60)\n"
+                "children = [mp.get_context('fork').Process(target=eat) for _ in range(4)]\n"
+                "for child in children: child.start()\n"
+                "for child in children: child.join()\n"
+                "time.sleep(60)"
+            )
+            told["too much"] = [result.status, {a.name: a.size_bytes for a in result.artifacts}]
+        told["next"] = await _told(interpreter.run("print('works')"))
+    return told
 
 
 @contextmanager
