@@ -340,7 +340,7 @@ def _storage_in_words(folder: Path) -> Generator[None]:
         raise StorageError(
             f"the environment cannot be written to {folder}: {error.strerror or error}",
             stage="environment",
-            remedy="Make room (an environment takes about 1.5 GB)."
+            remedy="Make room (an environment takes about 1.5 GB), or let BICHAT_DATA_DIR name another folder."
             if full
             else "See who owns the data directory, or set BICHAT_DATA_DIR.",
         ) from error
