@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from pathlib import Path
 
 from bichat.errors import StorageError, UserInputError
@@ -46,10 +45,9 @@ def make_data_dir(path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with suppress(FileExistsError):
-            path.mkdir(mode=0o700)
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
             path.chmod(0o700)  # whatever the umask
-        path.mkdir(exist_ok=True)  # FileExistsError where it is no folder
     except OSError as error:
         raise StorageError(
             f"the data directory {path} cannot be made: {error.strerror}",
