@@ -4,6 +4,7 @@ Mounts are made in namespaces of its own alone, so that nothing of the real host
 Nobody becomes another user by it.  Each step is a word, taken in order:
 
     tmpfs:PATH:BYTES   a disk of that size at PATH for 200 files, which everybody may write to
+    full:PATH          a disk without room for one byte or file more at PATH
     noexec:PATH        the same of 64 MiB, from which no program can be executed
     read-only:PATH     what lies there cannot be changed
     empty:PATH         an empty folder is there that nobody can write to
@@ -51,6 +52,11 @@ def _take(step: str, path: str = "", size: str = "") -> None:
     match step:
         case "tmpfs":
             _mount("tmpfs", path, f"size={size},nr_inodes=200,mode=1777")
+        case "full":
+            _mount("tmpfs", path, "size=4k,nr_inodes=3,mode=1777")
+            for name in ("byte", "file"):
+                with open(os.path.join(path, name), "wb") as file:
+                    file.write(bytes(4096) if name == "byte" else b"")
         case "noexec":
             _mount("tmpfs", path, "size=64m,mode=1777")
             kernel.set_mount_attributes(path, kernel.MOUNT_ATTR_NOEXEC, recursive=False)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+
+#: What a umask may take away: from others, never from the owner, who could not go into the folders that he makes.
+_OTHERS = 0o077
 
 
 def main() -> None:
@@ -10,6 +14,7 @@ def main() -> None:
 
     What runs code takes a head start: its sandbox comes up while this process still imports what it needs itself.
     """
+    os.umask(os.umask(_OTHERS) & _OTHERS)
     launched = None
     if sys.argv[1:2] in (["run"], ["shell"]) and sys.platform == "linux":
         from bichat.cli.head_start import take_head_start

@@ -53,6 +53,19 @@ def test_a_machine_gives_its_memory_out_once_and_no_tenant_gets_all_of_anything(
     assert (caps.queue_wait_s, settings.ready_sandboxes, settings.zygote_life_s) == (30.0, 2, 3600.0)
 
 
+def test_hundreds_of_processors_give_no_more_memory_out_than_there_is(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(512)))
+
+    settings = load_settings()
+
+    assert settings.caps.executions == 2048
+    assert settings.caps.memory_bytes <= max(
+        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+        settings.limits.memory_bytes + settings.limits.disk_bytes,
+    )
+    assert settings.limits.cpus == 2
+
+
 def test_caps_and_the_engine_are_set_by_variables_of_their_own(monkeypatch):
     for name, value in (
         ("BICHAT_CAP_SESSIONS", "7"),

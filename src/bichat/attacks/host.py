@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import tempfile
 from dataclasses import dataclass
@@ -36,6 +35,7 @@ class Host:
     groups: frozenset[str]
     files: frozenset[str]
     segments: frozenset[str]
+    """Of System V shared memory, made by this process, one below it, or one that has gone."""
 
     @staticmethod
     def seen() -> Host:
@@ -45,7 +45,7 @@ class Host:
             mounts=frozenset(_lines("/proc/self/mountinfo")),
             groups=frozenset(map(str, Path("/sys/fs/cgroup").rglob(f"bichat-{os.getpid()}-*"))),
             files=frozenset(_files()),
-            segments=frozenset(_lines("/proc/sysvipc/shm")),
+            segments=frozenset(_segments()),
         )
 
     async def compared(self) -> list[Statement]:
@@ -91,26 +91,15 @@ def _lines(path: str) -> list[str]:
         return []
 
 
+def _segments() -> list[str]:
+    """Number and key of each; others on the host use theirs meanwhile, and make some."""
+    own = {os.getpid(), *family(os.getpid())}
+    rows = [line.split() for line in _lines("/proc/sysvipc/shm")[1:]]
+    return [f"{key} {number}" for key, number, _, _, maker, *_ in rows if int(maker) in own or _is_dead(int(maker))]
+
+
 def _files() -> list[str]:
     """Those that attacks and sandboxes name, where everybody may write."""
     places = {"/tmp", "/var/tmp", "/dev/shm", tempfile.gettempdir()}  # noqa: S108  # looked at, not written to
-    own = (f"bichat-planted-{os.getpid()}*", f"bichat-attack-{os.getpid()}-*")
-    found = [path for place in places for pattern in own for path in Path(place).glob(pattern)]
-    found += [path for place in places for path in Path(place).glob("bichat-rooms-*") if not _is_in_use(path)]
-    return list(map(str, found))
-
-
-def _is_in_use(folder: Path) -> bool:
-    """Whether a server has it locked, or it is none of ours to ask about."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    except OSError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return True
-    else:
-        return False
-    finally:
-        os.close(descriptor)
+    own = (f"bichat-planted-{os.getpid()}*", f"bichat-attack-{os.getpid()}-*", f"bichat-rooms-{os.getpid()}-*")
+    return [str(path) for place in places for pattern in own for path in Path(place).glob(pattern)]

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from bichat.attacks.attack import Attack, Outcome, Statement
+
+#: How reasons begin that a machine, not the suite, gives for not trying.
+_LACKING: Final = ("this machine", "this host")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +60,11 @@ class Report:
     def got_through(self) -> tuple[Result, ...]:
         """Attacks that did."""
         return self.of(Outcome.GOT_THROUGH)
+
+    @property
+    def broken(self) -> tuple[Result, ...]:
+        """Attacks that were not tried although this machine has what they try: the suite itself did not work."""
+        return tuple(each for each in self.of(Outcome.NOT_TRIED) if not each.observed.startswith(_LACKING))
 
     @property
     def counts(self) -> dict[str, int]:

@@ -73,7 +73,7 @@ async def run_suite(
     except SandboxUnavailableError as error:
         if results:
             raise
-        return Report(level=level, uid=os.geteuid(), available=False, reason=f"{error} {error.remedy}".strip())
+        return Report(level=level, uid=os.geteuid(), available=False, reason=f"{error}. {error.remedy}".strip())
     if attacks is ATTACKS:
         results.append(_judged(HOST_LEFT_AS_IT_WAS, await before.compared(), layers, 0.0))
         progress(results[-1])

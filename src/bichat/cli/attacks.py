@@ -35,7 +35,9 @@ def run(name: str, *, as_json: bool, is_asked: bool) -> int:
             _print_tables(report)
     if got_through:
         return EXIT_GOT_THROUGH
-    return 0 if any(report.available for report in reports) else terminal.EXIT_PLATFORM
+    # Nothing is known of what was not tried, be it for a fault of the suite's own.
+    is_known = any(report.available for report in reports) and not any(report.broken for report in reports)
+    return 0 if is_known else terminal.EXIT_PLATFORM
 
 
 def _levels(name: str, *, is_asked: bool) -> tuple[Level, ...]:
@@ -72,10 +74,15 @@ def _attacked(level: Level, *, progress: terminal.Progress | None) -> Report:
         return await run_suite(bare_environment(folder), spool_folder, level=level, progress=tell)
 
     data_dir = make_data_dir(load_settings().data_dir)
-    with TemporaryDirectory(prefix="attack-", dir=data_dir) as folder, TemporaryDirectory() as spool_folder:
-        Path(folder).chmod(0o755)  # as root, the guest is another user; there is nothing in it
+    with TemporaryDirectory(prefix="attack-", dir=data_dir) as place:
+        folder, spool_folder = (Path(place, name) for name in ("environment", "spool"))
+        for path in (folder, spool_folder):
+            path.mkdir()
+            path.chmod(0o700)  # whatever the umask
+        for path in (Path(place), folder):
+            path.chmod(0o755)  # as root, the guest is another user; there is nothing in it
         try:
-            return anyio.run(attack, Path(folder), Path(spool_folder))
+            return anyio.run(attack, folder, spool_folder)
         finally:
             if progress is not None:
                 progress.done()

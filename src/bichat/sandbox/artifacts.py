@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from bichat.domain import Artifact, Limits, RefusedFile, SessionFile
-from bichat.errors import LimitError, NotFoundError
+from bichat.errors import LimitError, NotFoundError, StorageError
 from bichat.names import display_name, printable
+from bichat.sandbox.descriptors import OUT_OF_DESCRIPTORS
 from bichat.sandbox.mime import HEAD_BYTES, sniff
 from bichat.sandbox.spool import Spool
 from bichat.sandbox.walk import UNSEEN, Entry, FileState, RefusedError, Walk, in_words, pinned, readable
@@ -82,6 +83,7 @@ def capture(dirfd: int, before: Snapshot, limits: Limits, spool_folder: Path) ->
             except FileNotFoundError:
                 continue
             except OSError as exc:
+                _check_that_we_could(exc)
                 refusals.add(entry.path, in_words(exc))
     if walk.stopped_at is not None:
         reason = f"more than {walk.budget:,} files and folders: the rest was not looked at"
@@ -135,12 +137,21 @@ def capture_one(dirfd: int, name: str, limits: Limits, spool_folder: Path) -> Ar
             except RefusedError as error:
                 raise LimitError(f"the file '{printable(name)}' is not given out: {error}", stage="files") from error
             except OSError as error:
+                _check_that_we_could(error)
                 raise LimitError(f"the file '{printable(name)}' {in_words(error)}", stage="files") from error
     raise NotFoundError(
         f"there is no file '{printable(name)}' in the session's /mnt/data",
         stage="files",
         remedy="session.files() lists those that there are.",
     )
+
+
+def _check_that_we_could(error: OSError) -> None:
+    """What this process has no descriptor for is not the file's fault, and comes out the next time."""
+    if error.errno in OUT_OF_DESCRIPTORS:
+        raise StorageError(
+            f"files cannot be captured: {in_words(error)}", stage="capture", remedy="Raise ulimit -n."
+        ) from error
 
 
 class _Collector:

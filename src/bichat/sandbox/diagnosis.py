@@ -9,14 +9,14 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
 from bichat.domain import IsolationReport, Limits, Status
-from bichat.errors import BichatError
+from bichat.errors import BichatError, StorageError
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation import landlock
 from bichat.sandbox.isolation.layers import Level
@@ -86,21 +86,34 @@ class Diagnosis:
 
 
 @contextmanager
-def _bare_folder(data_dir: Path) -> Generator[Path]:
-    """A folder for one diagnosis; those of doctors that were killed are removed on the way."""
+def _bare_folder(data_dir: Path) -> Generator[Environment]:
+    """A folder for one diagnosis, with the base Python's environment; those of killed doctors are removed on the way.
+
+    Raises:
+        StorageError: there is no room for it.
+    """
     for left in data_dir.glob(f"{_FOLDER}*"):
         shutil.rmtree(left, ignore_errors=True)
-    with tempfile.TemporaryDirectory(prefix=_FOLDER, dir=data_dir) as folder:
-        os.chmod(folder, 0o755)  # noqa: S103  # as root, the guest is another user; there is nothing in it
-        yield Path(folder)
+    with ExitStack() as undo:
+        try:
+            folder = Path(undo.enter_context(tempfile.TemporaryDirectory(prefix=_FOLDER, dir=data_dir)))
+            folder.chmod(0o755)  # as root, the guest is another user; there is nothing in it
+            environment = bare_environment(folder)
+        except OSError as error:
+            raise StorageError(
+                f"nothing can be written to the data directory {data_dir}: {error.strerror}",
+                stage="doctor",
+                remedy="Make room there, or let BICHAT_DATA_DIR name another folder.",
+            ) from error
+        yield environment
 
 
 async def diagnose(data_dir: Path, minimum: Level) -> Diagnosis:
     """Make one sandbox with nothing but the base Python in it, at the best level from `minimum` on, and ask its guest."""
     seen = _Seen()
     try:
-        with _bare_folder(data_dir) as folder:
-            seen = await _try_walls(folder, minimum)
+        with _bare_folder(data_dir) as environment:
+            seen = await _try_walls(environment, minimum)
     except BichatError as error:
         checks = (Check(name="sandbox", meaning="a sandbox", on=False, detail=error.message, remedy=error.remedy),)
         seen = _Seen(checks=checks)
@@ -127,10 +140,9 @@ class _Seen:
     checks: tuple[Check, ...] = ()
 
 
-async def _try_walls(folder: Path, minimum: Level) -> _Seen:
-    environment = bare_environment(folder)
+async def _try_walls(environment: Environment, minimum: Level) -> _Seen:
     limits = Limits(timeout_s=30.0, memory_bytes=256 * MIB, disk_bytes=16 * MIB)
-    async with Supervisor(environment, spool_folder=folder, minimum=minimum) as supervisor:
+    async with Supervisor(environment, spool_folder=environment.path, minimum=minimum) as supervisor:
         sandbox = await supervisor.open(limits)
         try:
             code = _SELF_CHECK.read_text(encoding="utf-8")
@@ -166,9 +178,11 @@ def _judged(ended: Ended, isolation: IsolationReport, control_groups: str | None
 def bare_environment(folder: Path) -> Environment:
     """An environment of the base Python alone, made in the empty `folder`: a link and the file that makes it one."""
     base = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
-    (folder / "bin").mkdir(mode=0o755)
+    (folder / "bin").mkdir()
+    (folder / "bin").chmod(0o755)  # whatever the umask
     (folder / "bin" / "python").symlink_to(base)
     (folder / "pyvenv.cfg").write_text(f"home = {base.parent}\ninclude-system-site-packages = false\n")
+    (folder / "pyvenv.cfg").chmod(0o644)
     return Environment(
         name="bare",
         path=folder,

@@ -15,6 +15,7 @@ from bichat.domain import Artifact, Limits, SessionFile
 from bichat.errors import LimitError, SandboxLostError, StorageError
 from bichat.names import printable
 from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing
+from bichat.sandbox.descriptors import no_descriptor_in_words
 from bichat.sandbox.inputs import InputFile, check_fits, write_input
 from bichat.sandbox.rooms import Room
 from bichat.sandbox.walk import FileState
@@ -120,7 +121,8 @@ class Folder:
         async with self._turn:
             if self._closed:
                 raise SandboxLostError("the sandbox has ended", stage="files")
-            return await anyio.to_thread.run_sync(job)
+            with no_descriptor_in_words("files"):
+                return await anyio.to_thread.run_sync(job)
 
 
 @contextmanager

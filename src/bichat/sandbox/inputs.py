@@ -17,6 +17,7 @@ from typing import BinaryIO, TypeAlias, cast
 from bichat.domain import Limits
 from bichat.errors import LimitError, SandboxUnavailableError, UserInputError
 from bichat.names import MAX_NAME_BYTES, printable
+from bichat.sandbox.descriptors import OUT_OF_DESCRIPTORS, no_descriptor_in_words
 from bichat.sandbox.owners import acting_as
 from bichat.sandbox.rooms import Usage
 from bichat.sizes import MIB, format_size
@@ -46,6 +47,7 @@ def check_inputs(files: Mapping[str, InputSource], limits: Limits) -> tuple[Inpu
     """The files as they can be written, in the order given; not a byte of them is copied yet.
 
     Raises:
+        SandboxUnavailableError: this process is out of descriptors.
         UserInputError: a name cannot be one in `/mnt/data`, or a file is missing, unreadable or no regular file.
         LimitError: they are larger together than `disk_bytes`, or more than `inodes`.
     """
@@ -59,7 +61,8 @@ def check_inputs(files: Mapping[str, InputSource], limits: Limits) -> tuple[Inpu
     total = 0
     for name, source in files.items():
         _check_name(name)
-        checked.append(_checked(name, source))
+        with no_descriptor_in_words(_STAGE):
+            checked.append(_checked(name, source))
         total += checked[-1].size_bytes
         if total > limits.disk_bytes:
             raise _too_large(checked[-1], total, limits.disk_bytes)
@@ -98,10 +101,10 @@ def write_input(dirfd: int, file: InputFile, owner: tuple[int, int] | None) -> N
         UserInputError: the source is gone, unreadable or shorter than when it was checked, or a folder has its name, or
             the code locks the folder again and again.
         LimitError: the sandbox's disk is full, or the source has grown since it was checked.
-        SandboxUnavailableError: the server may not act as `owner`, or the folder is gone.
+        SandboxUnavailableError: the server may not act as `owner`, or is out of descriptors, or the folder is gone.
     """
     *above, name = file.name.split("/")
-    with _source(file) as stream, _folder(dirfd, above, file, owner) as folder:
+    with no_descriptor_in_words(_STAGE), _source(file) as stream, _folder(dirfd, above, file, owner) as folder:
         with _in_words(file, folder), acting_as(owner), _writable(folder):
             descriptor = os.open(".", os.O_WRONLY | os.O_TMPFILE | os.O_CLOEXEC, 0o644, dir_fd=folder)
         try:
@@ -194,6 +197,8 @@ def _opened(name: str, path: Path) -> Generator[tuple[int, os.stat_result]]:
     except FileNotFoundError:
         raise _bad_source(name, f"is missing: there is no {shown}", "Check the path.") from None
     except (OSError, ValueError) as exc:
+        if isinstance(exc, OSError) and exc.errno in OUT_OF_DESCRIPTORS:
+            raise  # which is not the file's fault
         why = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
         raise _bad_source(name, f"cannot be read: {shown}: {why}", "Check the path and its permissions.") from exc
     try:
@@ -298,6 +303,8 @@ def _in_words(file: InputFile, dirfd: int) -> Generator[None]:
     try:
         yield
     except OSError as exc:
+        if exc.errno in OUT_OF_DESCRIPTORS:
+            raise
         if exc.errno in (errno.ENOSPC, errno.EDQUOT):
             raise _does_not_fit(file, _disk_size(dirfd)) from exc
         if exc.errno == errno.EISDIR:

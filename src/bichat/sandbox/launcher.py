@@ -127,7 +127,7 @@ def _stay_outside(plan: LaunchPlan, control: socket.socket, life: int, step: _St
             os.chdir(plan.scratch)
             porter.run(control, plan, uid)
         except OSError as error:
-            wire.send_control(control, {"failed": "porter", "errno": error.errno, "message": str(error)})
+            wire.send_control(control, {"failed": "fork", "errno": error.errno, "message": str(error)})
         finally:
             os._exit(1)
     return pid
@@ -158,6 +158,7 @@ def _become_porter(plan: LaunchPlan, control: socket.socket, *, host_id: int, le
         kernel.set_hostname("bichat")
         step.name = "scratch"
         rootfs.mount_scratch(_ZYGOTE_SCRATCH_BYTES, _ZYGOTE_INODES, plan.prefixes)
+        step.name = "fork"
         porter.run(control, plan, host_id)
     except OSError as error:
         wire.send_control(control, {"failed": step.name, "errno": error.errno, "message": str(error)})

@@ -24,6 +24,7 @@ from bichat.sandbox import verdict, wire
 from bichat.sandbox.artifacts import Capture
 from bichat.sandbox.connection import Connection, Output
 from bichat.sandbox.control_groups import ControlGroup
+from bichat.sandbox.descriptors import no_descriptor_in_words
 from bichat.sandbox.folder import Folder
 from bichat.sandbox.inputs import InputFile
 from bichat.sandbox.opening import GuestPipes, Handles, Pids, introduction, ready, unless_ended
@@ -140,7 +141,7 @@ class NamespaceSandbox:
         elif self._watchdog is not None:
             if self._room is not None:
                 self._room.inhabit(self._tree, Usage(self._limits.disk_bytes, self._limits.inodes))
-            self._watch = Watch(
+            watch = Watch(
                 self._tree,
                 self._limits.memory_bytes,
                 self._base_bytes,
@@ -148,7 +149,8 @@ class NamespaceSandbox:
                 self._exceeded,
                 self._owner if self._room else None,
             )
-            self._watchdog.add(self._watch)
+            self._watchdog.add(watch)
+            self._watch = watch
 
     async def configure(self, variables: Mapping[str, str]) -> None:
         """See `Sandbox.configure`."""
@@ -167,13 +169,13 @@ class NamespaceSandbox:
         await self.settle()
         await self.finish_restart()
         await self._connection.interrupted()
+        self._start_watch()
         self._connection.begin()
         self._cell += 1
         transcript = self._transcript = Transcript(self._limits, self._cell, self._spool_folder)
         self._stopping, self._kill_at = None, float("inf")
         self._interrupts_at_begin = self._looked_again = False
         deadline = anyio.current_time() + timeout_s
-        self._start_watch()
         self._connection.hold(is_held=False)
         finished = False
         try:
@@ -260,10 +262,12 @@ class NamespaceSandbox:
 
         Raises:
             SandboxLostError: the sandbox is dead.
+            SandboxUnavailableError: this process is out of descriptors; nothing has changed.
         """
         if self._restarting is not None:
             return
-        pipes = GuestPipes()
+        with no_descriptor_in_words("session"):
+            pipes = GuestPipes()
         try:
             wire.send_control(self._handles.box, {"restart": True}, pipes.theirs)
         except OSError as error:

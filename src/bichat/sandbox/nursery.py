@@ -8,6 +8,7 @@ and nothing else.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import socket
@@ -20,6 +21,7 @@ import anyio.to_thread
 from bichat.errors import BichatError, NamespacesForbiddenError, SandboxLostError, SandboxUnavailableError
 from bichat.sandbox import wire
 from bichat.sandbox.background import Background
+from bichat.sandbox.descriptors import OUT_OF_DESCRIPTORS
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation.explain import explain, forbids_namespaces
 from bichat.sandbox.isolation.layers import Layer, Level
@@ -363,6 +365,8 @@ class Nursery:
                 self._environment, preload=preload, layers=self._layers, scratch="" if apart else self._scratch()
             )
         except OSError as error:
+            if error.errno in (errno.EAGAIN, errno.ENOMEM, *OUT_OF_DESCRIPTORS):
+                raise refusal({"failed": "fork", "errno": error.errno, "message": str(error)}, "launch") from error
             raise SandboxUnavailableError(
                 f"the environment's Python could not be started: {error}",
                 stage="launch",

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final
 
 from bichat.errors import SandboxUnavailableError
+from bichat.sandbox.descriptors import OUT_OF_DESCRIPTORS
 from bichat.sandbox.owners import acting_as
 from bichat.sandbox.plan import DATA, TEMPORARY
 from bichat.sandbox.rounds import Rounds
@@ -46,6 +47,8 @@ _LONGEST_S: Final = 0.5
 _REMOVAL_S: Final = 60.0
 #: Folders inside one another that are gone into.
 _DEEPEST: Final = 100
+#: Of looks in a row that may fail because this process is out of descriptors.
+_MOST_FAILURES: Final = 10
 #: Part of the disk that is left free by what cannot be measured well.
 _RESERVE: Final = 0.1
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -119,7 +122,7 @@ def _made_and_locked() -> tuple[str, int]:
         OSError: there is no place for it.
     """
     while True:
-        folder = tempfile.mkdtemp(prefix=_PREFIX)
+        folder = tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-")
         with ExitStack() as undo:
             undo.callback(remove_tree, folder)
             with suppress(FileNotFoundError, BlockingIOError):
@@ -173,6 +176,7 @@ class Room:
         self._most = Usage(float("inf"), _MOST)
         self._again_at = 0.0
         self._held_at = 0.0
+        self._failures = 0
         #: When something in its folders was changed last, by the last measurement that held all of it still.
         self._changed_ns = 0
 
@@ -186,23 +190,31 @@ class Room:
 
         Raises:
             FileNotFoundError: it has been removed.
+            OSError: this process is out of descriptors (EMFILE, ENFILE).
         """
         with acting_as(self._owner):
             return measure(self.path)
 
     def measure(self) -> None:
-        """Again, if that is due; what could not be measured counts as more than is allowed."""
+        """Again, if that is due; what could not be measured counts as more than is allowed.
+
+        If that is for want of descriptors, which is not the guest's doing, then only when it goes on.
+        """
         now = time.monotonic()
         if now < self._again_at:
             return
         try:
             with acting_as(self._owner):
                 self.usage = self._found(now)
+            self._failures = 0
         except FileNotFoundError:
             return  # it has been removed
-        except Exception:
+        except Exception as error:
             logger.exception("a sandbox's folder could not be measured")
-            self.usage = Usage(float("inf"), 0)
+            self._failures += 1
+            is_ours = isinstance(error, OSError) and error.errno in OUT_OF_DESCRIPTORS
+            if not is_ours or self._failures > _MOST_FAILURES:
+                self.usage = Usage(float("inf"), 0)
         self._again_at = now + _PAUSE_FACTOR * (time.monotonic() - now)
 
     def _found(self, now: float) -> Usage:
@@ -253,6 +265,7 @@ def measure(path: str, processes: Iterable[int] = (), *, most: Usage | None = No
 
     Raises:
         FileNotFoundError: there is no such folder.
+        OSError: this process is out of descriptors (EMFILE, ENFILE).
     """
     most = most or Usage(float("inf"), _MOST)
     count = _Count(most)
@@ -260,7 +273,9 @@ def measure(path: str, processes: Iterable[int] = (), *, most: Usage | None = No
         root = os.open(path, _FOLDER)
     except FileNotFoundError:
         raise
-    except OSError:
+    except OSError as error:
+        if error.errno in OUT_OF_DESCRIPTORS:
+            raise
         return Usage(float("inf"), 0)
     try:
         device = os.fstat(root).st_dev
@@ -271,7 +286,9 @@ def measure(path: str, processes: Iterable[int] = (), *, most: Usage | None = No
             return Usage(float("inf"), count.names)
     except _EnoughError:
         pass
-    except OSError:  # locked, or a process that hides what it has
+    except OSError as error:  # locked, or a process that hides what it has
+        if error.errno in OUT_OF_DESCRIPTORS:
+            raise
         return Usage(float("inf"), count.names)
     finally:
         os.close(root)

@@ -5,11 +5,15 @@ What takes long to visit gets a thread of its own: nobody else is visited later 
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, Generic, TypeVar
+
+from bichat.errors import SandboxUnavailableError
+from bichat.sandbox.isolation.explain import explain
 
 _Item = TypeVar("_Item")
 #: Of a processor's time, for one visit among others.
@@ -33,12 +37,21 @@ class Rounds(Generic[_Item]):
         self._closed = False
 
     def add(self, item: _Item) -> None:
-        """Visit it from now on."""
+        """Visit it from now on.
+
+        Raises:
+            SandboxUnavailableError: there is no thread to be had, and it is not visited.
+        """
         with self._changed:
-            self._items.add(item)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                try:
+                    self._thread = self._started(self._run)
+                except RuntimeError as error:
+                    explanation = explain("fork", errno.EAGAIN, str(error))
+                    raise SandboxUnavailableError(
+                        explanation.reason, stage=self._name, remedy=explanation.remedy
+                    ) from error
+            self._items.add(item)
             self._changed.notify_all()
 
     def remove(self, item: _Item) -> None:
@@ -63,6 +76,11 @@ class Rounds(Generic[_Item]):
         for thread in threads:
             thread.join()
 
+    def _started(self, target: Callable[..., None], *arguments: _Item) -> threading.Thread:
+        thread = threading.Thread(target=target, args=arguments, name=self._name, daemon=True)
+        thread.start()
+        return thread
+
     def _run(self) -> None:
         number = 0
         while True:
@@ -86,8 +104,8 @@ class Rounds(Generic[_Item]):
     def _set_apart(self, item: _Item) -> None:
         with self._changed:
             if item in self._items and not self._closed:
-                self._slow[item] = threading.Thread(target=self._run_for, args=(item,), name=self._name, daemon=True)
-                self._slow[item].start()
+                with suppress(RuntimeError):  # no thread is to be had: all are visited later, but they are
+                    self._slow[item] = self._started(self._run_for, item)
 
     def _run_for(self, item: _Item) -> None:
         """Visit one alone, until it has gone or does not take long any more."""

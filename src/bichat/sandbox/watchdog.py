@@ -159,9 +159,13 @@ class Watch:
         """What the tree holds beside the pages that it shares with the zygote: an upper bound, had cheaply.
 
         Those are counted once: whether another process shares them too, or has become a program that does not, is not
-        known here.  More than the limit it is not, for then it would be dead.
+        known here.  More than the limit it is not, for then it would be dead; it is taken for that where we may not look,
+        or have no descriptor left to look through.
         """
-        resident = sum(map(_resident, self.tree.pids()))
+        try:
+            resident = sum(map(_resident, self.tree.pids()))
+        except OSError:
+            return self.limit_bytes
         return max(0, min(resident - self.base_bytes, self.limit_bytes))
 
 

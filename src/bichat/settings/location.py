@@ -45,7 +45,9 @@ def make_data_dir(path: Path) -> Path:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
+        if not path.is_dir():
+            path.mkdir(mode=0o700, exist_ok=True)
+            path.chmod(0o700)  # whatever the umask
     except OSError as error:
         raise StorageError(
             f"the data directory {path} cannot be made: {error.strerror}",

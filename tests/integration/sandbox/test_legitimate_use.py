@@ -187,3 +187,18 @@ def test_a_chart_is_drawn_and_a_table_written(run_code, limits, data_environment
     assert outcome.status is Status.COMPLETED
     assert outcome.files["chart.png"].mime_type == "image/png"
     assert outcome.files["table.csv"].mime_type == "text/csv"
+
+
+def test_code_that_counts_processors_finds_those_that_it_may_use_however_many_the_host_has(
+    run_code, supervise, open_environment, limits, level
+):
+    outcome = run_code(
+        """
+        import multiprocessing
+        answer([os.cpu_count(), multiprocessing.cpu_count()])
+        """,
+        limits=replace(limits, cpus=1),
+        supervisor=supervise(open_environment, level.layers),
+    )
+
+    assert outcome.answer == [1, 1]

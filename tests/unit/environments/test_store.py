@@ -8,6 +8,7 @@ import pytest
 
 from bichat.errors import NotFoundError, UserInputError
 from bichat.sandbox.environments import Environment, EnvironmentStore
+from bichat.sandbox.environments.builder import Builder
 from bichat.sandbox.environments.environment import MANIFEST
 from bichat.sandbox.environments.recipe import Recipe, built_in_recipe
 
@@ -92,6 +93,17 @@ def test_the_build_that_was_made_last_is_the_one_in_use(tmp_path: Path):
 
     assert store.get("finance").path.name == own("x==2").key
     assert [environment.name for environment in store.list()] == ["finance"]
+
+
+def test_the_build_that_was_made_last_is_the_one_in_use_also_when_the_clock_was_set_back(tmp_path: Path):
+    put(tmp_path, own("x==2"), created_at=datetime.now(UTC) + timedelta(days=1))
+    other = put(tmp_path, own("x==1"))
+    store = EnvironmentStore(tmp_path)
+
+    with Builder(other.path.parent, lambda _stage, _detail: None) as builder:
+        builder.choose(other)
+
+    assert store.get("finance").path == other.path
 
 
 def test_a_removed_environment_is_gone_with_all_its_builds(tmp_path: Path):

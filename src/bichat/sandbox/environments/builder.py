@@ -19,12 +19,12 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, Self
 
 from bichat.errors import NotFoundError, StorageError, UserInputError
-from bichat.sandbox.environments.environment import MANIFEST, Environment, Progress
+from bichat.sandbox.environments.environment import MANIFEST, Environment, Progress, read_manifest
 from bichat.sandbox.environments.programs import base_python, failure, leashed, run, uv_program, variables
 from bichat.sandbox.environments.recipe import (
     BUILT_IN,
@@ -122,11 +122,17 @@ class Builder:
     def choose(self, built: Environment) -> Environment:
         """`built` as the one of its name that was built last."""
         with _storage_in_words(self._folder):
-            chosen = replace(built, created_at=datetime.now(UTC))
+            chosen = replace(built, created_at=self._now())
             fresh = built.path / f".{MANIFEST}"
             _write_durably(fresh, json.dumps(chosen.to_dict(), indent=1))
             fresh.replace(built.path / MANIFEST)
         return chosen
+
+    def _now(self) -> datetime:
+        """Later than every build that there is, also when the clock has been set back since: the last one is in use."""
+        builds = (read_manifest(folder) for folder in self._folder.iterdir() if not folder.name.startswith("."))
+        last = max((built.created_at for built in builds if built), default=datetime.min.replace(tzinfo=UTC))
+        return max(datetime.now(UTC), last + timedelta(microseconds=1))
 
     @staticmethod
     def recipe_of(built: Environment) -> Recipe:
@@ -279,7 +285,7 @@ class Builder:
             tried=tried,
             variables=GUEST_VARIABLES,
             size_bytes=sum(file.lstat().st_size for file in scratch.rglob("*") if not file.is_dir()),
-            created_at=datetime.now(UTC),
+            created_at=self._now(),
         )
 
     def _python(self, stage: str, scratch: Path, *arguments: str | Path) -> None:
@@ -334,7 +340,7 @@ def _storage_in_words(folder: Path) -> Generator[None]:
         raise StorageError(
             f"the environment cannot be written to {folder}: {error.strerror or error}",
             stage="environment",
-            remedy="Make room (an environment takes about 1.5 GB)."
+            remedy="Make room (an environment takes about 1.5 GB), or let BICHAT_DATA_DIR name another folder."
             if full
             else "See who owns the data directory, or set BICHAT_DATA_DIR.",
         ) from error

@@ -37,7 +37,7 @@ def explain(step: str, error_number: int | None, message: str) -> Explanation:
     for steps, errors, explanation in _TABLE:
         if step in steps and (errors is None or error_number in errors):
             return Explanation(explanation.reason.format(message=message), explanation.remedy)
-    if error_number == errno.EMFILE:
+    if error_number in (errno.EMFILE, errno.ENFILE):
         return Explanation("the server is out of file descriptors", "Raise ulimit -n.")
     return Explanation(f"setting up a sandbox failed at the step {step!r}: {message}", "Run `bichat doctor`.")
 
