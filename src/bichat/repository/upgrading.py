@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from bichat.errors import DatabaseError
 from bichat.repository import schema
-from bichat.repository.database import Database, open_database
+from bichat.repository.database import LOCK_WAIT_S, Database, open_database
 from bichat.repository.schema_state import SchemaState
 
 _FOLDER: Final = Path(__file__).parent / "migrations"
@@ -129,7 +129,7 @@ def differences(connection: sa.Connection) -> list[Any]:
 
 def _migrated(connection: sa.Connection, target: str) -> tuple[str, str]:
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        _wait_in_line(connection)
     before = _version_of(connection)
     scripts = _scripts()
     if before and before not in _versions():
@@ -140,6 +140,15 @@ def _migrated(connection: sa.Connection, target: str) -> tuple[str, str]:
         find = scripts._upgrade_revs if ranks[goal] > ranks[before] else scripts._downgrade_revs  # noqa: SLF001  # what alembic.command calls; it offers no other way without a file of settings
         _run(connection, scripts, lambda version, _context: find(goal, version))
     return before, "" if goal == "base" else goal
+
+
+def _wait_in_line(connection: sa.Connection) -> None:
+    """Let one upgrade after the other go on: however long the one before takes, and this one itself."""
+    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    # Not so for tables: while it waits for one that is in use, everybody else waits behind it.
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'"))
 
 
 def _run(connection: sa.Connection, scripts: ScriptDirectory, steps: Callable[[Any, Any], Any]) -> None:

@@ -84,15 +84,16 @@ async def test_common_spellings_of_addresses_are_understood(postgres_address, sq
 
 
 @pytest.mark.parametrize(
-    "package, address, extra",
+    "package, kind, extra",
     [
-        ("sqlalchemy", "sqlite+aiosqlite:////tmp/bichat-never-made/x.db", "server"),
-        ("alembic", "sqlite+aiosqlite:////tmp/bichat-never-made/x.db", "server"),
-        ("aiosqlite", "sqlite+aiosqlite:////tmp/bichat-never-made/x.db", "server"),
-        ("psycopg", "postgresql+psycopg://user@host/db", "postgres"),
+        ("sqlalchemy", "sqlite", "server"),
+        ("alembic", "sqlite", "server"),
+        ("aiosqlite", "sqlite", "server"),
+        ("psycopg", "postgresql", "postgres"),
     ],
 )
-def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(package, address, extra):
+def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(package, kind, extra, sqlite_address):
+    address = sqlite_address if kind == "sqlite" else "postgresql+psycopg://user@host/db"
     script = (
         f"import sys; sys.modules[{package!r}] = None\n"
         "import anyio, bichat\n"
@@ -106,6 +107,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(package, 
     assert done.stdout.startswith("database_failed")
     assert package in done.stdout
     assert f"pip install 'bichat[{extra}]'" in done.stdout
+    assert not path_of(sqlite_address).exists()
 
 
 # ------------------------------------------------------------------------------------------------ what does not answer
