@@ -20,7 +20,7 @@ from bichat.repository import database as database_module
 from bichat.repository import new_id, open_repository, upgrading
 from bichat.repository.database import Database, open_database
 from bichat.repository.records import Message, Part, Role
-from bichat.testing.repository_tests.chat import Chat
+from bichat.testing.repository_tests.chat import Chat, everything
 
 pytestmark = pytest.mark.anyio
 
@@ -285,6 +285,26 @@ async def test_who_is_cancelled_in_a_transaction_leaves_nothing_behind(address):
         await database.close()
 
         assert await repository.conversations.get("acme", conversation.id) == conversation
+
+
+async def test_many_who_are_cancelled_at_any_moment_leave_no_lock_and_no_half_message_behind(address):
+    async with open_repository(address) as repository:
+        chat = Chat(repository, "acme")
+        conversation = await chat.conversation()
+        saved: list[Message] = []
+
+        async def say(patience_s: float) -> None:
+            with anyio.move_on_after(patience_s):
+                saved.append(await chat.message(conversation, "one", "two"))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(say, number / 500)
+        await chat.message(conversation, "one", "two")
+
+        there = await everything(repository.messages.page, "acme", conversation.id)
+        assert {message.id for message in saved} < {message.id for message in there}
+        assert {len(message.parts) for message in there} == {2}
 
 
 async def test_a_message_one_of_whose_outputs_is_bad_is_kept_out_whole_and_can_be_saved_without_it(address):
