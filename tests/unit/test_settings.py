@@ -188,3 +188,12 @@ def test_sizes_are_powers_of_1024(text, size):
 def test_what_is_no_size_is_refused(text):
     with pytest.raises(UserInputError):
         parse_size(text)
+
+
+def test_the_address_of_the_database_is_read_and_not_shown(monkeypatch):
+    monkeypatch.setenv("BICHAT_DATABASE_URL", "postgresql+psycopg://ann:s3cr3t@host/db")
+
+    settings = load_settings()
+
+    assert settings.database_url == "postgresql+psycopg://ann:s3cr3t@host/db"
+    assert "s3cr3t" not in repr(settings)

@@ -8,7 +8,7 @@ What holds everywhere:
 
 - A method about somebody's data takes the tenant first.  Another tenant's id is not found: `NotFoundError`, as for ids
   that never were.  What is no tenant's name, the empty one too, is `UserInputError`.
-- A method is one transaction: all of it happens, or nothing.
+- A method is one transaction: all of it happens, or nothing.  Those of `Upkeep` are one for each kind of row.
 - Lists come in pages, newest first, of 1 to 100 entries.
 - Deleting takes along what belongs to it, and notes every key of bytes in the outbox (`Outbox`) in the same transaction.
 - Text comes back as it was, NUL and lone surrogates included; see `bichat.repository.text`.

@@ -127,10 +127,6 @@ def _open_file(url: sa.URL, *, create: bool, enforce_keys: bool) -> Database:
         raise unusable("it names no file by its whole path", shown=shown)
     if not create and not path.exists():
         raise DatabaseError(f"there is no database {shown} yet", stage="database", remedy="Run `bichat db upgrade`.")
-    try:
-        _make_file(path)
-    except (OSError, ValueError) as error:
-        raise database_error(error, url) from error
     engine = create_async_engine(
         url,
         pool_size=_CONNECTIONS,
@@ -139,6 +135,10 @@ def _open_file(url: sa.URL, *, create: bool, enforce_keys: bool) -> Database:
         json_serializer=write_json,
         connect_args={"timeout": LOCK_WAIT_S},
     )
+    try:
+        _make_file(path)  # once it is known that its driver is there
+    except (OSError, ValueError) as error:
+        raise database_error(error, url) from error
 
     @event.listens_for(engine.sync_engine, "connect")
     def _connected(connection: Any, _record: Any) -> None:
@@ -159,6 +159,7 @@ def _open_server(url: sa.URL) -> Database:
         pool_size=_CONNECTIONS,
         max_overflow=_CONNECTIONS,
         pool_timeout=LOCK_WAIT_S * 3,
+        isolation_level="READ COMMITTED",
         pool_pre_ping=True,  # a server that was started again is noticed before anything is asked of it
         json_serializer=write_json,
         connect_args={"connect_timeout": _CONNECT_S},

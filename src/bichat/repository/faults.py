@@ -18,6 +18,7 @@ _REACH: Final = "See that the database of BICHAT_DATABASE_URL is up, and that th
 _REMEDIES: Final = {
     "locked": "Another program holds the database for longer than we wait: end it, then try again.",
     "deadlock": "Nothing has changed: try again.",
+    "in use": "Too much is going on at once: try again.",
     "lock timeout": "Another transaction holds it for longer than we wait: try again.",
     "full": "Make room on the database's disk, then try again.",
     "no space": "Make room on the database's disk, then try again.",

@@ -33,10 +33,10 @@ async def open_repository(address: str) -> AsyncGenerator[ChatRepository]:
         from bichat.repository import upgrading
         from bichat.repository.database import open_database
         from bichat.repository.sql_repository import SqlRepository
-    if driver.startswith("sqlite"):
-        await upgrading.upgrade(address)
     database = open_database(address)
     try:
+        if driver.startswith("sqlite") and await upgrading.current_version(database) != upgrading.newest_version():
+            await upgrading.upgrade(address)
         await upgrading.check_version(database)
         yield SqlRepository(database)
     finally:

@@ -124,7 +124,6 @@ messages = _table(
     json_column("metadata"),
     _moment("created_at"),
     _newest("messages", "conversation_id"),
-    sa.Index("bichat_messages_tenant", "tenant"),
 )
 
 message_parts = _table(
@@ -155,7 +154,6 @@ runs = _table(
     _newest("runs", "conversation_id"),
     _partial("bichat_runs_one_active", "conversation_id", where=ACTIVE_RUN, unique=True),
     _leased("runs"),
-    sa.Index("bichat_runs_tenant", "tenant"),
 )
 
 run_events = _table(
@@ -215,7 +213,6 @@ executions = _table(
     _newest("executions", "session_id"),
     sa.Index("bichat_executions_message_id", "message_id"),
     _leased("executions"),
-    sa.Index("bichat_executions_tenant", "tenant"),
 )
 
 outputs = _table(

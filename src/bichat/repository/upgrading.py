@@ -7,6 +7,7 @@ by SQLite's write lock or a lock of PostgreSQL's, and the second finds nothing t
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from bichat.errors import DatabaseError
 from bichat.repository import schema
-from bichat.repository.database import Database, open_database
+from bichat.repository.database import LOCK_WAIT_S, Database, open_database
 from bichat.repository.schema_state import SchemaState
 
 _FOLDER: Final = Path(__file__).parent / "migrations"
@@ -61,7 +62,7 @@ def refuse_other(version: str) -> None:
     """
     if version == newest_version():
         return
-    if version and version not in {script.revision for script in _scripts().walk_revisions()}:
+    if version and version not in _versions():
         raise DatabaseError(
             f"the database's schema has the version {version}, which is newer than this program's {newest_version()}",
             stage="schema",
@@ -128,19 +129,26 @@ def differences(connection: sa.Connection) -> list[Any]:
 
 def _migrated(connection: sa.Connection, target: str) -> tuple[str, str]:
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        _wait_in_line(connection)
     before = _version_of(connection)
     scripts = _scripts()
-    if before and before not in {script.revision for script in scripts.walk_revisions()}:
+    if before and before not in _versions():
         refuse_other(before)
-    ranks = {"base": 0, "": 0} | {
-        script.revision: rank for rank, script in enumerate(reversed(list(scripts.walk_revisions())), start=1)
-    }
+    ranks = {version: rank for rank, version in enumerate(["", *_versions()])} | {"base": 0}
     goal = newest_version() if target == "head" else target
     if ranks[goal] != ranks[before]:
         find = scripts._upgrade_revs if ranks[goal] > ranks[before] else scripts._downgrade_revs  # noqa: SLF001  # what alembic.command calls; it offers no other way without a file of settings
         _run(connection, scripts, lambda version, _context: find(goal, version))
     return before, "" if goal == "base" else goal
+
+
+def _wait_in_line(connection: sa.Connection) -> None:
+    """Let one upgrade after the other go on: however long the one before takes, and this one itself."""
+    connection.execute(sa.text("SET LOCAL statement_timeout = 0"))
+    connection.execute(sa.text("SET LOCAL lock_timeout = 0"))
+    connection.execute(sa.text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    # Not so for tables: while it waits for one that is in use, everybody else waits behind it.
+    connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_WAIT_S}s'"))
 
 
 def _run(connection: sa.Connection, scripts: ScriptDirectory, steps: Callable[[Any, Any], Any]) -> None:
@@ -164,5 +172,11 @@ def _version_of(connection: sa.Connection) -> str:
     return context.get_current_revision() or ""
 
 
+def _versions() -> list[str]:
+    """All versions that this program knows, the first one first."""
+    return [script.revision for script in _scripts().walk_revisions()][::-1]
+
+
+@cache
 def _scripts() -> ScriptDirectory:
     return ScriptDirectory(_FOLDER)

@@ -20,7 +20,7 @@ from bichat.repository import database as database_module
 from bichat.repository import new_id, open_repository, upgrading
 from bichat.repository.database import Database, open_database
 from bichat.repository.records import Message, Part, Role
-from bichat.testing.repository_tests.chat import Chat
+from bichat.testing.repository_tests.chat import Chat, everything
 
 pytestmark = pytest.mark.anyio
 
@@ -84,15 +84,16 @@ async def test_common_spellings_of_addresses_are_understood(postgres_address, sq
 
 
 @pytest.mark.parametrize(
-    "package, address, extra",
+    "package, kind, extra",
     [
-        ("sqlalchemy", "sqlite+aiosqlite:////tmp/bichat-never-made/x.db", "server"),
-        ("alembic", "sqlite+aiosqlite:////tmp/bichat-never-made/x.db", "server"),
-        ("aiosqlite", "sqlite+aiosqlite:////tmp/bichat-never-made/x.db", "server"),
-        ("psycopg", "postgresql+psycopg://user@host/db", "postgres"),
+        ("sqlalchemy", "sqlite", "server"),
+        ("alembic", "sqlite", "server"),
+        ("aiosqlite", "sqlite", "server"),
+        ("psycopg", "postgresql", "postgres"),
     ],
 )
-def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(package, address, extra):
+def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(package, kind, extra, sqlite_address):
+    address = sqlite_address if kind == "sqlite" else "postgresql+psycopg://user@host/db"
     script = (
         f"import sys; sys.modules[{package!r}] = None\n"
         "import anyio, bichat\n"
@@ -106,6 +107,7 @@ def test_a_package_that_is_missing_is_named_with_the_extra_that_has_it(package, 
     assert done.stdout.startswith("database_failed")
     assert package in done.stdout
     assert f"pip install 'bichat[{extra}]'" in done.stdout
+    assert not path_of(sqlite_address).exists()
 
 
 # ------------------------------------------------------------------------------------------------ what does not answer
@@ -283,6 +285,26 @@ async def test_who_is_cancelled_in_a_transaction_leaves_nothing_behind(address):
         await database.close()
 
         assert await repository.conversations.get("acme", conversation.id) == conversation
+
+
+async def test_many_who_are_cancelled_at_any_moment_leave_no_lock_and_no_half_message_behind(address):
+    async with open_repository(address) as repository:
+        chat = Chat(repository, "acme")
+        conversation = await chat.conversation()
+        saved: list[Message] = []
+
+        async def say(patience_s: float) -> None:
+            with anyio.move_on_after(patience_s):
+                saved.append(await chat.message(conversation, "one", "two"))
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(60):
+                tasks.start_soon(say, number / 500)
+        await chat.message(conversation, "one", "two")
+
+        there = await everything(repository.messages.page, "acme", conversation.id)
+        assert {message.id for message in saved} < {message.id for message in there}
+        assert {len(message.parts) for message in there} == {2}
 
 
 async def test_a_message_one_of_whose_outputs_is_bad_is_kept_out_whole_and_can_be_saved_without_it(address):

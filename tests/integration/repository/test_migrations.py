@@ -18,7 +18,7 @@ from bichat.testing.repository_tests.chat import Chat, everything
 
 pytestmark = pytest.mark.anyio
 
-_VERSIONS = [script.revision for script in upgrading._scripts().walk_revisions()][::-1]
+_VERSIONS = upgrading._versions()
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bichat.repository import open_repository, schema
 from bichat.repository.database import open_database
 from bichat.repository.pages import Place
-from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, FILES, MESSAGES, OUTPUTS
+from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, FILES, MESSAGES, OUTPUTS, RUNS, SESSIONS
 from bichat.testing.repository_tests.chat import Chat, moment
 
 pytestmark = pytest.mark.anyio
@@ -99,6 +99,9 @@ async def test_a_page_of_a_long_history_is_found_by_its_index_wherever_it_lies(a
     [
         (CONVERSATIONS, [], "bichat_conversations_tenant_newest"),
         (CONVERSATIONS, [schema.conversations.c.user == "ann"], "bichat_conversations_user_newest"),
+        (MESSAGES, [schema.messages.c.conversation_id == "0" * 32], "bichat_messages_conversation_id_newest"),
+        (RUNS, [schema.runs.c.conversation_id == "0" * 32], "bichat_runs_conversation_id_newest"),
+        (SESSIONS, [], "bichat_sessions_tenant_newest"),
         (EXECUTIONS, [schema.executions.c.session_id == "0" * 32], "bichat_executions_session_id_newest"),
         (OUTPUTS, [schema.outputs.c.execution_id == "0" * 32], "bichat_code_interpreter_outputs_execution_id"),
         (OUTPUTS, [schema.outputs.c.message_id == "0" * 32], "bichat_code_interpreter_outputs_message_id"),
@@ -106,15 +109,15 @@ async def test_a_page_of_a_long_history_is_found_by_its_index_wherever_it_lies(a
     ],
 )
 async def test_every_list_has_an_index_that_is_in_its_order(sqlite_address, shelf, where, index):
-    cursor = Place(moment(), "0" * 32).cursor()
     async with open_repository(sqlite_address):
         database = open_database(sqlite_address)
         async with database.reading() as connection:
-            plan = await _plan(connection, shelf.page_query("acme", *where, limit=20, cursor=cursor))
-        await database.close()
+            for cursor in ("", Place(moment(), "0" * 32).cursor()):
+                plan = await _plan(connection, shelf.page_query("acme", *where, limit=20, cursor=cursor))
 
-    assert f"USING INDEX {index}" in plan
-    assert "TEMP B-TREE" not in plan
+                assert f"USING INDEX {index}" in plan
+                assert "TEMP B-TREE" not in plan
+        await database.close()
 
 
 async def test_what_a_tenant_keeps_is_added_up_from_an_index_alone(sqlite_address):

@@ -126,6 +126,29 @@ async def test_what_a_killed_process_was_at_is_taken_once_its_lease_has_run_out_
         await repository.files.get("acme", file)
 
 
+async def test_a_process_that_is_killed_in_a_transaction_leaves_nothing_of_it_and_no_lock(start, repository):
+    chat = Chat(repository, "acme")
+    file = await chat.upload()
+    inside = """
+import sqlalchemy as sa
+from bichat.repository.database import open_database
+async def work(repository, chat):
+    async with open_database(sys.argv[1]).writing() as connection:
+        await connection.execute(sa.text("DELETE FROM bichat_files"))
+        tell("inside")
+        wait()
+"""
+    first = start(inside)
+    assert first.told() == "inside"
+    first.running.kill()
+    first.running.wait()
+
+    assert await repository.files.get("acme", file.id) == file
+    assert await chat.waiting() == {}
+    await repository.files.delete("acme", file.id)
+    assert set(await chat.waiting()) == {file.storage_key}
+
+
 async def test_a_process_that_comes_too_late_is_told_that_its_work_was_taken(start, repository):
     first = start(_RESERVE)
     made, key, *_ = first.told()

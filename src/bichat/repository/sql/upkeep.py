@@ -1,6 +1,7 @@
 """Renewals, sweeps and pruning in SQL.
 
-Rows are locked in the order of tables below, and of ids within one: whoever needs several waits in line.
+Each table is a transaction of its own, with rows locked in the order of their ids: who holds rows of one table and waits
+for those of another could wait for somebody who does it the other way round.
 """
 
 from __future__ import annotations
@@ -31,9 +32,11 @@ class SqlUpkeep:
 
     async def renew(self, owner: str, until: datetime) -> int:
         """See `Upkeep.renew`."""
-        moment = check_moment(until)
-        async with self._database.writing() as connection:
-            return sum([await _renewed(connection, table, stored(owner), moment) for table in _LEASED])
+        moment, renewed = check_moment(until), 0
+        for table in _LEASED:
+            async with self._database.writing() as connection:
+                renewed += await _renewed(connection, table, stored(owner), moment)
+        return renewed
 
     async def sweep(self, now: datetime, *, limit: int = BATCH) -> Swept:
         """See `Upkeep.sweep`."""

@@ -123,7 +123,6 @@ def upgrade() -> None:
     op.create_index(
         "bichat_messages_conversation_id_newest", "bichat_messages", ["conversation_id", "created_at", "id"]
     )
-    op.create_index("bichat_messages_tenant", "bichat_messages", ["tenant"])
     op.create_table(
         "bichat_sessions",
         sa.Column("id", sa.Uuid(as_uuid=False), nullable=False),
@@ -240,7 +239,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("lease_until IS NOT NULL"),
     )
     op.create_index("bichat_executions_session_id_newest", "bichat_executions", ["session_id", "created_at", "id"])
-    op.create_index("bichat_executions_tenant", "bichat_executions", ["tenant"])
     op.create_table(
         "bichat_message_parts",
         sa.Column("tenant", sa.String(length=64), nullable=False),

@@ -57,7 +57,6 @@ def upgrade() -> None:
         sqlite_where=sa.text("lease_until IS NOT NULL"),
         postgresql_where=sa.text("lease_until IS NOT NULL"),
     )
-    op.create_index("bichat_runs_tenant", "bichat_runs", ["tenant"])
     op.create_table(
         "bichat_run_events",
         sa.Column("run_id", sa.Uuid(as_uuid=False), nullable=False),
