@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import Any
 
 import anyio
 import pytest
@@ -249,7 +250,7 @@ class Failing:
     def mend(self) -> None:
         self._errors.clear()
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         if name in self._errors:
 
             async def refuse(*_: object, **__: object) -> None:
