@@ -49,6 +49,15 @@ def data_environment(data_dir: Path) -> Environment:
     return store.find("data") or store.build("data")
 
 
+@pytest.fixture
+def own_data_dir(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, data_environment: Environment) -> Path:
+    """A data directory of the test's own, with the environments that there are: for what keeps files and a record."""
+    del data_environment
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "environments").symlink_to(data_dir / "environments")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def require() -> Callable[[str, str], None]:
     """`require("network", "no registry answers")`: skip with the reason, or fail where `BICHAT_REQUIRE` names it."""

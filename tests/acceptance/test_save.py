@@ -12,8 +12,9 @@ CODE = "open('sales.csv', 'w').write('north,3')\nprint('made')"
 
 
 @pytest.fixture
-def places(tmp_path):
+def places(tmp_path, own_data_dir):
     return {
+        "BICHAT_DATA_DIR": str(own_data_dir),
         "BICHAT_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/kept.db",
         "BICHAT_STORAGE_URL": f"file://{tmp_path}/kept",
     }

@@ -46,7 +46,7 @@ def _lines(language: str, first_word: str) -> list[ParameterSet]:
 
 
 @pytest.mark.parametrize("block", [pytest.param(block, id=block.place) for block in _examples("python")])
-def test_a_program_in_a_document_runs(block: Block, tmp_path: Path, data_environment):
+def test_a_program_in_a_document_runs(block: Block, tmp_path: Path, own_data_dir: Path):
     shutil.copy(ROOT / "examples" / "data" / "sales.csv", tmp_path)
     program = tmp_path / "example.py"
     program.write_text(block.text, encoding="utf-8")
@@ -58,7 +58,8 @@ def test_a_program_in_a_document_runs(block: Block, tmp_path: Path, data_environ
         else [bichat, "run", "example.py", "--file", "sales.csv"]
     )
 
-    done = subprocess.run(command, cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "BICHAT_DATA_DIR": str(own_data_dir)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
 
     assert done.returncode == 0, done.stderr
 

@@ -200,6 +200,8 @@ class Archive:
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self.repository.files.abandon(tenant, file.id)
+                # A sweep that has taken the row may have deleted the key before the bytes were there.
+                await self.storage.delete(file.storage_key)
             raise
 
     @asynccontextmanager

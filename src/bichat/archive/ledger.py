@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from typing import Final
@@ -117,7 +117,7 @@ class Ledger:
             await self._note(finished, result.status.value)
         except BichatError as error:
             logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
-            await self._abandon(published)
+            await self._abandon({output_id: stored.key for output_id, stored in published.items()})
             unkept = tuple(replace(artifact, id="", url="", not_kept=error.message) for artifact in result.artifacts)
             return replace(result, artifacts=unkept, id=execution.id, not_recorded=error.message)
         if present is not None:
@@ -170,6 +170,7 @@ class Ledger:
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await self._repository.files.abandon(tenant, file.id)
+                await self._storage.delete(file.storage_key)
             raise
         self._files[artifact.name] = KeptFile(
             name=artifact.name,
@@ -214,7 +215,7 @@ class Ledger:
             return await self._saved(output.storage_key, artifact)
         except BaseException:
             with anyio.CancelScope(shield=True):
-                await self._abandon([output.id])
+                await self._abandon({output.id: output.storage_key})
             raise
 
     async def _saved(self, key: str, artifact: Artifact) -> StoredFile:
@@ -233,11 +234,15 @@ class Ledger:
             )
         return stored
 
-    async def _abandon(self, ids: Iterable[str]) -> None:
-        """Where that fails a sweep does it, once the lease has run out."""
-        for output_id in ids:
+    async def _abandon(self, keys: Mapping[str, str]) -> None:
+        """Where that fails a sweep does it, once the lease has run out.
+
+        One that has taken the row already may have deleted the key before its bytes were there: so they are deleted here.
+        """
+        for output_id, key in keys.items():
             try:
                 await self._repository.outputs.abandon(self._session.tenant, output_id)
+                await self._storage.delete(key)
             except BichatError as error:
                 logger.warning("a file that was not kept is still reserved: %s", error)
 
