@@ -93,6 +93,9 @@ def test_new_and_changed_files_are_captured_and_untouched_ones_are_not(guest: Gu
             "sha256": hashlib.sha256(b"\x89PNG\r\n\x1a\n").hexdigest(),
             "source": "file",
             "is_complete": True,
+            "id": "",
+            "url": "",
+            "not_kept": "",
         },
         {
             "name": "rewritten.csv",
@@ -101,6 +104,9 @@ def test_new_and_changed_files_are_captured_and_untouched_ones_are_not(guest: Gu
             "sha256": hashlib.sha256(b"c,d\n").hexdigest(),
             "source": "file",
             "is_complete": True,
+            "id": "",
+            "url": "",
+            "not_kept": "",
         },
     ]
     assert captured.refused == ()
