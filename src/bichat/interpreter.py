@@ -310,7 +310,10 @@ class CodeInterpreter:
             ledger = await self._ledger(supervisor.environment, options, limits, restored)
             if ledger is not None and keep_inputs:
                 for file in inputs:
-                    await ledger.put(await sandbox.open(file.name))
+                    if file.size_bytes > limits.artifact_bytes:
+                        await ledger.miss(file.name, file.size_bytes)
+                    else:
+                        await ledger.put(await sandbox.open(file.name))
             self._check_open()
         except BaseException:
             self._admission.release(tenant, claim)

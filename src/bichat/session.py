@@ -20,7 +20,7 @@ from bichat.errors import LimitError, SandboxLostError, SessionEndedError, Sessi
 from bichat.events import Completed, Displayed, Event, FileChanged, Stderr, Stdout
 from bichat.relay import Relay
 from bichat.sandbox.background import Background
-from bichat.sandbox.inputs import InputSource, check_inputs
+from bichat.sandbox.inputs import InputFile, InputSource, check_inputs
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
 from bichat.sandbox.sandbox import Ended
 from bichat.sizes import MIB, format_size
@@ -222,7 +222,14 @@ class Session:
             self._check_open()
             await self._sandbox.put(checked)
             if self._ledger is not None:
-                await self._ledger.put(await self._sandbox.open(_text(name)))
+                await self._keep_input(self._ledger, checked[0])
+
+    async def _keep_input(self, ledger: Ledger, file: InputFile) -> None:
+        """So that it can be brought back; one above `artifact_bytes` cannot."""
+        if file.size_bytes > self.limits.artifact_bytes:
+            await ledger.miss(file.name, file.size_bytes)
+        else:
+            await ledger.put(await self._sandbox.open(file.name))
 
     async def files(self) -> tuple[SessionFile, ...]:
         """The regular files in `/mnt/data` now, by name."""

@@ -56,7 +56,7 @@ class Restored:
         words = f"The session had ended ({self.session.end_reason}) and was opened again: its variables are gone"
         words += f", {len(self.files):,} files are back." if self.files else "; there were no files to bring back."
         if self.lost:
-            words += f" Files that were deleted since are not: {', '.join(self.lost[:20])}."
+            words += f" Files that could not be kept, or were deleted since, are not: {', '.join(self.lost[:20])}."
         return words
 
 
@@ -132,19 +132,27 @@ class Archive:
             lost: list[str] = []
             for number, file in enumerate(session.files):
                 path = Path(place) / str(number)
-                try:
-                    await self._load(file, path)
-                except NotFoundError:
+                if not await self._loaded(file, path):
                     lost.append(file.name)
                     continue
                 files.append(file)
                 inputs.append(await anyio.to_thread.run_sync(input_at, file.name, path))
             yield Restored(session=session, files=tuple(files), inputs=tuple(inputs), lost=tuple(lost))
 
-    async def _load(self, file: KeptFile, path: Path) -> None:
-        async with aclosing(self.storage.open(file.storage_key)) as pieces, await anyio.open_file(path, "wb") as target:
-            async for piece in pieces:
-                await target.write(piece)
+    async def _loaded(self, file: KeptFile, path: Path) -> bool:
+        """Whether its bytes are in `path` now: they may not have been kept, or be gone since."""
+        if not file.storage_key:
+            return False
+        try:
+            async with (
+                aclosing(self.storage.open(file.storage_key)) as pieces,
+                await anyio.open_file(path, "wb") as target,
+            ):
+                async for piece in pieces:
+                    await target.write(piece)
+        except NotFoundError:
+            return False
+        return True
 
     async def upload(
         self,

@@ -118,16 +118,19 @@ class Ledger:
         except BichatError as error:
             logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
             await self._abandon({output_id: stored.key for output_id, stored in published.items()})
-            unkept = tuple(replace(artifact, id="", url="", not_kept=error.message) for artifact in result.artifacts)
+            unkept = tuple(replace(artifact, not_kept=error.message) for artifact in result.artifacts)
+            self._remember(unkept)
             return replace(result, artifacts=unkept, id=execution.id, not_recorded=error.message)
         if present is not None:
             names = set(present)
-            self._files |= {
-                artifact.name: _lying(artifact) for artifact in kept if artifact.source == "file" and artifact.id
-            }
+            self._remember(kept)
             self._files = {name: file for name, file in self._files.items() if name in names}
             await self._save_session()
         return replace(result, artifacts=kept, id=execution.id)
+
+    def _remember(self, artifacts: Iterable[Artifact]) -> None:
+        """These lie in the session's folder now, in the place of older versions."""
+        self._files |= {artifact.name: _lying(artifact) for artifact in artifacts if artifact.source == "file"}
 
     async def give_up(self, execution: ExecutionRecord, status: Status) -> None:
         """Its caller has left, or its sandbox was lost, and nobody will conclude it.  Not to be cancelled."""
@@ -139,6 +142,15 @@ class Ledger:
         except BichatError as error:
             logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
 
+    async def miss(self, name: str, size_bytes: int) -> None:
+        """A file lies in the session's folder that is not kept, and cannot be brought back.
+
+        Raises:
+            DatabaseError: that could not be recorded.
+        """
+        self._files[name] = KeptFile(name=name, storage_key="", size_bytes=size_bytes, sha256="")
+        await self._save_session()
+
     async def put(self, artifact: Artifact) -> None:
         """Keep a file that was put into the session's folder, so that it can be brought back.
 
@@ -148,6 +160,7 @@ class Ledger:
         """
         tenant = self._session.tenant
         if not self._storage.keeps:
+            await self.miss(artifact.name, artifact.size_bytes)
             return
         file = FileRecord(
             id=new_id(),
@@ -286,6 +299,7 @@ class Ledger:
 
 
 def _lying(artifact: Artifact) -> KeptFile:
+    """What lies in the folder now; its key is empty where it could not be kept, and an older version is not meant."""
     return KeptFile(
         name=artifact.name,
         storage_key=artifact.storage_key,

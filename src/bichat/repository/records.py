@@ -152,6 +152,7 @@ class KeptFile:
 
     name: str
     storage_key: str
+    """Empty where they could not be kept."""
     size_bytes: int
     sha256: str
 

@@ -224,7 +224,39 @@ async def test_a_file_that_was_deleted_since_is_named_and_the_others_come_back(k
             first = await again.run("1")
 
     assert names == ["b"]
-    assert "Files that were deleted since are not: a." in first.notice
+    assert "Files that could not be kept, or were deleted since, are not: a." in first.notice
+
+
+async def test_a_version_that_could_not_be_kept_is_named_and_an_older_one_does_not_come_in_its_place(
+    keeping, repository, place
+):
+    storage = Failing(place.storage())
+    async with keeping(storage=storage, repository=repository) as interpreter:
+        async with interpreter.session(files={"in": b"1"}) as session:
+            await session.run("open('a', 'w').write('old')")
+            storage.fail("save", StorageError("full", stage="storage"))
+            await session.run("open('a', 'w').write('new')")
+            storage.mend()
+        async with interpreter.session(resume=session.id) as again:
+            names = [file.name for file in await again.files()]
+            first = await again.run("1")
+
+    assert names == ["in"]
+    assert "are not: a." in first.notice
+
+
+async def test_an_input_above_the_size_of_what_is_kept_goes_in_all_the_same_and_is_named_later(keeping):
+    limits = Limits(artifact_bytes=1000, disk_bytes=64 << 20)
+    async with keeping() as interpreter:
+        async with interpreter.session(files={"large": bytes(1001), "small": b"1"}, limits=limits) as session:
+            await session.put("larger", bytes(2000))
+            listed = (await session.run("import os; print(sorted(os.listdir()))")).stdout
+        async with interpreter.session(resume=session.id) as again:
+            first = await again.run("print(os.listdir()) if 'os' in dir() else print(__import__('os').listdir())")
+
+    assert listed == "['large', 'larger', 'small']\n"
+    assert first.stdout == "['small']\n"
+    assert "are not: large, larger." in first.notice
 
 
 async def test_without_a_record_no_session_is_opened_again(bare_settings):
