@@ -115,3 +115,20 @@ def test_a_data_directory_that_nothing_can_be_written_to_is_named_with_the_remed
     assert reason in b" ".join(said.split())
     assert b"BICHAT_DATA_DIR" in said
     assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    "host, remark",
+    [
+        ("hidepid", "hidepid"),
+        ("no-shared-memory", "no_shared_memory"),
+        ("read-only-home", "read_only_home"),
+        ("noexec-temporary", "noexec_temporary_folder"),
+        ("pid-1", "process_1"),
+    ],
+)
+def test_doctor_says_what_is_remarkable_about_the_host_and_what_follows(on_host, host, remark):
+    done = on_host(HOSTS[host], "doctor", "--json")
+
+    found = {each["name"]: each["follows"] for each in json.loads(done.stdout)["remarks"]}
+    assert found[remark]

@@ -46,7 +46,8 @@ def command(
 
         settings = load_settings()
         environments = EnvironmentStore(settings.data_dir).list()
-        diagnosis = anyio.run(diagnose, make_data_dir(settings.data_dir), Level(settings.isolation))
+        data_dir, minimum = make_data_dir(settings.data_dir), Level(settings.isolation)
+        diagnosis = anyio.run(diagnose, data_dir, minimum, settings.caps.memory_bytes)
         show = _print_json if as_json else _print_tables
         show(diagnosis, settings, environments)
         raise typer.Exit(0 if diagnosis.ok else terminal.EXIT_PLATFORM)
@@ -92,6 +93,9 @@ def _print_tables(diagnosis: Diagnosis, settings: Settings, environments: Sequen
         for check in diagnosis.checks
     ]
     terminal.table(("Layer", "", "What was seen"), layers, stream=sys.stdout)
+    if diagnosis.remarks:
+        remarkable = [(remark.what, remark.follows) for remark in diagnosis.remarks]
+        terminal.table(("Remarkable", "What follows"), remarkable, stream=sys.stdout)
     bounds = asdict(settings.bounds)
     limits = [(name, f"{value:,}", f"{bounds[name]:,}") for name, value in asdict(settings.limits).items()]
     terminal.table(("Limit", "Default", "Bound"), limits, stream=sys.stdout)

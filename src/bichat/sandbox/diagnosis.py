@@ -18,6 +18,7 @@ from typing import Final
 from bichat.domain import IsolationReport, Limits, Status
 from bichat.errors import BichatError, StorageError
 from bichat.sandbox.environments.environment import Environment
+from bichat.sandbox.host import Remark, remarks
 from bichat.sandbox.isolation import landlock
 from bichat.sandbox.isolation.layers import Level
 from bichat.sandbox.sandbox import Ended
@@ -78,6 +79,8 @@ class Diagnosis:
     control_groups: str | None
     """`v1` or `v2` where the kernel holds the sandboxes' memory; None where a watchdog does alone."""
     checks: tuple[Check, ...]
+    remarks: tuple[Remark, ...] = ()
+    """How this host is set up in ways of its own."""
 
     @property
     def ok(self) -> bool:
@@ -108,7 +111,7 @@ def _bare_folder(data_dir: Path) -> Generator[Environment]:
         yield environment
 
 
-async def diagnose(data_dir: Path, minimum: Level) -> Diagnosis:
+async def diagnose(data_dir: Path, minimum: Level, memory_cap: int) -> Diagnosis:
     """Make one sandbox with nothing but the base Python in it, at the best level from `minimum` on, and ask its guest."""
     seen = _Seen()
     try:
@@ -127,6 +130,7 @@ async def diagnose(data_dir: Path, minimum: Level) -> Diagnosis:
         lacks=seen.lacks,
         control_groups=seen.control_groups,
         checks=seen.checks,
+        remarks=remarks(memory_cap),
     )
 
 
