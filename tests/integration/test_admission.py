@@ -351,7 +351,7 @@ async def test_many_tenants_at_every_cap_at_once_are_all_served_in_the_end(cappe
         async def one(number: int) -> None:
             while True:
                 try:
-                    async with interpreter.session(tenant=f"tenant {number % 4}") as session:
+                    async with interpreter.session(tenant=f"tenant-{number % 4}") as session:
                         await session.run(f"x = {number}")
                         answers.append((await session.run("print(x)")).stdout)
                         return

@@ -313,7 +313,7 @@ async def test_the_folder_under_attack_by_a_daemon_is_listed_opened_and_written_
 async def ten(bare_settings) -> AsyncGenerator[tuple[CodeInterpreter, list[Session], Session]]:
     """An interpreter with ten sessions of one environment, three of which run something, and one of another."""
     async with CodeInterpreter(settings=bare_settings(ready_sandboxes=0), preload=False) as interpreter:
-        sessions = [await interpreter.open_session(tenant=f"tenant {number % 3}") for number in range(10)]
+        sessions = [await interpreter.open_session(tenant=f"tenant-{number % 3}") for number in range(10)]
         other = await interpreter.open_session(environment="other")
         for number, session in enumerate([*sessions, other]):
             await session.run(f"x = {number}")
@@ -421,7 +421,7 @@ async def test_fifty_sessions_of_five_tenants_are_opened_used_and_expired_at_onc
 
     async def one(interpreter: CodeInterpreter, number: int) -> None:
         session = await interpreter.open_session(
-            tenant=f"tenant {number % 5}", limits=limits(idle_s=1.0), variables={"NUMBER": str(number)}
+            tenant=f"tenant-{number % 5}", limits=limits(idle_s=1.0), variables={"NUMBER": str(number)}
         )
         await session.run("import os; x = int(os.environ['NUMBER'])")
         await session.put("a.txt", str(number).encode())

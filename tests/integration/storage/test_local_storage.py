@@ -281,7 +281,7 @@ async def main():
     left = [path.name for path in root.rglob("*") if path.is_file()]
     print(sorted(left))
     await save(storage, new_key("acme"), b"x" * (2 << 20))
-    subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", str(root)], check=True)
     for attempt in (lambda: save(storage, new_key("acme"), b"x"), lambda: storage.delete(kept)):
         try:
             await attempt()
