@@ -15,7 +15,7 @@ compile() {
 }
 
 # What a developer's .venv holds: what the package and its extras need, and every development tool.
-compile requirements/dev.txt "$@" --extra server --extra postgres --extra s3 --group dev pyproject.toml
+compile requirements/dev.txt "$@" --extra all --group dev pyproject.toml
 # The fuzzer, which not every platform has: `make fuzz` adds it.
 compile requirements/fuzz.txt "$@" --group fuzz
 # uv alone, in the same version: what `make setup` fetches with pip before there is anything else.
