@@ -620,3 +620,52 @@ def test_the_command_tells_a_mistake_from_a_failure(index: Index, data_folder: P
     assert (mistaken.returncode, failed.returncode) == (2, 3)
     assert "Traceback" not in mistaken.stderr + failed.stderr
     assert "greeting" in json.loads(failed.stdout)["error"]["message"]
+
+
+def test_what_a_package_does_when_it_is_imported_is_tried_behind_walls(
+    index: Index, build: Build, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It reads no file of the builder's, leaves none, reaches nobody and finds nothing in its variables."""
+    own = tmp_path / "own"
+    own.write_text("secret", encoding="utf-8")
+    monkeypatch.setenv("OWN_SECRET", "secret")
+    index.add(
+        "curious",
+        code=textwrap.dedent(f"""
+            import os, socket
+            def tried(what):
+                try:
+                    what()
+                except OSError as error:
+                    return type(error).__name__
+                return "got through"
+            raise RuntimeError([
+                tried(lambda: open({str(own)!r})),
+                tried(lambda: open({str(own) + "2"!r}, "w")),
+                tried(lambda: open(__file__, "a")),
+                tried(lambda: os.listdir("/home")),
+                tried(lambda: socket.socket()),
+                tried(lambda: os.kill({os.getpid()}, 0)),
+                tried(os.setsid),
+                [name for name, value in os.environ.items() if "secret" in value],
+                open("/proc/self/status").read().partition("CapEff:")[2].split()[0].strip("0"),
+            ])
+        """),
+    )
+
+    environment = build("curious")
+
+    refused = "PermissionError"
+    assert [candidate.refused for candidate in environment.refused] == [
+        f"RuntimeError: {[*[refused] * 7, [], '']}",
+    ]
+    assert environment.preload == ()
+
+
+def test_a_trial_may_write_into_a_folder_of_its_own_that_is_gone_afterwards(index: Index, build: Build):
+    index.add("caching", code="import os; open(os.path.expanduser('~/cache'), 'w').write('x')")
+
+    environment = build("caching")
+
+    assert environment.preload == ("caching",)
+    assert not list(environment.path.rglob("cache"))

@@ -166,6 +166,7 @@ ATTACKS: Final = (
     _garbage(
         name="flood-of-large-frames",
         tries="to fill its memory with frames that it decodes",
+        limits=replace(SMALL, timeout_s=15.0),  # of a busy processor
         code="""for _ in range(300): os.write(channel(), frame(b'{"x":[' + b'[],' * 300_000 + b'[]]}'))""" + _FOR_EVER,
     ),
     _output(

@@ -13,6 +13,7 @@ from bichat.errors import EnvironmentBuildError
 from bichat.sandbox.environments.environment import Progress
 
 _LEASH: Final = Path(__file__).with_name("leash.py")
+_CONFINED: Final = Path(__file__).with_name("confined.py")
 #: They name other environments, or packages that no lock of ours knows.
 _DROPPED: Final = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "UV_PYTHON", "UV_TARGET", "UV_CONSTRAINT", "UV_OVERRIDE")
 _LAST_LINES: Final = 12
@@ -40,6 +41,11 @@ def base_python() -> str:
 def leashed(command: list[str | Path]) -> list[str]:
     """`command` as one that is killed when the thread that starts it ends: see leash.py."""
     return [sys.executable, "-I", str(_LEASH), *map(str, command)]
+
+
+def confined(command: list[str | Path], *, home: Path, prefixes: tuple[Path, ...]) -> list[str]:
+    """`command`, leashed, as one that reads what lies below `prefixes` and writes into `home` alone: see confined.py."""
+    return leashed([sys.executable, "-I", _CONFINED, home, *prefixes, "--", *command])
 
 
 def variables() -> dict[str, str]:

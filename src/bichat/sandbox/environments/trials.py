@@ -1,6 +1,7 @@
 """Which modules of a new environment the zygote may import before it forks: each is tried, and judged by the trial.
 
 A thread that a module starts at import is missing in every fork, and what waits for it then waits for ever.
+Trials run behind the walls that guests have at the level `landlock`: see confined.py.
 """
 
 from __future__ import annotations
@@ -8,12 +9,13 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from bichat.sandbox.environments.environment import Preload, Progress
-from bichat.sandbox.environments.programs import leashed
+from bichat.sandbox.environments.programs import base_python, confined
 from bichat.sandbox.environments.recipe import Recipe, pinned_versions
 from bichat.sandbox.environments.variables import GUEST_VARIABLES, PRELOAD_VARIABLES
 
@@ -138,10 +140,11 @@ def _report(folder: Path, *arguments: str) -> dict[str, Any]:
     """What preload.py says; `error` where it does not come to that."""
     home = folder / ".home"
     home.mkdir(exist_ok=True)
+    prefixes = (folder, Path(sys.base_prefix).resolve(), Path(base_python()).parent)
     variables = {"PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "HOME": str(home), "TMPDIR": str(home)}
     try:
         done = subprocess.run(
-            leashed([folder / "bin" / "python", "-I", _SCRIPT, *arguments]),
+            confined([folder / "bin" / "python", "-I", _SCRIPT, *arguments], home=home, prefixes=prefixes),
             env={**variables, **PRELOAD_VARIABLES, **GUEST_VARIABLES, "MPLCONFIGDIR": str(home)},
             stdin=subprocess.DEVNULL,
             capture_output=True,
