@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 
 import pytest
 
@@ -39,3 +41,48 @@ def test_reading_gives_no_right_to_change_anything(abi):
 
     assert changes & landlock.WRITE_FILE
     assert not landlock.READ_ONLY & changes
+
+
+@pytest.mark.skipif(landlock.abi_version() == 0, reason="this kernel has no Landlock")
+def test_an_empty_list_of_rules_means_that_nothing_is_allowed(tmp_path):
+    """Not that nothing is restricted."""
+    (tmp_path / "own").write_text("x", encoding="utf-8")
+    code = f"""
+import os
+from bichat.sandbox.isolation import kernel, landlock
+kernel.forbid_new_privileges()
+landlock.restrict((), ())
+def tried(what, *arguments):
+    try:
+        what(*arguments)
+    except PermissionError:
+        return "refused"
+    return "allowed"
+own = {str(tmp_path)!r}
+print(tried(open, own + "/own"), tried(open, own + "/own", "a"), tried(open, own + "/new", "w"), tried(os.mkdir, own + "/folder"),
+      tried(os.unlink, own + "/own"), tried(os.listdir, own), tried(os.listdir, "/"), tried(open, "/dev/null"),
+      tried(os.execv, "/bin/sh", ["sh", "-c", "echo allowed"]))
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout.split() == ["refused"] * 9
+    assert [path.name for path in tmp_path.iterdir()] == ["own"]
+
+
+@pytest.mark.skipif(landlock.abi_version() == 0, reason="this kernel has no Landlock")
+def test_a_rule_for_a_path_that_is_not_there_allows_nothing_else(tmp_path):
+    code = f"""
+import os
+from bichat.sandbox.isolation import kernel, landlock
+kernel.forbid_new_privileges()
+landlock.restrict(("/no/such/folder", ""), ("/nor/this",))
+try:
+    os.listdir({str(tmp_path)!r})
+except PermissionError:
+    print("refused")
+"""
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout == "refused\n"

@@ -18,6 +18,7 @@ import anyio
 
 from bichat.attacks.attack import SMALL, Attack, Outcome, Statement
 from bichat.attacks.canaries import VARIABLE, Canaries
+from bichat.attacks.host import planted_key, planted_name
 from bichat.domain import Artifact, Limits, Status
 from bichat.errors import BichatError
 from bichat.sandbox.artifacts import Capture
@@ -205,7 +206,8 @@ class Ground:
             "victims": list(canaries.pids),
             "server": os.getpid(),
             "variable": VARIABLE,
-            "planted": f"bichat-planted-{os.getpid()}",
+            "planted": planted_name(),
+            "key": planted_key(),
             "host_name": os.uname().nodename,
             "calls": _calls(),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from bichat.attacks.attack import Attack, Family, Statement, expect
 
 #: What the kernel still has to do for killed processes takes some hundred milliseconds.
 _PATIENCE_S: Final = 5.0
+_REMOVE: Final = 0  # IPC_RMID
 
 HOST_LEFT_AS_IT_WAS: Final = Attack(
     name="host-left-as-it-was",
@@ -35,7 +37,7 @@ class Host:
     groups: frozenset[str]
     files: frozenset[str]
     segments: frozenset[str]
-    """Of System V shared memory, made by this process, one below it, or one that has gone."""
+    """Of System V shared memory, made by this process, one below it, or one that has gone; queues and semaphores by key."""
 
     @staticmethod
     def seen() -> Host:
@@ -59,12 +61,34 @@ class Host:
             "mounts": frozenset(line for line in now.mounts - self.mounts if "bichat" in line),
             "control groups": now.groups - self.groups,
             "files": now.files - self.files,
-            "segments of shared memory": now.segments - self.segments,
+            "shared memory, queues and semaphores": now.segments - self.segments,
         }
         return [
             expect(not left, "nothing left", f"{kind} left behind: {sorted(left)[:3] if left else 'none'}")  # pyright: ignore[reportArgumentType]
             for kind, left in kinds.items()
         ]
+
+    def sweep(self) -> None:
+        """Remove what attacks have planted since, by its names and numbers: what was left behind has been told of."""
+        for path in set(_files()) - self.files:
+            if os.path.basename(path).startswith(planted_name()):
+                with contextlib.suppress(OSError):
+                    os.unlink(path)
+        libc = ctypes.CDLL(None)
+        for kind, _, number in _planted_objects():
+            arguments = (number, 0, _REMOVE, 0) if kind == "sem" else (number, _REMOVE, 0)
+            getattr(libc, f"{kind}ctl")(*arguments)
+        libc.mq_unlink(f"/{planted_name()}".encode())
+
+
+def planted_name() -> str:
+    """How the names begin of all that attacks plant outside of folders of the suite's own."""
+    return f"bichat-planted-{os.getpid()}"
+
+
+def planted_key() -> int:
+    """The number of System V objects that attacks make, and the next one."""
+    return 0x6200_0000 | os.getpid() << 1
 
 
 def family(root: int) -> list[int]:
@@ -95,11 +119,19 @@ def _segments() -> list[str]:
     """Number and key of each; others on the host use theirs meanwhile, and make some."""
     own = {os.getpid(), *family(os.getpid())}
     rows = [line.split() for line in _lines("/proc/sysvipc/shm")[1:]]
-    return [f"{key} {number}" for key, number, _, _, maker, *_ in rows if int(maker) in own or _is_dead(int(maker))]
+    made = [f"{key} {number}" for key, number, _, _, maker, *_ in rows if int(maker) in own or _is_dead(int(maker))]
+    return made + [f"{kind} {key} {number}" for kind, key, number in _planted_objects() if kind != "shm"]
+
+
+def _planted_objects() -> list[tuple[str, int, int]]:
+    """Kind, key and number of each System V object by a key of ours; the numbers hold in this namespace alone."""
+    keys = {planted_key(), planted_key() + 1}
+    rows = [(kind, line.split()) for kind in ("shm", "msg", "sem") for line in _lines(f"/proc/sysvipc/{kind}")[1:]]
+    return [(kind, int(row[0]), int(row[1])) for kind, row in rows if int(row[0]) in keys]
 
 
 def _files() -> list[str]:
     """Those that attacks and sandboxes name, where everybody may write."""
     places = {"/tmp", "/var/tmp", "/dev/shm", tempfile.gettempdir()}  # noqa: S108  # looked at, not written to
-    own = (f"bichat-planted-{os.getpid()}*", f"bichat-attack-{os.getpid()}-*", f"bichat-rooms-{os.getpid()}-*")
+    own = (f"{planted_name()}*", f"bichat-attack-{os.getpid()}-*", f"bichat-rooms-{os.getpid()}-*")
     return [str(path) for place in places for pattern in own for path in Path(place).glob(pattern)]

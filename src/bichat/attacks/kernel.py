@@ -252,14 +252,14 @@ say("held" if error else "got through", error, "clone3 with a new user namespace
         tries="to make memory, semaphores and queues that outlive it and that others find by number",
         layers=(Layer.SECCOMP, Layer.IPC_NAMESPACE),
         code="""
-        identifier = kernel("shmget", 0x62696368, 4096, 0o1600)
-        if identifier > 0:
+        identifier = kernel("shmget", given["key"] + 1, 4096, 0o1600)
+        if identifier >= 0:
             call("shmctl", identifier, 0, None)
-        identifier = kernel("msgget", 0x62696368, 0o1600)
-        if identifier > 0:
+        identifier = kernel("msgget", given["key"] + 1, 0o1600)
+        if identifier >= 0:
             call("msgctl", identifier, 0, None)
-        identifier = kernel("semget", 0x62696368, 1, 0o1600)
-        if identifier > 0:
+        identifier = kernel("semget", given["key"] + 1, 1, 0o1600)
+        if identifier >= 0:
             call("semctl", identifier, 0, 0, None)
         """,
     ),

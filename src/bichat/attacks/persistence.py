@@ -218,18 +218,21 @@ for pid in range(max(2, given["left"] - 5), given["left"] + 20):
         layers=(Layer.SECCOMP, Layer.IPC_NAMESPACE),
         code=_LEAVE
         + """
-made = [call("shmget", 0x62697832, 4096, 0o1666)[0], call("msgget", 0x62697832, 0o1666)[0], call("mq_open", b"left\\0", 0o102, 0o666, None)[0]]
-works(lambda: open("/dev/shm/left", "w").write("left"))
+name = given["planted"].encode() + b"\\0"
+made = [call("shmget", given["key"], 4096, 0o1666)[0], call("msgget", given["key"], 0o1666)[0], call("mq_open", name, 0o102, 0o666, None)[0]]
+works(lambda: open(f"/dev/shm/{given['planted']}-left", "w").write("left"))
 tell(made)
 """
         + _PARTS
         + """
-for name, arguments in {"shmget": (0x62697832, 4096, 0o666), "msgget": (0x62697832, 0o666), "mq_open": (b"left\\0", 0, 0, None)}.items():
+own = given["planted"].encode() + b"\\0"
+for name, arguments in {"shmget": (given["key"], 4096, 0o666), "msgget": (given["key"], 0o666), "mq_open": (own, 0, 0, None)}.items():
     returned, error = call(name, *arguments)
     if not error and name != "mq_open":
         call({"shmget": "shmctl", "msgget": "msgctl"}[name], returned, 0, None)
     say("held" if error else "got through", error, name, [name, [each if isinstance(each, int) else 0 for each in arguments]])
-expect(not os.path.exists("/dev/shm/left"), "nothing", "/dev/shm/left")
+place = f"/dev/shm/{given['planted']}-left"
+expect(not os.path.exists(place), "nothing", place)
 """,
     ),
     _persistence(
@@ -309,11 +312,11 @@ expect(not seen, "nothing", f"processes of the last interpreter: {seen}")
         code="""
         import builtins, tempfile
         places = [".", tempfile.gettempdir(), os.environ["HOME"], "/dev/shm"]
-        found = [place for place in places if works(os.stat, f"{place}/mark")]
+        found = [place for place in places if works(os.stat, f"{place}/{given['planted']}-mark")]
         found += ["builtins"] if hasattr(builtins, "mark") else []
         found += ["environment"] if "BICHAT_ATTACK_MARK" in os.environ else []
         for place in places:
-            works(lambda: open(f"{place}/mark", "w").close())
+            works(lambda: open(f"{place}/{given['planted']}-mark", "w").close())
         builtins.mark, os.environ["BICHAT_ATTACK_MARK"] = 1, "1"
         os.write(1, json.dumps({"found": found}).encode() + b"\\n")
         """,

@@ -77,6 +77,7 @@ async def run_suite(
     if attacks is ATTACKS:
         results.append(_judged(HOST_LEFT_AS_IT_WAS, await before.compared(), layers, 0.0))
         progress(results[-1])
+    before.sweep()
     return Report(level=level, uid=os.geteuid(), available=True, lacks=lacks, results=tuple(results))
 
 

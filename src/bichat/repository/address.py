@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from bichat.errors import DatabaseError
 
@@ -21,8 +22,8 @@ _DRIVERS: Final = {
 
 
 def default_address(data_dir: Path) -> str:
-    """The embedded database in the data directory."""
-    return f"sqlite+aiosqlite:///{data_dir / 'bichat.db'}"
+    """The embedded database in the data directory, whatever that is called."""
+    return f"sqlite+aiosqlite:///{quote(str(data_dir / 'bichat.db'))}"
 
 
 def driver_of(address: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from dataclasses import replace
 
 import anyio
@@ -184,3 +185,38 @@ os.kill(os.getpid(), signal.SIGSTOP)
         found = portal.call(statuses, sandbox)
 
     assert found == [Status.COMPLETED, Status.TIMEOUT]
+
+
+def test_a_forged_object_stays_bytes_wherever_a_guest_puts_it(run_code, tmp_path):
+    """In a file, on its streams, on its channel, in the name and the message of an error: nothing is ever made of it."""
+    mark = tmp_path / "mark"
+    forged = f"""
+class Forged:
+    def __reduce__(self):
+        return os.mkdir, ({str(mark)!r},)
+import pickle
+forged = pickle.dumps(Forged())
+"""
+    shown = (
+        forged
+        + """
+open("result.pkl", "wb").write(forged)
+os.write(1, forged)
+os.write(2, forged)
+raise type(forged.decode("latin-1").replace("\\0", ""), (Exception,), {})(forged)
+"""
+    )
+
+    outcome = run_code(shown)
+    on_channel = run_code(CHANNEL + forged + "os.write(channel, frame(forged))\nimport signal; signal.pause()")
+
+    content = outcome.files["result.pkl"].read_bytes()
+    with pytest.raises(OSError, match="mark"):  # it would, were it ever loaded: there is such a folder then
+        mark.mkdir(), pickle.loads(content)
+    mark.rmdir()
+    assert outcome.files["result.pkl"].mime_type == "application/x-pickle"
+    assert outcome.status is Status.ERROR
+    assert "mkdir" in outcome.stdout
+    assert "mkdir" in outcome.stderr
+    assert on_channel.error.name == "ProtocolError"
+    assert not mark.exists()
