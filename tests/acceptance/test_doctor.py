@@ -73,3 +73,17 @@ def test_a_level_without_an_attack_or_that_there_is_not_is_bad_usage(bichat):
     assert (alone.returncode, unknown.returncode) == (2, 2)
     assert b"--attack" in alone.stderr
     assert b"landlock" in unknown.stderr
+
+
+def test_settings_that_can_hardly_be_meant_are_named(bichat):
+    variables = {"BICHAT_ISOLATE": "namespaces", "BICHAT_CAP_MEMORY_BYTES": "64m"}
+
+    told = bichat("doctor", "--json", variables=variables)
+    ran = bichat("env", "list", variables=variables)
+
+    remarks = [(remark["name"], remark["what"].split()[0]) for remark in json.loads(told.stdout)["remarks"]]
+    assert ("misspelt_variable", "BICHAT_ISOLATE") in remarks
+    assert ("contradicting_caps", "BICHAT_CAP_MEMORY_BYTES") in remarks
+    assert told.stderr == b""
+    assert b"If BICHAT_ISOLATION is meant, call it so." in ran.stderr
+    assert ran.stderr.count(b"BICHAT_ISOLATE ") == 1

@@ -16,8 +16,8 @@ import pytest
 
 WITHOUT = Path(__file__).with_name("without_call.py")
 NUMBERS = {
-    "x86_64": {"unshare": 272, "mount": 165, "landlock": 446, "seccomp": 317},
-    "aarch64": {"unshare": 97, "mount": 40, "landlock": 446, "seccomp": 277},
+    "x86_64": {"unshare": 272, "mount": 165, "landlock": 446, "seccomp": 317, "sethostname": 170},
+    "aarch64": {"unshare": 97, "mount": 40, "landlock": 446, "seccomp": 277, "sethostname": 161},
 }
 
 
@@ -46,6 +46,8 @@ def _on_a_host_without(calls, bichat, *arguments, variables=None):
         ("landlock", b"Landlock", b"5.13"),
         ("unshare landlock", b"forbids user namespaces", b"seccomp profile"),
         ("seccomp", b"seccomp filter", b"CONFIG_SECCOMP_FILTER"),
+        ("sethostname", b"naming the host", b"allow sethostname"),
+        ("unshare", b"forbids user namespaces", b"Or let BICHAT_ISOLATION be landlock"),
     ],
 )
 def test_code_does_not_run_behind_fewer_walls_than_were_asked_for(bichat, calls, reason, remedy):
@@ -67,6 +69,7 @@ def test_code_does_not_run_below_the_lowest_level(bichat, calls):
     assert done.returncode == 3
     assert done.stdout == b""
     assert b"bichat: " in done.stderr
+    assert b"BICHAT_ISOLATION" not in done.stderr  # it has been tried
     assert b"Traceback" not in done.stderr
 
 

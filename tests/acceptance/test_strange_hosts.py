@@ -132,3 +132,31 @@ def test_doctor_says_what_is_remarkable_about_the_host_and_what_follows(on_host,
 
     found = {each["name"]: each["follows"] for each in json.loads(done.stdout)["remarks"]}
     assert found[remark]
+
+
+@pytest.mark.parametrize("command", ["run -c 1", "doctor"])
+@pytest.mark.parametrize("level", ["namespaces", "landlock"])
+def test_that_there_is_no_proc_is_said_with_what_to_do(on_host, level, command):
+    done = on_host(("empty:/proc",), *command.split(), level=level)
+
+    said = b" ".join((done.stderr + done.stdout).split())
+    assert done.returncode == 3
+    assert b"there is no /proc" in said
+    assert b"mount -t proc" in said
+    assert b"Traceback" not in said
+
+
+@pytest.mark.parametrize("descriptors", [12, 16])
+def test_too_few_descriptors_are_named_with_what_to_do(bichat, descriptors):
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'ulimit -n {descriptors}; exec "$0" run -c 1', *bichat.command],
+        cwd=bichat.folder,
+        env=bichat.variables,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 3
+    assert b"Raise ulimit -n." in done.stderr
+    assert b"env build" not in done.stderr

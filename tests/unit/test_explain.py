@@ -47,6 +47,8 @@ def test_every_step_has_a_reason_and_a_remedy(step, number):
         ("user namespace", errno.ENOSPC, "max_user_namespaces"),
         ("root folder", errno.EPERM, "apparmor"),
         ("process view", errno.EACCES, "apparmor"),
+        ("pivot", errno.EPERM, "pivot_root"),
+        ("host name", errno.EPERM, "sethostname"),
         ("landlock", errno.EOPNOTSUPP, "lsm="),
         ("seccomp", errno.EINVAL, "CONFIG_SECCOMP_FILTER"),
         ("seccomp", errno.EBUSY, "--explain-denials"),

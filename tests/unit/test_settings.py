@@ -10,7 +10,9 @@ import pytest
 
 from bichat.domain import Limits
 from bichat.errors import LimitError, UserInputError
+from bichat.settings.doubts import contradictions, misspelt
 from bichat.settings.location import data_dir, make_data_dir
+from bichat.settings.memory import available_memory, own_memory_limit
 from bichat.settings.settings import Caps, load_settings
 from bichat.sizes import GIB, MIB, parse_size
 
@@ -45,7 +47,7 @@ def test_a_machine_gives_its_memory_out_once_and_no_tenant_gets_all_of_anything(
     settings = load_settings()
     caps, one = settings.caps, settings.limits.memory_bytes + settings.limits.disk_bytes
 
-    assert caps.memory_bytes == max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), one)
+    assert caps.memory_bytes == max(available_memory(), one)
     assert one <= caps.tenant_memory_bytes <= caps.memory_bytes
     assert caps.tenant_executions < caps.executions
     assert caps.tenant_sessions < caps.sessions
@@ -60,10 +62,88 @@ def test_hundreds_of_processors_give_no_more_memory_out_than_there_is(monkeypatc
 
     assert settings.caps.executions == 2048
     assert settings.caps.memory_bytes <= max(
-        os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
-        settings.limits.memory_bytes + settings.limits.disk_bytes,
+        available_memory(), settings.limits.memory_bytes + settings.limits.disk_bytes
     )
     assert settings.limits.cpus == 2
+
+
+@pytest.mark.parametrize(
+    "own, name",
+    [("0::/system.slice/bichat.service", "memory.max"), ("3:memory:/docker/1\n0::/", "memory.limit_in_bytes")],
+    ids=["v2", "v1"],
+)
+def test_memory_is_what_the_own_control_group_and_those_above_it_may_have(tmp_path, own, name):
+    listed, groups = tmp_path / "cgroup", tmp_path / "groups"
+    listed.write_text(own, encoding="utf-8")
+    folder = groups / "system.slice" / "bichat.service" if name == "memory.max" else groups / "memory" / "docker" / "1"
+    folder.mkdir(parents=True)
+
+    assert own_memory_limit(listed, groups) is None
+
+    (folder / name).write_text("max" if name == "memory.max" else "9223372036854771712", encoding="ascii")
+    assert own_memory_limit(listed, groups) is None
+
+    (folder.parent / name).write_text("536870912\n", encoding="ascii")
+    assert own_memory_limit(listed, groups) == 512 * MIB
+
+    (folder / name).write_text(str(64 * MIB), encoding="ascii")
+    assert own_memory_limit(listed, groups) == 64 * MIB
+
+
+def test_a_machine_gives_no_more_memory_out_than_its_own_control_group_has(monkeypatch):
+    monkeypatch.setattr("bichat.settings.memory.own_memory_limit", lambda: 3 * GIB)
+
+    assert load_settings().caps.memory_bytes == 3 * GIB
+    assert load_settings().caps.tenant_memory_bytes == 9 * GIB // 4
+
+
+@pytest.mark.parametrize(
+    "variable, meant",
+    [
+        ("BICHAT_ISOLATE", "BICHAT_ISOLATION"),
+        ("BICHAT_ISLOATION", "BICHAT_ISOLATION"),
+        ("BICHAT_DATADIR", "BICHAT_DATA_DIR"),
+        ("BICHAT_MEMORY_BYTES", "MEMORY_BYTES"),
+    ],
+)
+def test_a_variable_that_is_called_almost_like_a_setting_is_named_with_it(monkeypatch, variable, meant):
+    monkeypatch.setenv(variable, "namespaces")
+
+    (doubt,) = misspelt()
+
+    assert variable in doubt.what
+    assert meant in doubt.follows
+
+
+def test_variables_that_others_set_are_nobodys_mistake(monkeypatch):
+    for name in (
+        "BICHAT_SERVICE_HOST",
+        "BICHAT_PORT",
+        "BICHAT_PORT_8400_TCP_ADDR",
+        "BICHAT_REQUIRE",
+        "BICHAT_ISOLATION",
+    ):
+        monkeypatch.setenv(name, "landlock")
+
+    assert misspelt() == ()
+
+
+def test_caps_that_contradict_each_other_are_named(monkeypatch):
+    assert contradictions(load_settings()) == ()
+
+    for name, value in (
+        ("BICHAT_CAP_SESSIONS", "1"),
+        ("BICHAT_CAP_TENANT_SESSIONS", "50"),
+        ("BICHAT_CAP_MEMORY_BYTES", "64m"),
+    ):
+        monkeypatch.setenv(name, value)
+
+    named = [doubt.what.partition(":")[0] for doubt in contradictions(load_settings())]
+    assert named == [
+        "BICHAT_CAP_TENANT_SESSIONS is above BICHAT_CAP_SESSIONS",
+        "BICHAT_CAP_MEMORY_BYTES is below what one session may use",
+        "BICHAT_CAP_TENANT_MEMORY_BYTES is below what one session may use",
+    ]
 
 
 def test_caps_and_the_engine_are_set_by_variables_of_their_own(monkeypatch):

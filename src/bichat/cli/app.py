@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import typer
 
 from bichat.cli import database, doctor, environments, prune, run, shell
@@ -32,6 +34,18 @@ def main(
 
         typer.echo(f"bichat {bichat.__version__}")
         raise typer.Exit
+    _name_misspelt_variables(context.invoked_subcommand)
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
         raise typer.Exit(2)
+
+
+def _name_misspelt_variables(command: str | None) -> None:
+    """On stderr, once: who misspells BICHAT_ISOLATION runs weaker than he asked.  `doctor` has them among its remarks."""
+    if command == "doctor" or not any(name.startswith("BICHAT_") for name in os.environ):
+        return
+    from bichat.cli import terminal
+    from bichat.settings.doubts import misspelt
+
+    for doubt in misspelt():
+        terminal.say(f"{doubt.what}. {doubt.follows}")

@@ -27,6 +27,9 @@ def run(name: str, *, as_json: bool, is_asked: bool) -> int:
     levels = _levels(name, is_asked=is_asked)
     reports = [_attacked(level, progress=None if as_json else terminal.Progress()) for level in levels]
     got_through = any(report.got_through for report in reports)
+    unused = [report.level for report in reports if not _is_used(report.level)]
+    for level in unused:
+        terminal.say(f"BICHAT_ISOLATION is {_minimum()}: here no code runs at the level {level}")
     if as_json:
         document = {"got_through": got_through, "levels": [report.to_dict() for report in reports]}
         sys.stdout.write(json.dumps(document) + "\n")
@@ -36,8 +39,22 @@ def run(name: str, *, as_json: bool, is_asked: bool) -> int:
     if got_through:
         return EXIT_GOT_THROUGH
     # Nothing is known of what was not tried, be it for a fault of the suite's own.
-    is_known = any(report.available for report in reports) and not any(report.broken for report in reports)
+    counted = reports if name else [report for report in reports if report.level not in unused]
+    is_known = any(report.available for report in counted) and not any(report.broken for report in reports)
     return 0 if is_known else terminal.EXIT_PLATFORM
+
+
+def _minimum() -> str:
+    from bichat.settings.settings import load_settings
+
+    return load_settings().isolation
+
+
+def _is_used(level: str) -> bool:
+    """Whether the operator's settings let code run at this level."""
+    from bichat.sandbox.isolation.layers import Level
+
+    return not (level == Level.LANDLOCK and _minimum() == Level.NAMESPACES)
 
 
 def _levels(name: str, *, is_asked: bool) -> tuple[Level, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import typer
@@ -40,7 +40,9 @@ def command(
 
         from bichat.sandbox.diagnosis import diagnose
         from bichat.sandbox.environments import EnvironmentStore
+        from bichat.sandbox.host import Remark
         from bichat.sandbox.isolation.layers import Level
+        from bichat.settings.doubts import contradictions, misspelt
         from bichat.settings.location import make_data_dir
         from bichat.settings.settings import load_settings
 
@@ -48,6 +50,8 @@ def command(
         environments = EnvironmentStore(settings.data_dir).list()
         data_dir, minimum = make_data_dir(settings.data_dir), Level(settings.isolation)
         diagnosis = anyio.run(diagnose, data_dir, minimum, settings.caps.memory_bytes)
+        asked = (Remark(**asdict(doubt)) for doubt in (*misspelt(), *contradictions(settings)))
+        diagnosis = replace(diagnosis, remarks=(*diagnosis.remarks, *asked))
         show = _print_json if as_json else _print_tables
         show(diagnosis, settings, environments)
         raise typer.Exit(0 if diagnosis.ok else terminal.EXIT_PLATFORM)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bichat.settings.memory import own_memory_limit
 from bichat.sizes import format_size
 
 #: Processors from which on somebody may wonder how many of them code has.
@@ -129,30 +130,6 @@ def _less_memory_than(memory_cap: int) -> Remark | None:
         what=f"this process's control group has {format_size(limit)} of memory, sandboxes may have {format_size(memory_cap)}",
         follows="Set BICHAT_CAP_MEMORY_BYTES below it, or the kernel kills where bichat would have let a request wait.",
     )
-
-
-def own_memory_limit() -> int | None:
-    """The least limit of memory of the control groups that this process is in; None where none can be read, or holds."""
-    limits: list[int] = []
-    with suppress(OSError, ValueError):
-        for line in Path("/proc/self/cgroup").read_text(encoding="utf-8", errors="replace").splitlines():
-            _, controllers, path = line.split(":", 2)
-            if controllers == "":
-                limits += _limits_above(Path("/sys/fs/cgroup"), path, "memory.max")
-            elif "memory" in controllers.split(","):
-                limits += _limits_above(Path("/sys/fs/cgroup/memory"), path, "memory.limit_in_bytes")
-    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    held = [limit for limit in limits if limit < total]
-    return min(held) if held else None
-
-
-def _limits_above(root: Path, path: str, name: str) -> Iterator[int]:
-    folder = root / path.lstrip("/")
-    for each in (folder, *folder.parents):
-        with suppress(OSError, ValueError):
-            yield int((each / name).read_text(encoding="ascii"))  # "max" is no number
-        if each == root:
-            return
 
 
 def _mounts() -> Iterator[tuple[str, str, list[str]]]:

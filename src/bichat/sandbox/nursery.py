@@ -23,7 +23,7 @@ from bichat.sandbox import wire
 from bichat.sandbox.background import Background
 from bichat.sandbox.descriptors import OUT_OF_DESCRIPTORS
 from bichat.sandbox.environments.environment import Environment
-from bichat.sandbox.isolation.explain import explain, forbids_namespaces
+from bichat.sandbox.isolation.explain import LESS_WOULD_DO, WITHOUT_PROC, explain, forbids_namespaces
 from bichat.sandbox.isolation.layers import Layer, Level
 from bichat.sandbox.launch import Launched, launch
 from bichat.sandbox.plan import SandboxPlan
@@ -348,6 +348,7 @@ class Nursery:
             return await _ready(zygote)
         except NamespacesForbiddenError as forbidden:
             if not self.fall_back(zygote.layers):
+                forbidden.remedy = f"{forbidden.remedy} {LESS_WOULD_DO}"
                 raise
             try:
                 return await _ready(Zygote(self._launch(preload)))
@@ -386,6 +387,7 @@ async def _ready(zygote: Zygote) -> Zygote:
 def refusal(message: dict[str, Any], stage: str) -> SandboxUnavailableError:
     """The error for a message in which a launcher, a zygote or an init says what failed."""
     step, number = str(message["failed"]), message.get("errno")
-    explanation = explain(step, number, str(message.get("message", "")))
+    has_proc = os.path.exists("/proc/self/stat")
+    explanation = explain(step, number, str(message.get("message", ""))) if has_proc else WITHOUT_PROC
     kind = NamespacesForbiddenError if forbids_namespaces(step, number) else SandboxUnavailableError
     return kind(explanation.reason, stage=f"{stage}: {step}", remedy=explanation.remedy)

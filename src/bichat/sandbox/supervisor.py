@@ -18,6 +18,7 @@ from bichat.errors import NamespacesForbiddenError, SandboxLostError, SandboxUna
 from bichat.sandbox.control_groups import ControlGroup, ControlGroups
 from bichat.sandbox.environments.environment import Environment
 from bichat.sandbox.isolation import landlock, namespaces
+from bichat.sandbox.isolation.explain import LESS_WOULD_DO
 from bichat.sandbox.isolation.layers import ALL_LAYERS, Layer, Level
 from bichat.sandbox.launch import Launched
 from bichat.sandbox.namespace_sandbox import NamespaceSandbox
@@ -205,8 +206,9 @@ class Supervisor:
     ) -> NamespaceSandbox:
         try:
             sandbox = await self._open(zygote, limits)
-        except NamespacesForbiddenError:
+        except NamespacesForbiddenError as forbidden:
             if not self._nursery.fall_back(zygote.layers):
+                forbidden.remedy = f"{forbidden.remedy} {LESS_WOULD_DO}"
                 raise
             sandbox = await self._open(await self.zygote(), limits)
         try:

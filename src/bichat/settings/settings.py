@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from bichat.domain import Limits
 from bichat.errors import BichatError, LimitError, UserInputError
 from bichat.settings.location import data_dir, default_environment
+from bichat.settings.memory import available_memory
 from bichat.sizes import GIB, MIB, parse_size
 
 _MAX = "BICHAT_MAX_"
@@ -74,11 +75,11 @@ _Numbers = TypeVar("_Numbers", Limits, Caps)
 def default_caps(limits: Limits) -> Caps:
     """Caps for this machine: its memory is given out once, and no tenant gets all of anything.
 
-    One execution with `limits` always fits.
+    Memory is what this process's own control group may have, where that is less than the machine's.  One execution with `limits` always fits.
     """
     executions = max(8, 4 * len(os.sched_getaffinity(0)))
     one = limits.memory_bytes + limits.disk_bytes
-    memory = max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), one)
+    memory = max(available_memory(), one)
     return Caps(
         executions=executions,
         tenant_executions=executions * 3 // 4,

@@ -42,6 +42,13 @@ def explain(step: str, error_number: int | None, message: str) -> Explanation:
     return Explanation(f"setting up a sandbox failed at the step {step!r}: {message}", "Run `bichat doctor`.")
 
 
+#: What every failure comes from where `/proc` is not there, whatever it is that fails.
+WITHOUT_PROC: Final = Explanation(
+    "there is no /proc, from which the kernel tells of processes and descriptors",
+    "Mount it: `mount -t proc proc /proc`; a container or chroot must have one of its own.",
+)
+#: Added where the level `namespaces` was insisted on.
+LESS_WOULD_DO: Final = "Or let BICHAT_ISOLATION be landlock, which does without."
 _NOT_ALLOWED: Final = (errno.EPERM, errno.EACCES)
 #: Steps, the error numbers meant (None: any), and what they say; `{message}` stands for the kernel's own words.
 _TABLE: Final[tuple[tuple[tuple[str, ...], tuple[int, ...] | None, Explanation], ...]] = (
@@ -52,8 +59,7 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], tuple[int, ...] | None, Explanation],
             "this host forbids user namespaces to this process",
             "In a container, run with a seccomp profile that allows unshare and mount (Docker's default one does not). "
             "On a host, see that kernel.unprivileged_userns_clone is 1 and, on Ubuntu 24.04 and later, that "
-            "kernel.apparmor_restrict_unprivileged_userns is 0 or an AppArmor profile allows userns for this Python. "
-            "Or let BICHAT_ISOLATION be landlock, which does without.",
+            "kernel.apparmor_restrict_unprivileged_userns is 0 or an AppArmor profile allows userns for this Python.",
         ),
     ),
     (
@@ -70,7 +76,16 @@ _TABLE: Final[tuple[tuple[tuple[str, ...], tuple[int, ...] | None, Explanation],
         Explanation(
             "user namespaces are there, but mounting inside them is forbidden ({message})",
             "AppArmor's restriction of unprivileged user namespaces does this (Ubuntu): set "
-            "kernel.apparmor_restrict_unprivileged_userns to 0 or allow userns for this Python in a profile.",
+            "kernel.apparmor_restrict_unprivileged_userns to 0 or allow userns for this Python in a profile. A container's "
+            "seccomp profile does it as well: allow mount, umount2, pivot_root and mount_setattr.",
+        ),
+    ),
+    (
+        ("host name",),
+        _NOT_ALLOWED,
+        Explanation(
+            "namespaces and mounts are there, but naming the host inside them is forbidden ({message})",
+            "A container's seccomp profile does this: allow sethostname in it, too; docs/how-to/deploy.md has the whole list.",
         ),
     ),
     (
