@@ -120,3 +120,10 @@ def test_a_level_that_there_is_not_is_a_bad_setting(bichat):
     assert done.returncode == 2
     assert b"BICHAT_ISOLATION" in done.stderr
     assert b"'gvisor'" in done.stderr
+
+
+def test_that_the_settings_rule_out_a_level_which_is_attacked_is_said(bichat):
+    done = _on_a_host_without("landlock", bichat, "doctor", "--attack", "--level", "landlock", variables=NAMESPACES)
+
+    assert done.returncode == 3
+    assert b"BICHAT_ISOLATION is namespaces: here no code runs at the level landlock" in done.stderr
