@@ -132,6 +132,6 @@ def _planted_objects() -> list[tuple[str, int, int]]:
 
 def _files() -> list[str]:
     """Those that attacks and sandboxes name, where everybody may write."""
-    places = {"/tmp", "/var/tmp", "/dev/shm", tempfile.gettempdir()}  # noqa: S108  # looked at, not written to
+    places = {"/tmp", "/var/tmp", "/dev/shm", "/run", "/run/lock", tempfile.gettempdir()}  # noqa: S108  # looked at, not written to
     own = (f"{planted_name()}*", f"bichat-attack-{os.getpid()}-*", f"bichat-rooms-{os.getpid()}-*")
     return [str(path) for place in places for pattern in own for path in Path(place).glob(pattern)]

@@ -416,8 +416,92 @@ async def test_a_killed_server_leaves_nothing_at_any_step_and_the_next_one_works
     assert not _groups(server.pid)
 
 
+#: What the owner of a session is told whose server stood still in the midst of a step.
+STOPPED_SERVER: Final = {"running": ("completed", "completed"), "capturing": ("completed", "completed")}
+STOPPED_SERVER |= {"closing": ("done", "closed")}
+
+
+@pytest.mark.parametrize("step", ["opening", "opening of an init", "opening of a guest", "ready", *_LATER])
+async def test_a_server_that_is_stopped_at_any_step_goes_on_as_if_nothing_had_been(step, bare_settings, family, until):
+    settings, mounts = bare_settings(), _mounts()
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, __file__, step, str(settings.data_dir)]
+    with subprocess.Popen(  # noqa: ASYNC220
+        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=environment, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "struck\n"
+        tree = family(server.pid)
+        await _stopped(server.pid, until)
+        _go_on(server.pid)
+        told, _ = server.communicate(timeout=60)
+
+    assert server.returncode == 0
+    assert tuple(told.split()) == STOPPED_SERVER.get(step, ("done", "completed"))
+    await until(lambda: not any(family(pid) for pid in tree))
+    assert _mounts() == mounts
+    assert list((settings.data_dir / "spool").iterdir()) == []
+    assert not _groups(server.pid)
+
+
+@pytest.mark.parametrize("code_s", [0.2, 3.0], ids=["code that ends in time", "code that does not"])
+async def test_time_in_which_a_server_stands_still_counts_and_what_was_done_meanwhile_is_not_lost(
+    code_s, bare_settings, family, until
+):
+    """It stands still past the timeout, which is one second; a child of the code ends when the time has come."""
+    settings = bare_settings()
+    command = [sys.executable, __file__, f"late {code_s}", str(settings.data_dir)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(  # noqa: ASYNC220
+        command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=environment, text=True
+    ) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "begun\n"
+        await _stopped(server.pid, until)
+        (clock,) = (pid for pid in family(server.pid) if _name(pid) == "sleep")
+        await until(lambda: not family(clock))
+        _go_on(server.pid)
+        told, _ = server.communicate(timeout=60)
+
+    assert server.returncode == 0
+    status, *rest = told.split()
+    assert status in ({"completed", "timeout"} if code_s < 1 else {"timeout"})
+    assert rest == ["made.txt", "completed"]
+
+
+async def _stopped(pid: int, until: Any) -> None:
+    os.kill(pid, signal.SIGSTOP)
+    await until(lambda: Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[0] == "T")
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
+
+
+async def _run_late(code_s: str, settings: Settings) -> None:
+    """Say how code ended that has a second of time and takes `code_s`, which files came out, and how the next did."""
+    code = (
+        "import subprocess, time\n"
+        "open('made.txt', 'w').write('made')\n"
+        "clock = subprocess.Popen(['sleep', '1.5'])\n"
+        "print('begun', flush=True)\n"
+        f"time.sleep({code_s})"
+    )
+    async with CodeInterpreter(settings=settings, preload=False) as interpreter, interpreter.session() as session:
+        async for event in session.stream(code, timeout_s=1):
+            if isinstance(event, Stdout):
+                print("begun", flush=True)
+            elif isinstance(event, Completed):
+                result = event.result
+                print(result.status.value, *(artifact.name for artifact in result.artifacts))
+        print((await session.run("pass")).status.value)
+
+
 def _serve(step: str, data_dir: str) -> None:
-    """A server that comes to `step`, says so, and stays there until it is killed."""
+    """A server that comes to `step`, says so, and stays there until it is killed, or its input ends; then what was told."""
 
     def stay() -> None:
         print("struck", flush=True)
@@ -426,8 +510,11 @@ def _serve(step: str, data_dir: str) -> None:
     async def serve() -> None:
         name = "ready" if step == "ready" else "bare"
         settings = Settings(data_dir=Path(data_dir), environment=name, ready_sandboxes=1)
+        if step.startswith("late "):
+            await _run_late(step.removeprefix("late "), settings)
+            return
         async with CodeInterpreter(settings=settings, preload=step == "ready") as interpreter:
-            await live(interpreter, step, stay)
+            print(*await live(interpreter, step, stay, is_fatal=False))
 
     anyio.run(serve)
 
