@@ -24,6 +24,8 @@ _OWN: Final = Path("/proc/self/cgroup")
 _PREFIX: Final = "bichat-"
 #: `bichat-<pid of the server>-<its start, in clock ticks>-<where that is its pid>-<random>`.
 _NAME: Final = re.compile(rf"{_PREFIX}(\d+)-(\d+)-(\d+)-[0-9a-f]+")
+#: How the kernel writes spaces in a list of mounts.
+_ESCAPED: Final = re.compile(r"\\([0-7]{3})")
 #: Into which the server's own processes go: with version 2 a group that has children with limits may have no process.
 _SERVER: Final = "bichat-server"
 
@@ -263,7 +265,7 @@ def _mounts(file_system: str, option: str) -> Path:
         before, _, after = line.partition(" - ")
         kind, _, options = after.split()[:3]
         if kind == file_system and (not option or option in options.split(",")):
-            return Path(before.split()[4])
+            return Path(_ESCAPED.sub(lambda found: chr(int(found[1], 8)), before.split()[4]))
     raise OSError(f"no {file_system} with {option!r} is mounted")
 
 
