@@ -33,6 +33,13 @@ _UNSTEADY = {
     "memory-passed-from-hand-to-hand",
 }
 
+#: Where nobody has a process group of his own, which stragglers get away from the end of a sandbox is a matter of chance.
+_STRAGGLERS = {
+    "deaths-at-the-same-moment",
+    "process-without-its-first-thread",
+    "processes-that-breed-while-they-are-killed",
+}
+
 RunSuite = Callable[..., Report]
 MATRIX = Path(__file__).parents[2] / "docs" / "security-matrix.md"
 
@@ -203,6 +210,8 @@ def test_with_a_layer_off_the_matrix_says_what_gets_through_and_what_holds_inste
     report = suite(level, without=layer, attacks=attacks)
 
     unsteady = set() if layer is Layer.WATCHDOG else _UNSTEADY
+    if layer is Layer.OWN_PROCESS_GROUP and level is Level.LANDLOCK:
+        unsteady = unsteady | _STRAGGLERS
     observed = {result.attack.name: result.observed for result in report.got_through}
     through = sorted(observed.keys() - unsteady)
     instead = {

@@ -417,8 +417,11 @@ async def test_a_killed_server_leaves_nothing_at_any_step_and_the_next_one_works
 
 
 #: What the owner of a session is told whose server stood still in the midst of a step.
-STOPPED_SERVER: Final = {"running": ("completed", "completed"), "capturing": ("completed", "completed")}
-STOPPED_SERVER |= {"closing": ("done", "closed")}
+STOPPED_SERVER: Final = {
+    "running": ("completed", "completed"),
+    "capturing": ("completed", "completed"),
+    "closing": ("done", "closed"),
+}
 
 
 @pytest.mark.parametrize("step", ["opening", "opening of an init", "opening of a guest", "ready", *_LATER])

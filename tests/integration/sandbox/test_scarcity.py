@@ -25,7 +25,8 @@ import pytest
 import bichat.interpreter
 from bichat import CodeInterpreter, Limits
 from bichat.errors import BichatError
-from bichat.sandbox.isolation.layers import Level
+from bichat.sandbox.control_groups import ControlGroups
+from bichat.sandbox.isolation.layers import Layer, Level
 from bichat.sandbox.supervisor import Supervisor
 from bichat.settings.settings import Settings
 from bichat.sizes import MIB
@@ -78,6 +79,28 @@ def test_a_guest_with_nearly_all_its_memory_in_use_has_large_files_captured_and_
     }
 
 
+def test_a_process_of_ours_that_gets_no_more_memory_harms_one_run_at_most_and_is_told_of_in_words(scarce, level):
+    told = scarce("pressure", level)
+
+    assert {one["who"] for one in told} == {"launcher", "porter", "zygote", "server"}
+    assert [one for one in told if one["next"] != "works\n"] == []
+    assert [one for one in told if one["first"] not in PRESSED] == []
+    assert [one for one in told if one["first"] != "made\n"] != []
+
+
+def test_where_the_kernel_has_to_kill_for_memory_code_goes_first_and_the_server_lives(scarce, level):
+    told = scarce("shortage", level)
+    if told is None:
+        pytest.skip("this host lets us make no control groups")
+
+    assert told["first"] in {"killed", "out_of_memory"}
+    assert told["killed"]
+    assert told["next"] == "works\n"
+
+
+#: What is told of a run while a process of ours gets no more memory: it works all the same, or one of these errors.  The
+#: last is the code's own, whose process has inherited the limit, or the server's.
+PRESSED = {"made\n", "sandbox_unavailable", "sandbox_lost", "session_ended", "storage_failed", "MemoryError"}
 #: By step, the codes of errors and the outputs that may come, with however many descriptors left.
 EXPECTED = {
     "running": ("made\n", "storage_failed"),
@@ -160,6 +183,58 @@ async def memory(interpreters: Callable[[], CodeInterpreter]) -> Any:
     return told
 
 
+async def pressure(interpreters: Callable[[], CodeInterpreter]) -> Any:
+    """Each of our processes in turn may have no more memory than it has, or a little more, while code runs."""
+    told: list[Any] = []
+    for who in ("launcher", "porter", "zygote", "server"):
+        for free in (0, MIB):
+            async with interpreters() as interpreter:
+                await interpreter.run("pass")
+                pid = _processes_of_ours()[who]
+                with _no_more_memory(pid, free):
+                    try:
+                        result = await interpreter.run(LARGE)
+                        first = result.stdout or (result.error.name if result.error else "")
+                    except BichatError as error:
+                        first = error.code
+                    except MemoryError:
+                        first = "MemoryError"
+                following = await _told(interpreter.run("print('works')"))
+                told.append({"who": who, "free": free, "first": first, "next": following})
+    return told
+
+
+async def shortage(interpreters: Callable[[], CodeInterpreter]) -> Any:
+    """All of us together may have less than what code has been promised."""
+    groups = ControlGroups.find()
+    if groups is None:
+        return None
+    group = groups.take(160 * MIB, 400)
+    for folder in group._folders:
+        (folder / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+    try:
+        async with interpreters() as interpreter:
+            async with interpreter.session() as session:
+                result = await session.run("held = [bytearray(b'x') * (1 << 20) for _ in range(220)]")
+            told = {"first": result.status.value, "killed": group.was_exceeded}
+            told["next"] = await _told(interpreter.run("print('works')"))
+        return told
+    finally:
+        for folder in group._folders:
+            (folder.parent / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+        groups.close()
+
+
+def _processes_of_ours() -> dict[str, int]:
+    """The server, and those that it has started, each the first of the one before."""
+    found = {"server": os.getpid()}
+    for who, parent in (("launcher", "server"), ("porter", "launcher"), ("zygote", "porter")):
+        tasks = Path(f"/proc/{found[parent]}/task").iterdir()
+        children = [pid for task in tasks for pid in (task / "children").read_text(encoding="ascii").split()]
+        found[who] = int(children[0])
+    return found
+
+
 @contextmanager
 def _limited(kind: int, number: int) -> Generator[None]:
     soft, hard = resource.getrlimit(kind)
@@ -168,6 +243,29 @@ def _limited(kind: int, number: int) -> Generator[None]:
         yield
     finally:
         resource.setrlimit(kind, (soft, hard))
+
+
+@contextmanager
+def _no_more_memory(pid: int, free: int) -> Generator[None]:
+    """The process may have what it has, and `free` bytes; set as the user that runs it: a container's root may not."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[0])
+    owner = int(Path(f"/proc/{pid}/status").read_text(encoding="utf-8").partition("\nUid:")[2].split()[0])
+    before, _ = resource.getrlimit(resource.RLIMIT_AS)  # ours, which it has inherited
+
+    def allow(limit: int) -> None:
+        command = ["prlimit", "--pid", str(pid), f"--as={'unlimited' if limit < 0 else limit}:"]
+        if pid == os.getpid():
+            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+        elif os.geteuid() == 0:
+            subprocess.run(command, check=os.path.exists(f"/proc/{pid}"), user=owner, group=owner, extra_groups=[])
+        else:
+            subprocess.run(command, check=os.path.exists(f"/proc/{pid}"))
+
+    allow(pages * resource.getpagesize() + free)
+    try:
+        yield
+    finally:
+        allow(before)
 
 
 @contextmanager
@@ -198,7 +296,9 @@ async def _told(call: Awaitable[Any]) -> Any:
 async def _live(story: Callable[..., Awaitable[Any]], level: Level, data_dir: Path) -> None:
     limits = Limits(timeout_s=20, memory_bytes=256 * MIB, disk_bytes=64 * MIB)
     settings = Settings(data_dir=data_dir, environment="bare", limits=limits)
-    at_level = functools.partial(Supervisor, layers=level.layers)
+    # Sandboxes that enter groups of their own would leave the one that all of us are in.
+    left_out = {Layer.CONTROL_GROUP} if story is shortage else set()
+    at_level = functools.partial(Supervisor, layers=level.layers - left_out)
     with anyio.fail_after(150), patch.object(bichat.interpreter, "Supervisor", at_level):
         told = await story(lambda: CodeInterpreter(settings=settings, preload=False))
     print(json.dumps(told))
