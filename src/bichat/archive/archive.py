@@ -31,6 +31,7 @@ from bichat.repository.records import (
 )
 from bichat.sandbox.inputs import InputFile, input_at
 from bichat.storage import FileStorage, new_key
+from bichat.storage.incoming import too_large
 from bichat.tenants import check_tenant
 
 
@@ -199,6 +200,8 @@ class Archive:
             created_at=datetime.now(UTC),
             expires_at=expires_at,
         )
+        if expected_bytes > max_bytes:
+            raise too_large(max_bytes)
         await self.repository.files.reserve(tenant, file)
         try:
             stored = await self.storage.save(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bichat.cli import database, doctor, environments, prune, run, shell
+from bichat.cli import database, doctor, environments, prune, run, shell, tenants
 
 app = typer.Typer(
     name="bichat",
@@ -19,6 +19,7 @@ app.command("doctor")(doctor.command)
 app.command("prune")(prune.command)
 app.add_typer(environments.app, name="env")
 app.add_typer(database.app, name="db")
+app.add_typer(tenants.app, name="tenant")
 
 
 @app.callback(invoke_without_command=True)

@@ -30,11 +30,7 @@ class Incoming:
         async for chunk in self._chunks:
             self.size_bytes += len(chunk)
             if self.size_bytes > self._max_bytes:
-                raise LimitError(
-                    f"the file is larger than {format_size(self._max_bytes)}",
-                    stage="storage",
-                    remedy="Keep a smaller file, or have the operator raise the limit.",
-                )
+                raise too_large(self._max_bytes)
             self._digest.update(chunk)
             waiting += chunk
             while len(waiting) >= piece_bytes:
@@ -53,3 +49,12 @@ class Incoming:
             sha256=self._digest.hexdigest(),
             created_at=datetime.now(UTC),
         )
+
+
+def too_large(max_bytes: int) -> LimitError:
+    """What who brings more than `max_bytes` is told."""
+    return LimitError(
+        f"the file is larger than {format_size(max_bytes)}",
+        stage="storage",
+        remedy="Keep a smaller file, or have the operator raise the limit.",
+    )
