@@ -34,7 +34,9 @@ class Incoming:
             self._digest.update(chunk)
             waiting += chunk
             while len(waiting) >= piece_bytes:
-                yield bytes(waiting[:piece_bytes])
+                with memoryview(waiting) as view:
+                    piece = bytes(view[:piece_bytes])
+                yield piece
                 del waiting[:piece_bytes]
         if waiting:
             yield bytes(waiting)
