@@ -155,12 +155,15 @@ class Upkeep:
     async def delete(self, now: datetime | None = None) -> int:
         """Remove the bytes that no row needs any more, what is due by `now` or the present; how many files.
 
-        One that fails is tried again later.
+        One that fails is tried again later.  A storage that keeps nothing removes nothing: the bytes lie in another one,
+        which somebody who uses the same database has.
 
         Raises:
             DatabaseError: the database does not do its part.
         """
         count = 0
+        if not self._storage.keeps:
+            return count
         while claimed := await self._repository.outbox.claim(now or datetime.now(UTC)):
             for deletion in claimed:
                 try:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import anyio
 import pytest
 
 from bichat import CodeInterpreter, Completed, FileChanged, Status, Stdout
+from bichat.archive import Archive
 from bichat.domain import Limits
-from bichat.errors import ConflictError, DatabaseError, NotFoundError, StorageError, UserInputError
+from bichat.errors import ConflictError, DatabaseError, LimitError, NotFoundError, StorageError, UserInputError
 from bichat.repository.records import FileState, Policy
 from bichat.storage import DownloadLinks, open_storage
 from bichat.testing.storage import chunks_of
@@ -459,6 +462,58 @@ async def test_without_a_storage_executions_are_on_record_and_files_say_why_they
     assert (await repository.executions.get("local", result.id)).status == "completed"
     assert {"keeps no files" in artifact.not_kept for artifact in result.artifacts} == {True}
     assert (await repository.outputs.page("local")).items == ()
+
+
+async def test_who_keeps_no_files_forgets_none_that_others_on_the_same_database_have_to_delete(
+    keeping, repository, place
+):
+    async with keeping(repository=repository) as interpreter:
+        result = await interpreter.run(CODE)
+    nothing = open_storage("none://", DownloadLinks(b"", "http://h"))
+    async with keeping(storage=nothing, repository=repository) as interpreter:
+        await repository.executions.delete("local", result.id)
+        await interpreter.archive.upkeep.delete()
+        assert len(await repository.outbox.waiting()) == len(place.keys()) == 2
+
+    await Archive(place.storage(), repository).upkeep.delete()
+    assert (await repository.outbox.waiting(), place.keys()) == ((), set())
+
+
+async def test_an_upload_has_the_size_of_what_came_whatever_was_said_of_it(keeping, repository, place):
+    async with keeping(repository=repository) as interpreter:
+        upload = partial(interpreter.archive.upload, "acme", name="b", mime_type="a/b", purpose="test", max_bytes=9)
+        for said in (0, 1, 9):
+            file = await upload(chunks_of(b"12345"), expected_bytes=said)
+            assert (file.size_bytes, file.sha256) == (5, hashlib.sha256(b"12345").hexdigest())
+
+        assert (await repository.tenants.usage("acme")).size_bytes == 15
+        assert len(place.keys()) == 3
+
+
+async def test_an_upload_that_is_too_large_leaves_nothing_and_is_not_even_read_when_it_says_so(
+    keeping, repository, place
+):
+    async def unread() -> AsyncGenerator[bytes]:
+        raise AssertionError("it was read")
+        yield b""
+
+    async with keeping(repository=repository) as interpreter:
+        upload = partial(interpreter.archive.upload, "acme", name="b", mime_type="a/b", purpose="test", max_bytes=9)
+        with pytest.raises(LimitError):
+            await upload(unread(), expected_bytes=10)
+        with pytest.raises(LimitError):
+            await upload(chunks_of(b"1234567890", 3))
+        await repository.tenants.set_policy("acme", Policy(quota_bytes=4))
+        with pytest.raises(LimitError, match="quota"):
+            await upload(unread(), expected_bytes=5)
+        with pytest.raises(LimitError, match="quota"):
+            await upload(chunks_of(b"12345"))
+        await interpreter.archive.upkeep.delete()
+
+    assert (await repository.tenants.usage("acme")).files == 0
+    assert (await repository.files.page("acme")).items == ()
+    assert await repository.outbox.waiting() == ()
+    assert place.keys() == set()
 
 
 async def test_code_whose_caller_leaves_is_on_record_as_cancelled(keeping, repository):
