@@ -27,6 +27,8 @@ class Effort:
     """Cancelled executions of each kind."""
     walls: int
     """Fresh sessions of each arrangement of walls."""
+    kept: int
+    """Cells of each kind, kept and not."""
 
 
 def _by_name(counts: Mapping[Task, int]) -> dict[str, int]:
@@ -41,6 +43,7 @@ FULL: Final = Effort(
     idle=30,
     cancels=20,
     walls=100,
+    kept=60,
 )
 QUICK: Final = Effort(
     rounds=_by_name({PRINT: 20, GROUP: 6, CHART: 8}),
@@ -50,6 +53,7 @@ QUICK: Final = Effort(
     idle=30,
     cancels=3,
     walls=20,
+    kept=10,
 )
 TRIAL: Final = Effort(
     rounds=_by_name({PRINT: 1, GROUP: 1, CHART: 1}),
@@ -59,4 +63,5 @@ TRIAL: Final = Effort(
     idle=1,
     cancels=1,
     walls=1,
+    kept=1,
 )

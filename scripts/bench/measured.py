@@ -14,6 +14,7 @@ from bench.cancelling import cancel
 from bench.crowd import Idle, Opened, Throughput
 from bench.effort import Effort
 from bench.flood import Flood
+from bench.keeping import keep
 from bench.latency import Latencies, Latency, take_turns
 from bench.machine import Machine
 from bench.samples import Samples
@@ -40,6 +41,8 @@ class Measured:
     floods: tuple[Flood, ...]
     walls: Mapping[str, Samples]
     """Fresh sessions by what stands around them; see `isolation.fresh_sessions`."""
+    keeping: Mapping[str, Mapping[str, Samples]]
+    """Cells by what they leave behind, and by whether that is kept; see `keeping.keep`."""
 
 
 async def measure(
@@ -71,6 +74,8 @@ async def measure(
         throughputs = await crowd.throughput(interpreters, effort)
         say("sessions opened at once")
         opened = await crowd.opened_at_once(demand, effort)
+    say("what keeping costs")
+    kept = await keep(effort.kept)
     say("what the walls cost")
     walls = await isolation.fresh_sessions(environment, scratch, effort.walls)
     say("memory of idle sandboxes")
@@ -86,4 +91,5 @@ async def measure(
         idle=idle,
         floods=floods,
         walls=walls,
+        keeping=kept,
     )

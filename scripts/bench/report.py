@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Final
 
 from bench.bars import Bar, bars
 from bench.crowd import Opened
 from bench.isolation import UNWALLED
+from bench.keeping import KEPT, NOT_KEPT
 from bench.latency import Latencies, Latency
 from bench.measured import PROCESSORS, Measured
 from bench.samples import Samples
@@ -64,6 +66,7 @@ def tables(measured: Measured) -> tuple[Table, ...]:
         _memory(measured),
         _cancels(measured),
         _walls(measured),
+        _keeping(measured.keeping),
     )
 
 
@@ -277,6 +280,26 @@ def _walls(measured: Measured) -> Table:
         rows=[
             (name, *_quantiles(samples), f"{samples.median_ms - base.median_ms:+.2f}" if base else "")
             for name, samples in measured.walls.items()
+        ],
+    )
+
+
+def _keeping(found: Mapping[str, Mapping[str, Samples]]) -> Table:
+    return Table(
+        title="What keeping costs",
+        sentences=(
+            "A cell in an open session, from the call to its result, in milliseconds: as it is, and with the execution, its files and its notes in the audit log kept in a folder and a file of SQLite on one disk, each synced to it.",
+        ),
+        header=("what the cell leaves", "n", "not kept: p50", "p95", "kept: p50", "p95", "more (p50)", "x not kept"),
+        rows=[
+            (
+                cell,
+                *_quantiles(both[NOT_KEPT])[:3],
+                *_quantiles(both[KEPT])[1:3],
+                f"{both[KEPT].median_ms - both[NOT_KEPT].median_ms:+.2f}",
+                f"{both[KEPT].median_ms / both[NOT_KEPT].median_ms:.2f}",
+            )
+            for cell, both in found.items()
         ],
     )
 

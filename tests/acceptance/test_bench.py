@@ -45,6 +45,11 @@ def test_a_tiny_run_measures_everything_and_writes_its_page(tmp_path: Path, data
         latency["samples"]["seconds"] for variants in measured["latencies"].values() for latency in variants.values()
     )
     assert [flood["status"] for flood in measured["floods"]] == ["completed", "output_limit"]
+    assert {cell: list(both) for cell, both in measured["keeping"].items()} == {
+        "no file": ["not kept", "kept"],
+        "a file of 10 KB": ["not kept", "kept"],
+        "a file of 10 MiB": ["not kept", "kept"],
+    }
     assert [opened["sessions"] for opened in measured["opened"]] == [1, 2]
 
 

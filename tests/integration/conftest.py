@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
@@ -230,3 +230,20 @@ def _ended_error():
         return caught.value
 
     return ended_error
+
+
+@pytest.fixture(scope="session", name="growth_of")
+def _growth_of():
+    """`with growth_of() as bytes_grown`: `bytes_grown()` is how far the memory of this process has risen at most since."""
+
+    @contextmanager
+    def measured() -> Generator[Callable[[], int]]:
+        def resident(field: str) -> int:
+            lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{field}:"))
+
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak is what is held now
+        before = resident("VmRSS")
+        yield lambda: resident("VmHWM") - before
+
+    return measured

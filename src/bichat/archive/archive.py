@@ -18,7 +18,7 @@ import anyio
 import anyio.to_thread
 
 from bichat.archive.ledger import Ledger
-from bichat.archive.upkeep import Upkeep
+from bichat.archive.upkeep import Upkeep, is_in_doubt
 from bichat.domain import Limits
 from bichat.errors import ConflictError, NotFoundError, StorageError
 from bichat.repository.chat_repository import ChatRepository
@@ -31,6 +31,7 @@ from bichat.repository.records import (
 )
 from bichat.sandbox.inputs import InputFile, input_at
 from bichat.storage import FileStorage, new_key
+from bichat.storage.incoming import too_large
 from bichat.tenants import check_tenant
 
 
@@ -105,8 +106,14 @@ class Archive:
             created_at=now,
             last_used_at=now,
         )
-        record = await self.repository.sessions.add(tenant, record)
-        return Ledger(self.storage, self.repository, self.upkeep, record, lock_hash)
+        ledger = Ledger(self.storage, self.repository, self.upkeep, record, lock_hash)
+        try:
+            await self.repository.sessions.add(tenant, record)
+        except BaseException as error:
+            if is_in_doubt(error):
+                await ledger.end("closed")
+            raise
+        return ledger
 
     @asynccontextmanager
     async def restored(self, tenant: str, session_id: str, folder: Path) -> AsyncGenerator[Restored]:
@@ -199,18 +206,13 @@ class Archive:
             created_at=datetime.now(UTC),
             expires_at=expires_at,
         )
-        await self.repository.files.reserve(tenant, file)
-        try:
+        if expected_bytes > max_bytes:
+            raise too_large(max_bytes)
+        async with self.upkeep.reserved(self.repository.files, file):
             stored = await self.storage.save(
                 file.storage_key, chunks, name=name, mime_type=mime_type, max_bytes=max_bytes
             )
             return await self.repository.files.publish(tenant, file.id, stored)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self.repository.files.abandon(tenant, file.id)
-                # A sweep that has taken the row may have deleted the key before the bytes were there.
-                await self.storage.delete(file.storage_key)
-            raise
 
     @asynccontextmanager
     async def opened(

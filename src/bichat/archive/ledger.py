@@ -12,7 +12,7 @@ from typing import Final
 import anyio
 
 from bichat.archive.contents import chunks_of
-from bichat.archive.upkeep import Upkeep
+from bichat.archive.upkeep import Upkeep, is_in_doubt
 from bichat.domain import Artifact, ExecutionResult, Status, StoredFile
 from bichat.errors import BichatError, StorageError
 from bichat.repository.chat_repository import ChatRepository
@@ -81,8 +81,13 @@ class Ledger:
             lease=self._upkeep.lease(),
             created_at=datetime.now(UTC),
         )
-        execution = await self._repository.executions.add(tenant, execution)
-        await self._note(execution, "begun")
+        try:
+            execution = await self._repository.executions.add(tenant, execution)
+            await self._note(execution, "begun")
+        except BaseException as error:
+            if is_in_doubt(error):
+                await self.give_up(execution, Status.CANCELLED)
+            raise
         return execution
 
     async def conclude(
@@ -114,19 +119,25 @@ class Ledger:
         )
         try:
             await self._repository.executions.finish(self._session.tenant, finished, published=published)
-            await self._note(finished, result.status.value)
         except BichatError as error:
             logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
-            await self._abandon({output_id: stored.key for output_id, stored in published.items()})
+            await self._unpublish(finished, published)
             unkept = tuple(replace(artifact, not_kept=error.message) for artifact in result.artifacts)
             self._remember(unkept)
             return replace(result, artifacts=unkept, id=execution.id, not_recorded=error.message)
+        await self._upkeep.see_to(lambda: self._note(finished, result.status.value))
         if present is not None:
             names = set(present)
             self._remember(kept)
             self._files = {name: file for name, file in self._files.items() if name in names}
-            await self._save_session()
+            await self._upkeep.see_to(self._save_session)
         return replace(result, artifacts=kept, id=execution.id)
+
+    async def _unpublish(self, finished: ExecutionRecord, published: Mapping[str, StoredFile]) -> None:
+        """The execution has ended, but nothing is known to be kept of it."""
+        for output_id, stored in published.items():
+            await self._upkeep.abandon(self._repository.outputs, finished.tenant, output_id, stored.key)
+        await self._upkeep.see_to(lambda: self._repository.executions.finish(finished.tenant, finished))
 
     def _remember(self, artifacts: Iterable[Artifact]) -> None:
         """These lie in the session's folder now, in the place of older versions."""
@@ -135,12 +146,8 @@ class Ledger:
     async def give_up(self, execution: ExecutionRecord, status: Status) -> None:
         """Its caller has left, or its sandbox was lost, and nobody will conclude it.  Not to be cancelled."""
         ended = replace(execution, status=status.value, ended_at=datetime.now(UTC))
-        try:
-            with anyio.CancelScope(shield=True):
-                await self._repository.executions.finish(self._session.tenant, ended)
-                await self._note(ended, status.value)
-        except BichatError as error:
-            logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
+        await self._upkeep.see_to(lambda: self._repository.executions.finish(self._session.tenant, ended))
+        await self._upkeep.see_to(lambda: self._note(ended, status.value))
 
     async def miss(self, name: str, size_bytes: int) -> None:
         """A file lies in the session's folder that is not kept, and cannot be brought back.
@@ -176,15 +183,9 @@ class Ledger:
             lease=self._upkeep.lease(),
             created_at=datetime.now(UTC),
         )
-        await self._repository.files.reserve(tenant, file)
-        try:
+        async with self._upkeep.reserved(self._repository.files, file):
             stored = await self._saved(file.storage_key, artifact)
             await self._repository.files.publish(tenant, file.id, stored)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._repository.files.abandon(tenant, file.id)
-                await self._storage.delete(file.storage_key)
-            raise
         self._files[artifact.name] = KeptFile(
             name=artifact.name,
             storage_key=file.storage_key,
@@ -196,11 +197,7 @@ class Ledger:
     async def end(self, reason: str) -> None:
         """The session has ended, for a reason of `SessionEndedError`.  Not to be cancelled."""
         self._session = replace(self._session, end_reason=reason, ended_at=datetime.now(UTC))
-        try:
-            with anyio.CancelScope(shield=True):
-                await self._save_session()
-        except BichatError as error:
-            logger.error("the end of a session could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
+        await self._upkeep.see_to(self._save_session)
 
     async def _keep(
         self, execution: ExecutionRecord, artifacts: tuple[Artifact, ...]
@@ -223,13 +220,8 @@ class Ledger:
 
     async def _kept(self, output: CodeInterpreterOutput, artifact: Artifact) -> StoredFile:
         """Its bytes in the storage, and a row that is pending; neither where this raises."""
-        await self._repository.outputs.reserve(output.tenant, output)
-        try:
+        async with self._upkeep.reserved(self._repository.outputs, output):
             return await self._saved(output.storage_key, artifact)
-        except BaseException:
-            with anyio.CancelScope(shield=True):
-                await self._abandon({output.id: output.storage_key})
-            raise
 
     async def _saved(self, key: str, artifact: Artifact) -> StoredFile:
         stored = await self._storage.save(
@@ -246,18 +238,6 @@ class Ledger:
                 remedy="Look at the disk of the data directory.",
             )
         return stored
-
-    async def _abandon(self, keys: Mapping[str, str]) -> None:
-        """Where that fails a sweep does it, once the lease has run out.
-
-        One that has taken the row already may have deleted the key before its bytes were there: so they are deleted here.
-        """
-        for output_id, key in keys.items():
-            try:
-                await self._repository.outputs.abandon(self._session.tenant, output_id)
-                await self._storage.delete(key)
-            except BichatError as error:
-                logger.warning("a file that was not kept is still reserved: %s", error)
 
     def _output(self, execution: ExecutionRecord, artifact: Artifact) -> CodeInterpreterOutput:
         output_id = new_id()

@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from bichat.cli import database, doctor, environments, prune, run, shell
+from bichat.cli import database, doctor, environments, prune, run, shell, tenants
 
 app = typer.Typer(
     name="bichat",
@@ -21,6 +21,7 @@ app.command("doctor")(doctor.command)
 app.command("prune")(prune.command)
 app.add_typer(environments.app, name="env")
 app.add_typer(database.app, name="db")
+app.add_typer(tenants.app, name="tenant")
 
 
 @app.callback(invoke_without_command=True)

@@ -90,7 +90,11 @@ class Conversations(Protocol):
         ...
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
-        """Delete it with its messages, runs, sessions, executions and outputs."""
+        """Delete it with its messages, runs, sessions, executions and outputs.
+
+        One that has thousands of them goes in steps, so that nobody waits long for it; deleting again goes on where a
+        failure broke it off.
+        """
         ...
 
 
@@ -379,7 +383,10 @@ class Tenants(Protocol):
         ...
 
     async def delete(self, tenant: str) -> None:
-        """Delete everything of it but what was noted of its doings (`Audit`), and deletions that are still to be done."""
+        """Delete everything of it but what was noted of its doings (`Audit`), and deletions that are still to be done.
+
+        In steps, as a conversation.
+        """
         ...
 
 

@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from bichat.errors import LimitError, UserInputError
 from bichat.repository.records import CodeInterpreterOutput, FileRecord, FileState, Policy, Usage
 from bichat.sizes import format_size
 
+#: A thousand years.  What lies further back than the calendar reaches would break every tenant's pruning.
+MAX_RETENTION_DAYS: Final = 365_250
+#: What a column of 64 bits holds.
+_MAX_QUOTA: Final = 2**63 - 1
+
 _Kept = TypeVar("_Kept", CodeInterpreterOutput, FileRecord)
 
 
 def check_policy(policy: Policy) -> Policy:
-    """`policy` itself, once every bound in it is known to be none, or a number of 0 and above.
+    """`policy` itself, once every bound in it is known to be none, or a number of 0 and above that a column holds.
 
     Raises:
-        UserInputError: one is not.
+        UserInputError: one is not, or the retention is above `MAX_RETENTION_DAYS`.
     """
-    for value in (policy.retention_days, policy.quota_bytes, policy.quota_files):
-        if value is not None and not (value >= 0 and math.isfinite(value)):
-            raise UserInputError(f"a tenant's policy is of numbers from 0, not {value}", stage="repository")
+    bounds = (
+        (policy.retention_days, MAX_RETENTION_DAYS),
+        (policy.quota_bytes, _MAX_QUOTA),
+        (policy.quota_files, _MAX_QUOTA),
+    )
+    for value, most in bounds:
+        if value is not None and not 0 <= value <= most:
+            raise UserInputError(
+                f"a tenant's policy is of numbers from 0 to {most:,}, not {value}",
+                stage="repository",
+                remedy="Leave out what is not to be bounded.",
+            )
     return policy
 
 

@@ -30,15 +30,13 @@ class Incoming:
         async for chunk in self._chunks:
             self.size_bytes += len(chunk)
             if self.size_bytes > self._max_bytes:
-                raise LimitError(
-                    f"the file is larger than {format_size(self._max_bytes)}",
-                    stage="storage",
-                    remedy="Keep a smaller file, or have the operator raise the limit.",
-                )
+                raise too_large(self._max_bytes)
             self._digest.update(chunk)
             waiting += chunk
             while len(waiting) >= piece_bytes:
-                yield bytes(waiting[:piece_bytes])
+                with memoryview(waiting) as view:
+                    piece = bytes(view[:piece_bytes])
+                yield piece
                 del waiting[:piece_bytes]
         if waiting:
             yield bytes(waiting)
@@ -53,3 +51,12 @@ class Incoming:
             sha256=self._digest.hexdigest(),
             created_at=datetime.now(UTC),
         )
+
+
+def too_large(max_bytes: int) -> LimitError:
+    """What who brings more than `max_bytes` is told."""
+    return LimitError(
+        f"the file is larger than {format_size(max_bytes)}",
+        stage="storage",
+        remedy="Keep a smaller file, or have the operator raise the limit.",
+    )

@@ -125,19 +125,24 @@ class ObjectStorage:
         An upload of many parts that is given up must be ended, or its parts stay in the bucket, unseen and paid for.
         The store ends it when its source fails, but not when it is cancelled: so it never is, and its source fails.
         """
-        pieces = incoming.chunks(_PART_BYTES)
-        first = await anext(pieces, b"")
-        if len(first) < _PART_BYTES:
-            await self._upload(path, first, headers)
+        pieces = incoming.chunks(_PIECE_BYTES)
+        first: list[bytes] = []
+        while len(first) * _PIECE_BYTES < _PART_BYTES and (piece := await anext(pieces, b"")):
+            first.append(piece)
+        if incoming.size_bytes < _PART_BYTES:
+            await self._upload(path, b"".join(first), headers)
             return
         send, receive = anyio.create_memory_object_stream[bytes | None](0)
         upload = asyncio.create_task(self._upload(path, _until_given_up(receive), headers))
+        # One that fails asks for no more, and does not say so to who stands there with the next piece.
+        upload.add_done_callback(lambda _: receive.close())
         try:
             with (
                 send,
                 suppress(anyio.BrokenResourceError),
             ):  # it has ended before its source: what it raised comes below
-                await send.send(first)
+                while first:
+                    await send.send(first.pop(0))
                 async for piece in pieces:
                     await send.send(piece)
             await asyncio.shield(upload)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
@@ -96,26 +99,41 @@ async def live(folder: Path, data_dir: Path, noun: str, method: str, number: int
             await interpreter.archive.upkeep.delete()
 
 
+class Nursery:
+    """A process that has everything imported, and forks one that lives for each line that it is given."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+        self._process = subprocess.Popen(
+            [sys.executable, __file__], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+
+    def exit_code(self, *arguments: str) -> int:
+        """Of a process that lives by these arguments of `live`."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(arguments) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        self._process.communicate()
+
+
+@pytest.fixture(scope="module")
+def nursery() -> Generator[Nursery]:
+    made = Nursery()
+    yield made
+    made.close()
+
+
 @pytest.mark.parametrize("moment", ["before", "after"])
 @pytest.mark.parametrize("noun, method, number", STEPS)
 async def test_a_killed_process_leaves_nothing_that_another_does_not_put_right(
-    place, repository, bare_settings, noun, method, number, moment
+    place, repository, bare_settings, nursery, noun, method, number, moment
 ):
-    command = [
-        sys.executable,
-        __file__,
-        str(place.folder),
-        str(bare_settings().data_dir),
-        noun,
-        method,
-        str(number),
-        moment,
-    ]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = await anyio.to_thread.run_sync(
-        lambda: subprocess.run(command, env=environment, check=False, capture_output=True, text=True, timeout=120)
-    )
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    arguments = (str(place.folder), str(bare_settings().data_dir), noun, method, str(number), moment)
+    assert await anyio.to_thread.run_sync(nursery.exit_code, *arguments) == -signal.SIGKILL
 
     archive = Archive(place.storage(), repository)
     later = datetime.now(UTC) + timedelta(minutes=5)  # every lease of the dead has run out
@@ -224,6 +242,24 @@ async def test_a_storage_that_fails_to_delete_is_asked_again_later_and_the_row_i
     assert place.keys() == set()
 
 
+async def _be_killed(folder: str, data_dir: str, noun: str, method: str, number: str, moment: str) -> None:
+    await live(Path(folder), Path(data_dir), noun, method, int(number), after=moment == "after")
+
+
+async def _warm() -> None:
+    """Import what is imported at the first use."""
+    with TemporaryDirectory() as folder:
+        async with open_repository(f"sqlite+aiosqlite:///{folder}/bichat.db"):
+            pass
+
+
 if __name__ == "__main__":
-    folder, data_dir, noun, method, number, moment = sys.argv[1:]
-    anyio.run(lambda: live(Path(folder), Path(data_dir), noun, method, int(number), after=moment == "after"))
+    anyio.run(_warm)
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            try:
+                anyio.run(_be_killed, *json.loads(line))
+            finally:
+                os._exit(1)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)

@@ -20,7 +20,7 @@ from bichat.repository import database as database_module
 from bichat.repository import new_id, open_repository, upgrading
 from bichat.repository.database import Database, open_database
 from bichat.repository.records import Message, Part, Role
-from bichat.testing.repository_tests.chat import Chat, everything
+from bichat.testing.repository_tests.chat import Chat, everything, output, stored
 
 pytestmark = pytest.mark.anyio
 
@@ -264,6 +264,45 @@ def test_a_full_disk_is_a_clear_error_and_what_was_there_stays(sqlite_address):
     )
 
     assert (done.stdout.split(), done.stderr) == (["database_failed", "0", "1"], "")
+
+
+#: What a server without room says at the commit, where it is met last and everything seems done.
+_FULL_AT_COMMIT = """
+CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$;
+CREATE CONSTRAINT TRIGGER no_room AFTER INSERT ON bichat_message_parts DEFERRABLE INITIALLY DEFERRED
+FOR EACH ROW EXECUTE FUNCTION no_room()
+"""
+
+
+async def test_a_server_without_room_at_the_commit_is_a_clear_error_and_what_was_there_stays(
+    postgres, postgres_address
+):
+    await upgrading.upgrade(postgres_address)
+    name = str(sa.make_url(postgres_address).database)
+    async with open_repository(postgres_address) as repository:
+        chat = Chat(repository, "acme")
+        conversation, execution = await chat.conversation(), await chat.execution()
+        pending = await repository.outputs.reserve("acme", output("acme", execution.id))
+        answer = Message(
+            tenant="acme",
+            conversation_id=conversation.id,
+            role=Role.ASSISTANT,
+            parts=(Part(kind="text", content={"text": "here it is"}),),
+        )
+        published = {pending.id: stored(pending.storage_key)}
+        postgres.do(_FULL_AT_COMMIT, name)
+
+        with pytest.raises(DatabaseError, match="No space left") as told:
+            await repository.messages.add("acme", answer, published=published, executions=[execution.id])
+
+        assert "Make room" in told.value.remedy
+        assert (await repository.messages.page("acme", conversation.id)).items == ()
+        assert (await repository.outputs.page("acme")).items == ()
+        assert (await repository.executions.get("acme", execution.id)).message_id is None
+        postgres.do("DROP FUNCTION no_room CASCADE", name)
+        assert await repository.messages.add("acme", answer, published=published, executions=[execution.id]) == answer
+        assert [kept.id for kept in (await repository.outputs.page("acme", message_id=answer.id)).items] == [pending.id]
 
 
 async def test_a_place_where_nobody_may_write_is_a_clear_error():

@@ -9,6 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from bichat.errors import DatabaseError, NotFoundError
 from bichat.repository import open_repository, schema
 from bichat.repository.database import open_database
 from bichat.repository.pages import Place
@@ -30,7 +31,7 @@ _AT = {
 }
 
 
-async def _fill(connection: AsyncConnection, conversation: str) -> None:
+async def _fill(connection: AsyncConnection, conversation: str, many: int = _MANY) -> None:
     """A history of many messages in one conversation."""
     dialect = connection.dialect.name
     it = "replace(:it, '-', '')" if dialect == "sqlite" else "cast(:it AS uuid)"
@@ -40,7 +41,7 @@ async def _fill(connection: AsyncConnection, conversation: str) -> None:
             f"SELECT {_ID[dialect]}, 'acme', {it}, 'user', '', 'completed', '{{}}', {_AT[dialect]} "
             f"FROM ({_NUMBERS[dialect]}) AS numbers"
         ),
-        {"many": _MANY, "it": conversation},
+        {"many": many, "it": conversation},
     )
     await connection.execute(sa.text("ANALYZE"))
 
@@ -128,3 +129,59 @@ async def test_what_a_tenant_keeps_is_added_up_from_an_index_alone(sqlite_addres
                 total = sa.select(sa.func.sum(table.c.size_bytes), sa.func.count()).where(table.c.tenant == "acme")
                 assert f"USING COVERING INDEX {table.name}_sizes" in await _plan(connection, total)
         await database.close()
+
+
+#: The database breaks off when it comes to the message with the number 2,500.
+_STOP = {
+    "sqlite": [
+        (
+            "CREATE TRIGGER stop BEFORE DELETE ON bichat_messages WHEN OLD.id = printf('%032x', 2500) "
+            "BEGIN SELECT RAISE(ABORT, 'no room'); END"
+        )
+    ],
+    "postgresql": [
+        "CREATE FUNCTION stop() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no room'; END $$",
+        (
+            "CREATE TRIGGER stop BEFORE DELETE ON bichat_messages FOR EACH ROW "
+            "WHEN (OLD.id = lpad(to_hex(2500), 32, '0')::uuid) EXECUTE FUNCTION stop()"
+        ),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", ["conversation", "tenant"])
+async def test_a_huge_conversation_is_deleted_in_steps_that_keep_nobody_waiting_and_can_be_gone_on_with(address, what):
+    async with open_repository(address) as repository:
+        conversation = await Chat(repository, "acme").conversation()
+        bystander = Chat(repository, "beta")
+        kept = await bystander.message(await bystander.conversation(), "x")
+        database = open_database(address)
+        async with database.writing() as connection:
+            await _fill(connection, conversation.id, 4_500)
+            dialect = connection.dialect.name
+            for statement in _STOP[dialect]:
+                await connection.exec_driver_sql(statement)
+        of_it = MESSAGES.table.c.conversation_id == conversation.id
+        left = sa.select(sa.func.count()).select_from(MESSAGES.table).where(of_it)
+
+        async def delete() -> None:
+            if what == "conversation":
+                await repository.conversations.delete("acme", conversation.id)
+            else:
+                await repository.tenants.delete("acme")
+
+        with pytest.raises(DatabaseError, match="no room"):
+            await delete()
+        async with database.writing() as connection:
+            assert (await connection.execute(left)).scalar() == 2_500
+            await connection.exec_driver_sql(
+                "DROP TRIGGER stop" + (" ON bichat_messages" if dialect == "postgresql" else "")
+            )
+        await delete()
+        async with database.reading() as connection:
+            assert (await connection.execute(left)).scalar() == 0
+        await database.close()
+
+        assert await repository.messages.get("beta", kept.id) == kept
+        with pytest.raises(NotFoundError):
+            await repository.conversations.get("acme", conversation.id)

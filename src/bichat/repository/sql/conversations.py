@@ -7,12 +7,13 @@ from typing import Any
 import sqlalchemy as sa
 
 from bichat.repository.database import Database
-from bichat.repository.ids import missing
+from bichat.repository.ids import check_id, missing
 from bichat.repository.moments import utc_now
 from bichat.repository.pages import DEFAULT_LIMIT, Page
 from bichat.repository.records import Conversation, Json
 from bichat.repository.rows import admit
-from bichat.repository.sql.shelves import CONVERSATIONS
+from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, MESSAGES, RUNS, SESSIONS
+from bichat.repository.sql.thinning import thin
 from bichat.repository.text import plain_json, stored
 
 
@@ -77,5 +78,10 @@ class SqlConversations:
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
         """See `Conversations.delete`."""
+        own = check_id(conversation_id, CONVERSATIONS.noun)
+        sessions = sa.select(SESSIONS.table.c.id).where(SESSIONS.table.c.conversation_id == own)
+        await thin(self._database, EXECUTIONS, tenant, EXECUTIONS.table.c.session_id.in_(sessions))
+        for shelf in (MESSAGES, RUNS):
+            await thin(self._database, shelf, tenant, shelf.table.c.conversation_id == own)
         async with self._database.writing() as connection:
             await CONVERSATIONS.delete(connection, tenant, conversation_id)

@@ -6,10 +6,12 @@ import sqlalchemy as sa
 
 from bichat.repository.changes import check_owner, saved_session
 from bichat.repository.database import Database
+from bichat.repository.ids import check_id
 from bichat.repository.pages import DEFAULT_LIMIT, Page
 from bichat.repository.records import SessionRecord
 from bichat.repository.rows import admit, from_row, to_row
-from bichat.repository.sql.shelves import CONVERSATIONS, SESSIONS
+from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, SESSIONS
+from bichat.repository.sql.thinning import thin
 
 
 class SqlSessions:
@@ -53,5 +55,7 @@ class SqlSessions:
 
     async def delete(self, tenant: str, session_id: str) -> None:
         """See `Sessions.delete`."""
+        of_it = EXECUTIONS.table.c.session_id == check_id(session_id, SESSIONS.noun)
+        await thin(self._database, EXECUTIONS, tenant, of_it)
         async with self._database.writing() as connection:
             await SESSIONS.delete(connection, tenant, session_id)

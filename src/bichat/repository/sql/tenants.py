@@ -12,10 +12,17 @@ from bichat.repository.quota import check_policy
 from bichat.repository.records import Policy, Usage
 from bichat.repository.rows import from_row, to_row
 from bichat.repository.sql.kept_files import usage_of
+from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, FILES, MESSAGES, RUNS, SESSIONS
+from bichat.repository.sql.thinning import crowded, thin
 from bichat.tenants import check_tenant
 
 #: What is a tenant's and goes with nothing else.
 _ROOTS = (schema.conversations, schema.sessions, schema.files, schema.api_keys, schema.tenants)
+
+#: What there may be very many of in one place, and the column that says in which.
+_CROWDS = ((MESSAGES, "conversation_id"), (RUNS, "conversation_id"), (EXECUTIONS, "session_id"))
+#: Conversations that one transaction deletes: each with up to a thousand messages.
+_STEP = 50
 
 
 class SqlTenants:
@@ -48,7 +55,11 @@ class SqlTenants:
 
     async def delete(self, tenant: str) -> None:
         """See `Tenants.delete`."""
-        check_tenant(tenant)
+        for shelf, parent in _CROWDS:
+            for parent_id in await crowded(self._database, shelf, tenant, parent):
+                await thin(self._database, shelf, tenant, shelf.table.c[parent] == parent_id)
+        for shelf in (FILES, SESSIONS, CONVERSATIONS):
+            await thin(self._database, shelf, tenant, step=_STEP)
         async with self._database.writing() as connection:
             for table in _ROOTS:
                 await connection.execute(sa.delete(table).where(table.c.tenant == tenant))

@@ -7,10 +7,9 @@ import pytest
 
 from bichat.errors import LimitError, UserInputError
 from bichat.repository import ChatRepository
-from bichat.repository.records import (
-    Policy,
-    Usage,
-)
+from bichat.repository.moments import utc_now
+from bichat.repository.quota import MAX_RETENTION_DAYS
+from bichat.repository.records import Policy, Pruned, Usage
 from bichat.testing.repository_tests.chat import (
     Chat,
     stored,
@@ -84,6 +83,23 @@ class QuotaTests:
         assert (await repository.tenants.usage(tenant)).files == 3
 
     async def test_a_policy_of_impossible_numbers_is_refused(self, repository: ChatRepository, tenant: str) -> None:
-        for policy in (Policy(quota_bytes=-1), Policy(retention_days=float("nan")), Policy(quota_files=-5)):
+        for policy in (
+            Policy(quota_bytes=-1),
+            Policy(quota_bytes=1 << 63),
+            Policy(quota_files=-5),
+            Policy(quota_files=1 << 63),
+            Policy(retention_days=float("nan")),
+            Policy(retention_days=float("inf")),
+            Policy(retention_days=1e9),
+        ):
             with pytest.raises(UserInputError):
                 await repository.tenants.set_policy(tenant, policy)
+
+    async def test_the_longest_retention_keeps_nobody_from_being_pruned(
+        self, repository: ChatRepository, tenant: str
+    ) -> None:
+        longest = Policy(retention_days=MAX_RETENTION_DAYS, quota_bytes=(1 << 63) - 1, quota_files=(1 << 63) - 1)
+        await repository.tenants.set_policy(tenant, longest)
+
+        assert await repository.upkeep.prune(utc_now()) == Pruned()
+        assert await repository.tenants.policy(tenant) == longest
