@@ -8,13 +8,13 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bichat.repository import schema
-from bichat.repository.changes import check_saving, over, saved
+from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
 from bichat.repository.database import Database
 from bichat.repository.ids import check_id
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
-from bichat.repository.records import ACTIVE_STATES, Json, Run, RunEvent, RunState
+from bichat.repository.records import ACTIVE_STATES, Json, Lease, Run, RunEvent, RunState
 from bichat.repository.rows import admit, from_row, lease_columns, to_row
-from bichat.repository.sql.shelves import CONVERSATIONS, RUNS
+from bichat.repository.sql.shelves import CONVERSATIONS, MESSAGES, RUNS
 from bichat.repository.text import fit_short, plain_json, stored
 
 _EVENTS = schema.run_events
@@ -76,11 +76,31 @@ class SqlRuns:
             await RUNS.change(connection, tenant, record.id, values)
             return after
 
+    async def hand_over(self, tenant: str, run_id: str, lease: Lease, *, state: RunState, owner: str) -> Run:
+        """See `Runs.hand_over`."""
+        async with self._database.writing() as connection:
+            after = handed_over(await _locked(connection, tenant, run_id), lease, state, owner)
+            values = {"state": after.state.value} | lease_columns(after.lease)
+            await RUNS.change(connection, tenant, run_id, values)
+            return after
+
+    async def delete(self, tenant: str, run_id: str) -> None:
+        """See `Runs.delete`."""
+        columns = MESSAGES.table.c
+        async with self._database.writing() as connection:
+            run = await _locked(connection, tenant, run_id)
+            check_over(run)
+            its = sa.and_(columns.tenant == tenant, columns.run_id == run.id)
+            await connection.execute(sa.delete(MESSAGES.table).where(its))
+            await RUNS.delete(connection, tenant, run_id)
+
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""
         async with self._database.writing() as connection:
-            await RUNS.change(connection, tenant, run_id, {"state": RunState.CANCELLING.value}, _ACTIVE)
-            return await RUNS.get(connection, tenant, run_id)
+            after = cancelled(await _locked(connection, tenant, run_id))
+            values = {"state": after.state.value, "ended_at": after.ended_at} | lease_columns(after.lease)
+            await RUNS.change(connection, tenant, run_id, values)
+            return after
 
     async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
         """See `Runs.record`."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from bichat.domain import StoredFile
 from bichat.errors import ConflictError
-from bichat.repository.changes import check_saving, over, saved
+from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
 from bichat.repository.moments import utc_now
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
-from bichat.repository.records import Conversation, Json, Message, Part, Run, RunEvent, RunState
+from bichat.repository.records import Conversation, Json, Lease, Message, Part, Run, RunEvent, RunState
 from bichat.repository.rows import admit, admitted_parts
 from bichat.repository.text import fit_short, plain_json
 from bichat.testing.memory.kept_files import publish
@@ -103,6 +103,12 @@ class MemoryMessages:
                     tables.outputs.put(replace(made, message_id=record.id))
         return record
 
+    async def add_all(self, tenant: str, messages: Sequence[Message]) -> None:
+        """See `Messages.add_all`."""
+        with self._tables.transaction():
+            for message in messages:
+                await self.add(tenant, message)
+
     async def get(self, tenant: str, message_id: str) -> Message:
         """See `Messages.get`."""
         return self._tables.messages.get(tenant, message_id)
@@ -113,6 +119,23 @@ class MemoryMessages:
         """See `Messages.page`."""
         whose = self._tables.conversations.get(tenant, conversation_id).id
         return self._tables.messages.page(tenant, lambda message: message.conversation_id == whose, limit, cursor)
+
+    async def of_run(
+        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+    ) -> Page[Message]:
+        """See `Messages.of_run`."""
+        whose = self._tables.runs.get(tenant, run_id).id
+        return self._tables.messages.page(
+            tenant, lambda message: (message.run_id, message.is_input) == (whose, is_input), limit, cursor
+        )
+
+    async def save(self, tenant: str, message: Message) -> Message:
+        """See `Messages.save`."""
+        record = admit(tenant, message)
+        before = self._tables.messages.get(tenant, record.id)
+        return self._tables.messages.put(
+            replace(before, parts=record.parts, status=record.status, metadata=record.metadata)
+        )
 
     async def append(
         self, tenant: str, message_id: str, parts: Sequence[Part], *, status: str | None = None
@@ -181,10 +204,20 @@ class MemoryRuns:
         check_saving(before, owner)
         return self._tables.runs.put(saved(before, record))
 
+    async def hand_over(self, tenant: str, run_id: str, lease: Lease, *, state: RunState, owner: str) -> Run:
+        """See `Runs.hand_over`."""
+        before = self._tables.runs.get(tenant, run_id)
+        return self._tables.runs.put(handed_over(before, lease, state, owner))
+
+    async def delete(self, tenant: str, run_id: str) -> None:
+        """See `Runs.delete`."""
+        run = self._tables.runs.get(tenant, run_id)
+        check_over(run)
+        self._tables.drop(self._tables.runs, run)
+
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""
-        run = self._tables.runs.get(tenant, run_id)
-        return run if run.state.is_final else self._tables.runs.put(replace(run, state=RunState.CANCELLING))
+        return self._tables.runs.put(cancelled(self._tables.runs.get(tenant, run_id)))
 
     async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
         """See `Runs.record`."""

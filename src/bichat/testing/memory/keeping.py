@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from bichat.repository.moments import check_moment
 from bichat.repository.pages import DEFAULT_LIMIT, Page
 from bichat.repository.quota import check_policy
 from bichat.repository.records import (
+    CALLER,
     LOST,
     ApiKey,
     AuditEntry,
@@ -22,6 +24,7 @@ from bichat.repository.records import (
     FileState,
     Policy,
     Pruned,
+    Run,
     RunState,
     Swept,
     Usage,
@@ -161,14 +164,26 @@ class MemoryUpkeep:
     async def sweep(self, now: datetime, *, limit: int = BATCH) -> Swept:
         """See `Upkeep.sweep`."""
         moment = check_moment(now)
-        failed = {"state": RunState.FAILED, "error": dict(OWNER_LOST)}
         return Swept(
             outputs=self._dropped(self._tables.outputs, moment, limit),
             files=self._dropped(self._tables.files, moment, limit),
             executions=self._ended(self._tables.executions, moment, limit, {"status": LOST}),
             sessions=self._ended(self._tables.sessions, moment, limit, {"end_reason": LOST}),
-            runs=self._ended(self._tables.runs, moment, limit, failed),
+            runs=self._runs_ended(moment, limit),
         )
+
+    async def runs(self, owner: str, states: Collection[RunState]) -> tuple[Run, ...]:
+        """See `Upkeep.runs`."""
+        found = self._tables.runs.those(lambda run: run.lease is not None and run.lease.owner == owner)
+        return tuple(run for run in found if run.state in states)
+
+    def _runs_ended(self, now: datetime, limit: int) -> int:
+        lost = self._tables.ownerless(self._tables.runs, now, limit)
+        for run in lost:
+            is_callers = run.lease is not None and run.lease.owner == CALLER
+            state, error = (RunState.EXPIRED, None) if is_callers else (RunState.FAILED, dict(OWNER_LOST))
+            self._tables.runs.put(replace(run, state=state, error=error, ended_at=now, lease=None))
+        return len(lost)
 
     async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
         """See `Upkeep.prune`."""

@@ -7,9 +7,10 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from bichat.errors import ConflictError
+from bichat.errors import ConflictError, NotFoundError
 from bichat.repository import ChatRepository
 from bichat.repository.records import (
+    CALLER,
     Run,
     RunEvent,
     RunState,
@@ -17,6 +18,8 @@ from bichat.repository.records import (
 from bichat.testing.repository_tests.chat import (
     Chat,
     everything,
+    lease,
+    moment,
 )
 
 
@@ -120,3 +123,61 @@ class RunTests:
         assert [(one.kind, other.kind) for one, other in zip(events[::2], events[1::2], strict=True)] == [
             ("a", "b")
         ] * 10
+
+    async def test_a_run_is_handed_over_by_its_owner_and_by_nobody_else(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        run = await chat.run(await chat.conversation())
+        to_second = lease("process-2")
+
+        with pytest.raises(ConflictError):
+            await repository.runs.hand_over(tenant, run.id, to_second, state=RunState.QUEUED, owner="process-2")
+        given = await repository.runs.hand_over(tenant, run.id, to_second, state=RunState.QUEUED, owner="process-1")
+
+        assert (given.state, given.lease) == (RunState.QUEUED, to_second)
+        assert await repository.runs.get(tenant, run.id) == given
+        assert given in await repository.upkeep.runs("process-2", [RunState.QUEUED])
+        assert given not in await repository.upkeep.runs("process-2", [RunState.RUNNING])
+        assert given not in await repository.upkeep.runs("process-1", [RunState.QUEUED])
+        with pytest.raises(ConflictError):
+            await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED), owner="process-1")
+        await repository.runs.cancel(tenant, run.id)
+        with pytest.raises(ConflictError):
+            await repository.runs.hand_over(tenant, run.id, lease(), state=RunState.QUEUED, owner="process-2")
+
+    async def test_a_run_that_waits_for_its_caller_is_cancelled_at_once_and_expires_in_the_end(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        waiting = [
+            await chat.run(await chat.conversation(), state=RunState.WAITING, lease=lease(CALLER, moment(1)))
+            for _ in range(2)
+        ]
+
+        cancelled = await repository.runs.cancel(tenant, waiting[0].id)
+        await repository.upkeep.sweep(moment(2))
+        expired = await repository.runs.get(tenant, waiting[1].id)
+
+        assert (cancelled.state, cancelled.lease) == (RunState.CANCELLED, None)
+        assert cancelled.ended_at is not None
+        assert (expired.state, expired.error, expired.lease) == (RunState.EXPIRED, None, None)
+
+    async def test_a_run_is_deleted_with_its_events_and_with_what_was_said_in_it(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = await chat.conversation()
+        before = await chat.message(conversation, "before")
+        run = await chat.run(conversation)
+        asked = await chat.message(conversation, "asked", run_id=run.id, is_input=True)
+        said = await chat.message(conversation, "said", run_id=run.id)
+        await repository.runs.record(tenant, run.id, [("text", {})])
+        with pytest.raises(ConflictError):
+            await repository.runs.delete(tenant, run.id)
+        assert (await repository.messages.of_run(tenant, run.id, is_input=True)).items == (asked,)
+        assert (await repository.messages.of_run(tenant, run.id, is_input=False)).items == (said,)
+        await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED))
+
+        await repository.runs.delete(tenant, run.id)
+
+        with pytest.raises(NotFoundError):
+            await repository.runs.get(tenant, run.id)
+        assert (await repository.messages.page(tenant, conversation.id)).items == (before,)
