@@ -20,6 +20,15 @@ import pytest
 if TYPE_CHECKING:
     from bichat.sandbox.environments import Environment
 
+_ANYBODY = (
+    "differential",
+    "docs",
+    "fuzz",
+    "integration/charts",
+    "integration/conversation",
+    "integration/repository",
+    "integration/server",
+)
 _READ = ("BICHAT_DATA_DIR", "BICHAT_TEST_DATA_DIR", "BICHAT_REQUIRE")
 
 
@@ -30,6 +39,14 @@ def pytest_configure() -> None:
     for name in [name for name in os.environ if name.startswith("BICHAT_") and name not in _READ]:
         del os.environ[name]
     os.environ["BICHAT_DATA_DIR"] = os.environ.get("BICHAT_TEST_DATA_DIR") or str(data_dir())
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what does not depend on who runs it."""
+    here = Path(__file__).parent
+    for item in items:
+        if any(item.path.is_relative_to(here / folder) for folder in _ANYBODY):
+            item.add_marker("anybody")
 
 
 @pytest.fixture(scope="session")
