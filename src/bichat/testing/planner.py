@@ -29,6 +29,8 @@ class ScriptedPlanner:
         """One turn more than these is an `IndexError`."""
         self._turns = list(turns)
         self.sees_images = sees_images
+        self.by_text: dict[str, Sequence[Step]] = {}
+        """Turns for what was said last, whenever it is: these go before those in order."""
         self.asked: list[Turn] = []
         """All turns that were begun."""
 
@@ -44,13 +46,17 @@ class ScriptedPlanner:
     async def turn(self, turn: Turn) -> AsyncGenerator[TurnEvent]:
         """See `Planner.turn`."""
         self.asked.append(turn)
-        for step in self._turns[len(self.asked) - 1]:
+        for step in self._steps(turn):
             if isinstance(step, Exception):
                 raise step
             if callable(step):
                 await step()
             else:
                 yield step
+
+    def _steps(self, turn: Turn) -> Sequence[Step]:
+        last = turn.history[-1].parts[0].content.get("text", "") if turn.history else ""
+        return self.by_text[last] if last in self.by_text else self._turns[len(self.asked) - 1]
 
 
 def says(*texts: str, output_tokens: int = 1) -> list[Step]:
