@@ -99,36 +99,30 @@ class Core:
         """
         check_tenant(tenant)
         self.planners.planner(request.model)
-        conversation = await self._conversation(tenant, request)
-        history = await load(
-            self._repository, tenant, conversation.id, bounds=self._bounds, truncates=request.truncates
-        )
+        conversation, is_new = await self._conversation(tenant, request)
+        history = await self._history(conversation, request)
         home = await self._toolbox.home(tenant, request, history)
         is_elsewhere = home not in ("", self._upkeep.owner)
         lease = Lease(owner=home, until=_in(_HAND_OVER_S)) if is_elsewhere else self._upkeep.lease()
         run = Run(
             tenant=tenant,
             conversation_id=conversation.id,
-            # Nobody else takes it up before all that goes into it is there.
-            state=RunState.RUNNING,
+            state=RunState.QUEUED if is_elsewhere else RunState.RUNNING,
             model=request.model,
             request=request.to_dict(),
             metadata=request.metadata,
-            lease=self._upkeep.lease(),
+            lease=lease,
         )
-        run = await self._repository.runs.add(tenant, run)
-        await self._repository.messages.add_all(tenant, _inputs(run, request))
-        await self._repository.runs.record(tenant, run.id, [(run_events.RUN_STARTED, {})])
-        if is_elsewhere:
-            owner = self._upkeep.owner
-            return await self._repository.runs.hand_over(tenant, run.id, lease, state=RunState.QUEUED, owner=owner)
-        self._begin(run)
+        inputs = _inputs(run, request)
+        run = await self._repository.runs.add(tenant, run, conversation=conversation if is_new else None, inputs=inputs)
+        if not is_elsewhere:
+            self._begin(run, history=[*history, *inputs])
         return run
 
-    async def _conversation(self, tenant: str, request: RunRequest) -> Conversation:
-        """The one that it goes on with: a fork, where others went on from the same run, or do."""
+    async def _conversation(self, tenant: str, request: RunRequest) -> tuple[Conversation, bool]:
+        """The one that it goes on with, and whether it is new: a fork, where others went on from the same run, or do."""
         if request.conversation_id is not None:
-            return await self._repository.conversations.get(tenant, request.conversation_id)
+            return await self._repository.conversations.get(tenant, request.conversation_id), False
         metadata: dict[str, Any] = {}
         if request.previous_run_id is not None:
             before = await self._repository.runs.get(tenant, request.previous_run_id)
@@ -136,12 +130,14 @@ class Core:
                 raise UserInputError("the answer that this one is to follow is not over", stage="conversation")
             newest = await self._repository.runs.page(tenant, before.conversation_id, limit=1)
             if newest.items[0].id == before.id:
-                return await self._repository.conversations.get(tenant, before.conversation_id)
+                return await self._repository.conversations.get(tenant, before.conversation_id), False
             metadata = {PARENT: {"conversation_id": before.conversation_id, "run_id": before.id}}
-        record = Conversation(tenant=tenant, user=request.user, metadata=metadata)
-        return await self._repository.conversations.add(tenant, record)
+        return Conversation(tenant=tenant, user=request.user, metadata=metadata), True
 
-    def _begin(self, run: Run) -> None:
+    async def _history(self, conversation: Conversation, request: RunRequest) -> list[Message]:
+        return await load(self._repository, conversation, bounds=self._bounds, truncates=request.truncates)
+
+    def _begin(self, run: Run, *, is_new: bool = True, history: Sequence[Message] = ()) -> None:
         """Work on it from now on."""
         worker = Worker(
             self._repository,
@@ -151,6 +147,8 @@ class Core:
             bounds=self._bounds,
             owner=self._upkeep.owner,
             instructions=self._instructions(),
+            is_new=is_new,
+            history=history,
         )
         self._workers[run.id] = worker
         self._background.start(lambda: self._work(worker))
@@ -269,7 +267,7 @@ class Core:
             for call_id in wanted
         ]
         await self._repository.messages.add_all(tenant, results)
-        self._begin(run)
+        self._begin(run, is_new=False)
         return run
 
     async def _awaited(self, run: Run) -> Sequence[Mapping[str, Any]]:

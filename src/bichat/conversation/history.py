@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, cast
@@ -32,14 +33,13 @@ class _Stretch:
 
 
 async def load(
-    repository: ChatRepository, tenant: str, conversation_id: str, *, bounds: Bounds, truncates: bool
+    repository: ChatRepository, conversation: Conversation, *, bounds: Bounds, truncates: bool
 ) -> list[Message]:
     """All that was said in a conversation, and before it was forked off, oldest first; what is half said is left out.
 
     Args:
         repository: where it is recorded.
-        tenant: whose it is.
-        conversation_id: its id.
+        conversation: one that is recorded, or a fork that is not yet.
         bounds: `history_items`, `history_chars`.
         truncates: whether the oldest are left out where there are more; a call is never kept without its result.
 
@@ -48,7 +48,7 @@ async def load(
     """
     found: list[Message] = []
     chars = 0
-    async for message in _backwards(repository, tenant, conversation_id):
+    async for message in _backwards(repository, conversation):
         if message.status == "in_progress":
             continue
         chars += _length(message)
@@ -66,22 +66,30 @@ async def load(
     return list(_answered(found))
 
 
-async def _backwards(repository: ChatRepository, tenant: str, conversation_id: str) -> AsyncGenerator[Message]:
+async def _backwards(repository: ChatRepository, conversation: Conversation) -> AsyncGenerator[Message]:
     """Messages, newest first, through forks."""
-    stretch: _Stretch | None = _Stretch(await repository.conversations.get(tenant, conversation_id), None)
+    tenant = conversation.tenant
+    stretch: _Stretch | None = _Stretch(conversation, None)
     for _ in range(_MOST_FORKS):
         if stretch is None:
             return
-        cursor = ""
+        async for message in _said(repository, stretch.conversation):
+            if stretch.until is None or message.created_at <= stretch.until:
+                yield message
+        stretch = await _parent(repository, tenant, stretch.conversation)
+
+
+async def _said(repository: ChatRepository, conversation: Conversation) -> AsyncGenerator[Message]:
+    """Of one conversation, newest first; nothing of one that is not recorded."""
+    cursor = ""
+    with suppress(NotFoundError):
         while True:
-            page = await repository.messages.page(tenant, stretch.conversation.id, limit=_PAGE, cursor=cursor)
+            page = await repository.messages.page(conversation.tenant, conversation.id, limit=_PAGE, cursor=cursor)
             for message in page.items:
-                if stretch.until is None or message.created_at <= stretch.until:
-                    yield message
+                yield message
             cursor = page.next_cursor
             if not cursor:
-                break
-        stretch = await _parent(repository, tenant, stretch.conversation)
+                return
 
 
 async def _parent(repository: ChatRepository, tenant: str, conversation: Conversation) -> _Stretch | None:

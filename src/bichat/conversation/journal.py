@@ -11,7 +11,7 @@ import anyio.lowlevel
 from bichat.conversation import run_events
 from bichat.errors import ConflictError
 from bichat.repository.chat_repository import ChatRepository
-from bichat.repository.records import Run, RunEvent
+from bichat.repository.records import Message, Run, RunEvent
 
 #: Events that are kept in memory for those who follow in this process; who is further behind reads the database.
 _RECENT: Final = 1000
@@ -29,24 +29,26 @@ class Journal:
     """Of a run that this process works on.  One task makes events, one writes them, any number read them.
 
     While a transaction is on its way what comes meanwhile is gathered, and deltas of one item are joined: many small
-    events cost few transactions.
+    events cost few transactions.  Messages are written in the transaction of the events that tell of them.
     """
 
     def __init__(self, repository: ChatRepository, run: Run) -> None:
         self._repository = repository
         self._run = run
         self._waiting: list[tuple[str, dict[str, Any]]] = []
+        self._messages: dict[str, Message] = {}
         self._chars = 0
         self._recent: deque[RunEvent] = deque(maxlen=_RECENT)
         self._written = 0
+        self._is_writing = False
         self._has_work = anyio.Event()
         self._is_settled = anyio.Event()
         self._news = anyio.Event()
         self._failure: Exception | None = None
         self._is_closed = False
 
-    async def note(self, kind: str, payload: dict[str, Any]) -> None:
-        """Let it be written; waits only where much is waiting already.
+    async def note(self, kind: str, payload: dict[str, Any], message: Message | None = None) -> None:
+        """Let it be written, and `message` as it is now with it; waits only where much is waiting already.
 
         Raises:
             DatabaseError: something before could not be written.
@@ -55,6 +57,8 @@ class Journal:
         self._check()
         if not self._joined(kind, payload):
             self._waiting.append((kind, payload))
+        if message is not None:
+            self._messages[message.id] = message
         self._chars += _length(payload)
         self._has_work.set()
         if len(self._waiting) >= _MOST_WAITING or self._chars >= _MOST_CHARS:
@@ -75,7 +79,7 @@ class Journal:
         Raises:
             As `note`.
         """
-        while self._waiting and self._failure is None:
+        while (self._waiting or self._is_writing) and self._failure is None:
             self._is_settled = anyio.Event()
             self._has_work.set()
             await self._is_settled.wait()
@@ -92,19 +96,23 @@ class Journal:
                 self._has_work = anyio.Event()
                 await self._has_work.wait()
                 continue
-            events = tuple(self._waiting)
+            events, messages = tuple(self._waiting), tuple(self._messages.values())
             self._waiting.clear()
+            self._messages.clear()
             self._chars = 0
+            self._is_writing = True
             try:
-                await self._record(events)
+                await self._record(events, messages)
             except Exception as error:  # noqa: BLE001  # raised where events are made
                 self._failure = error
             finally:
+                self._is_writing = False
                 self._is_settled.set()
         self._news.set()
 
-    async def _record(self, events: tuple[tuple[str, dict[str, Any]], ...]) -> None:
-        last = await self._repository.runs.record(self._run.tenant, self._run.id, events)
+    async def _record(self, events: tuple[tuple[str, dict[str, Any]], ...], messages: tuple[Message, ...]) -> None:
+        run = self._run
+        last = await self._repository.runs.record(run.tenant, run.id, events, messages=messages)
         for number, (kind, payload) in enumerate(events, start=last - len(events) + 1):
             self._recent.append(RunEvent(sequence=number, kind=kind, payload=payload))
         self._written = last

@@ -260,6 +260,7 @@ class Loop:
 
     async def _run_tool(self, call: _OpenCall, tool: Tool) -> None:
         outcome: Outcome | None = None
+        await self._journal.settle()  # its message is on record before it does anything
         async with aclosing(tool.call(self._call(call.id, call.item.id), call.text)) as news:
             async for piece in news:
                 if isinstance(piece, Progress):

@@ -8,7 +8,6 @@ from typing import Any, Final
 
 from bichat.conversation import parts, run_events
 from bichat.conversation.journal import Journal
-from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.records import Message, Part, Role, Run
 
 Json = Mapping[str, Any]
@@ -46,8 +45,7 @@ class OpenItem:
 class Scribe:
     """Of one run."""
 
-    def __init__(self, repository: ChatRepository, journal: Journal, run: Run) -> None:
-        self._repository = repository
+    def __init__(self, journal: Journal, run: Run) -> None:
         self._journal = journal
         self._run = run
         self._open: dict[str, OpenItem] = {}
@@ -68,10 +66,9 @@ class Scribe:
             status="in_progress",
             metadata=metadata or {},
         )
-        message = await self._repository.messages.add(self._run.tenant, message)
         item = OpenItem(message, kind, dict(content))
         self._open[item.id] = item
-        await self._journal.note(run_events.ITEM_ADDED, {"item": run_events.item_payload(message)})
+        await self._journal.note(run_events.ITEM_ADDED, {"item": run_events.item_payload(message)}, message)
         return item
 
     async def grow(self, item: OpenItem, delta: str) -> None:
@@ -85,11 +82,9 @@ class Scribe:
         whole = {**item.content, _GROWING.get(item.kind, ""): item.grown, **(content or {})}
         whole.pop("", None)
         message = replace(item.message, parts=(Part(kind=item.kind, content=whole),), status=status)
-        # Before the row: a reader who has seen its last event finds the row as the event has it, or will.
-        message = await self._repository.messages.save(self._run.tenant, message)
         self._open.pop(item.id, None)
         self.made.append(message)
-        await self._journal.note(run_events.ITEM_DONE, {"item": run_events.item_payload(message)})
+        await self._journal.note(run_events.ITEM_DONE, {"item": run_events.item_payload(message)}, message)
         return message
 
     async def add(

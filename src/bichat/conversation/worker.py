@@ -86,8 +86,13 @@ class Worker:
         bounds: Bounds,
         owner: str,
         instructions: str,
+        is_new: bool = True,
+        history: Sequence[Message] = (),
     ) -> None:
-        """`owner` has the run's lease; `instructions` go before all others."""
+        """`owner` has the run's lease; `instructions` go before all others.
+
+        `is_new`: nothing has happened in it; `history`: all that was said, where that is known.
+        """
         self.run = run
         self.journal = Journal(repository, run)
         self._repository = repository
@@ -97,6 +102,8 @@ class Worker:
         self._bounds = bounds
         self._owner = owner
         self._instructions = instructions
+        self._is_new = is_new
+        self._history = history
         self._scope = anyio.CancelScope()
         self._interrupted: _Ended | None = None
         self._loop: Loop | None = None
@@ -119,7 +126,7 @@ class Worker:
         with anyio.CancelScope(shield=True), _tracer.start_as_current_span("run", attributes=attributes):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.journal.write)
-                scribe = Scribe(self._repository, self.journal, self.run)
+                scribe = Scribe(self.journal, self.run)
                 try:
                     ended = await self._ended(scribe)
                     await self._conclude(ended, scribe)
@@ -151,10 +158,13 @@ class Worker:
 
     async def _go(self, scribe: Scribe) -> Ending:
         run, request = self.run, self._request
+        if self._is_new:
+            await self.journal.note(run_events.RUN_STARTED, {})
         planner = self._planners.planner(run.model)
-        history = await load(
-            self._repository, run.tenant, run.conversation_id, bounds=self._bounds, truncates=request.truncates
-        )
+        history = self._history
+        if not history:
+            conversation = await self._repository.conversations.get(run.tenant, run.conversation_id)
+            history = await load(self._repository, conversation, bounds=self._bounds, truncates=request.truncates)
         tools = await self._toolbox.tools(run, request, history)
         told = [self._instructions, *[await tool.instructions() for tool in tools], request.instructions]
         history = await self._toolbox.readied(run.tenant, history, sees_images=planner.sees_images)

@@ -166,8 +166,10 @@ class Messages(Protocol):
 class Runs(Protocol):
     """Answers being made, and the events that streams of them are made of."""
 
-    async def add(self, tenant: str, run: Run) -> Run:
-        """Record it.
+    async def add(
+        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+    ) -> Run:
+        """Record it, with its conversation where that is new, and with what goes into it: one transaction.
 
         Raises:
             ConflictError: its conversation has one that is not over.
@@ -234,8 +236,17 @@ class Runs(Protocol):
         """
         ...
 
-    async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
+    async def record(
+        self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]], *, messages: Sequence[Message] = ()
+    ) -> int:
         """Record more events (kind, payload) of a run, in their order; the number of the last one.
+
+        Args:
+            tenant: whose it is.
+            run_id: a run that is not over.
+            events: any number.
+            messages: of its conversation: added in the same transaction, or saved as by `Messages.save` where they are
+                there already.
 
         Raises:
             ConflictError: the run is over.

@@ -81,10 +81,9 @@ async def test_an_answer_is_cancelled_from_another_process(process):
 
 
 async def test_an_answer_is_worked_on_by_the_process_that_alone_can(process):
-    async with process([calls("python", CODE), says("done")]) as home:
-        async with process(home=home.upkeep.owner) as there:
-            run = await there.start()
-            events = await there.events(run)
+    async with process([calls("python", CODE), says("done")]) as home, process(home=home.upkeep.owner) as there:
+        run = await there.start()
+        events = await there.events(run)
 
     assert events[-1][1]["state"] == "completed"
     assert home.tools.tool.called == [CODE]
@@ -103,18 +102,17 @@ async def test_an_answer_is_cancelled_before_the_process_that_alone_can_has_begu
 
 
 async def test_a_run_whose_process_is_gone_ends_once_its_lease_has_run_out_and_not_before(process):
-    async with process() as there:
-        async with process([[TextDelta("so far"), anyio.sleep_forever]]) as here:
-            run = await here.start()
-            await there.until(run, "text.delta")
-            # Its worker is gone without a word.
-            here.core._background._tasks.clear()
-            here.core._workers.clear()
-            await there.upkeep.sweep()
-            assert (await there.core.get(TENANT, run.id)).state is RunState.RUNNING
-            await there.upkeep.sweep(datetime.now(UTC) + timedelta(hours=1))
-            events = await there.events(run)
-            again = await there.core.get(TENANT, run.id)
+    async with process() as there, process([[TextDelta("so far"), anyio.sleep_forever]]) as here:
+        run = await here.start()
+        await there.until(run, "text.delta")
+        # Its worker is gone without a word.
+        here.core._background._tasks.clear()
+        here.core._workers.clear()
+        await there.upkeep.sweep()
+        assert (await there.core.get(TENANT, run.id)).state is RunState.RUNNING
+        await there.upkeep.sweep(datetime.now(UTC) + timedelta(hours=1))
+        events = await there.events(run)
+        again = await there.core.get(TENANT, run.id)
 
     assert events[-1][0] == "run.ended"
     assert (again.state, again.error["code"]) == (RunState.FAILED, "owner_lost")

@@ -50,18 +50,8 @@ class SqlMessages:
 
     async def add_all(self, tenant: str, messages: Sequence[Message]) -> None:
         """See `Messages.add_all`."""
-        records = [admit(tenant, message) for message in messages]
-        if not records:
-            return
         async with self._database.writing() as connection:
-            for conversation_id in {record.conversation_id for record in records}:
-                touched = {"updated_at": records[-1].created_at}
-                if not await CONVERSATIONS.change(connection, tenant, conversation_id, touched):
-                    raise missing(CONVERSATIONS.noun)
-            await connection.execute(sa.insert(MESSAGES.table), [to_row(record) for record in records])
-            rows = [row for record in records for row in _part_rows(record, record.parts, 0)]
-            if rows:
-                await connection.execute(sa.insert(_PARTS), rows)
+            await add_messages(connection, [admit(tenant, message) for message in messages])
 
     async def get(self, tenant: str, message_id: str) -> Message:
         """See `Messages.get`."""
@@ -94,13 +84,9 @@ class SqlMessages:
     async def save(self, tenant: str, message: Message) -> Message:
         """See `Messages.save`."""
         record = admit(tenant, message)
-        row = to_row(record)
         async with self._database.writing() as connection:
-            values = {name: row[name] for name in ("status", "metadata")}
-            if not await MESSAGES.change(connection, tenant, record.id, values):
+            if not await _replaced(connection, record):
                 raise missing(MESSAGES.noun)
-            await connection.execute(sa.delete(_PARTS).where(_PARTS.c.message_id == record.id))
-            await _add_parts(connection, record, record.parts, 0)
             return await _whole(connection, tenant, record.id)
 
     async def append(
@@ -134,6 +120,37 @@ class SqlMessages:
                 sa.tuple_(columns.created_at, columns.id) >= place,
             )
             return (await connection.execute(from_there)).rowcount
+
+
+async def add_messages(connection: AsyncConnection, records: Sequence[Message]) -> None:
+    """Insert messages, which `admit` has let in, with their parts."""
+    newest = {record.conversation_id: record for record in records}
+    for conversation_id, record in newest.items():
+        touched = {"updated_at": record.created_at}
+        if not await CONVERSATIONS.change(connection, record.tenant, conversation_id, touched):
+            raise missing(CONVERSATIONS.noun)
+    if records:
+        await connection.execute(sa.insert(MESSAGES.table), [to_row(record) for record in records])
+    rows = [row for record in records for row in _part_rows(record, record.parts, 0)]
+    if rows:
+        await connection.execute(sa.insert(_PARTS), rows)
+
+
+async def put_messages(connection: AsyncConnection, records: Sequence[Message]) -> None:
+    """Insert those of `records` that are not there, and let the others stand in the place of what is."""
+    new = [record for record in records if not await _replaced(connection, record)]
+    await add_messages(connection, new)
+
+
+async def _replaced(connection: AsyncConnection, record: Message) -> bool:
+    """Whether it was there."""
+    row = to_row(record)
+    values = {name: row[name] for name in ("status", "metadata")}
+    if not await MESSAGES.change(connection, record.tenant, record.id, values):
+        return False
+    await connection.execute(sa.delete(_PARTS).where(_PARTS.c.message_id == record.id))
+    await _add_parts(connection, record, record.parts, 0)
+    return True
 
 
 async def _add_parts(connection: AsyncConnection, message: Message, parts: Sequence[Part], position: int) -> None:

@@ -12,8 +12,9 @@ from bichat.repository.changes import cancelled, check_over, check_saving, hande
 from bichat.repository.database import Database
 from bichat.repository.ids import check_id
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
-from bichat.repository.records import ACTIVE_STATES, Json, Lease, Run, RunEvent, RunState
+from bichat.repository.records import ACTIVE_STATES, Conversation, Json, Lease, Message, Run, RunEvent, RunState
 from bichat.repository.rows import admit, from_row, lease_columns, to_row
+from bichat.repository.sql.messages import add_messages, put_messages
 from bichat.repository.sql.shelves import CONVERSATIONS, MESSAGES, RUNS
 from bichat.repository.text import fit_short, plain_json, stored
 
@@ -30,12 +31,19 @@ class SqlRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, tenant: str, run: Run) -> Run:
+    async def add(
+        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+    ) -> Run:
         """See `Runs.add`."""
         record = admit(tenant, run)
+        messages = [admit(tenant, message) for message in inputs]
         async with self._database.writing() as connection:
+            if conversation is not None:
+                await CONVERSATIONS.add(connection, admit(tenant, conversation))
             await CONVERSATIONS.require(connection, tenant, record.conversation_id)
-            return await RUNS.add(connection, record)
+            await RUNS.add(connection, record)
+            await add_messages(connection, messages)
+            return record
 
     async def get(self, tenant: str, run_id: str) -> Run:
         """See `Runs.get`."""
@@ -102,13 +110,17 @@ class SqlRuns:
             await RUNS.change(connection, tenant, run_id, values)
             return after
 
-    async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
+    async def record(
+        self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]], *, messages: Sequence[Message] = ()
+    ) -> int:
         """See `Runs.record`."""
+        records = [admit(tenant, message) for message in messages]
         rows = [{"kind": stored(fit_short(kind, "kind")), "payload": plain_json(payload)} for kind, payload in events]
         async with self._database.writing() as connection:
             run = await _locked(connection, tenant, run_id)
-            if rows and run.state.is_final:
+            if (rows or records) and run.state.is_final:
                 raise over()
+            await put_messages(connection, records)
             highest = sa.select(sa.func.max(_EVENTS.c.sequence)).where(_EVENTS.c.run_id == run.id)
             last = (await connection.execute(highest)).scalar() or 0
             numbered = [

@@ -172,13 +172,20 @@ class MemoryRuns:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def add(self, tenant: str, run: Run) -> Run:
+    async def add(
+        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+    ) -> Run:
         """See `Runs.add`."""
-        record = admit(tenant, run)
-        if not record.state.is_final and await self.active(tenant, record.conversation_id):
-            raise ConflictError("the conversation has a run already that is not over", stage="repository")
-        self._tables.conversations.require(tenant, record.conversation_id)
-        return self._tables.runs.add(record)
+        record, tables = admit(tenant, run), self._tables
+        with tables.transaction():
+            if conversation is not None:
+                tables.conversations.add(admit(tenant, conversation))
+            if not record.state.is_final and await self.active(tenant, record.conversation_id):
+                raise ConflictError("the conversation has a run already that is not over", stage="repository")
+            tables.conversations.require(tenant, record.conversation_id)
+            tables.runs.add(record)
+            await MemoryMessages(tables).add_all(tenant, inputs)
+        return record
 
     async def get(self, tenant: str, run_id: str) -> Run:
         """See `Runs.get`."""
@@ -219,12 +226,19 @@ class MemoryRuns:
         """See `Runs.cancel`."""
         return self._tables.runs.put(cancelled(self._tables.runs.get(tenant, run_id)))
 
-    async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
+    async def record(
+        self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]], *, messages: Sequence[Message] = ()
+    ) -> int:
         """See `Runs.record`."""
         rows = [(fit_short(kind, "kind"), plain_json(payload)) for kind, payload in events]
         run = self._tables.runs.get(tenant, run_id)
-        if rows and run.state.is_final:
+        if (rows or messages) and run.state.is_final:
             raise over()
+        said = MemoryMessages(self._tables)
+        with self._tables.transaction():
+            for message in messages:
+                is_there = message.id in self._tables.messages.rows
+                await (said.save if is_there else said.add)(tenant, message)
         before = self._tables.events.get(run.id, ())
         more = tuple(
             RunEvent(sequence=number, kind=kind, payload=payload)

@@ -8,9 +8,13 @@ import anyio
 import pytest
 
 from bichat.errors import ConflictError, NotFoundError
-from bichat.repository import ChatRepository
+from bichat.repository import ChatRepository, new_id
 from bichat.repository.records import (
     CALLER,
+    Conversation,
+    Message,
+    Part,
+    Role,
     Run,
     RunEvent,
     RunState,
@@ -181,3 +185,40 @@ class RunTests:
         with pytest.raises(NotFoundError):
             await repository.runs.get(tenant, run.id)
         assert (await repository.messages.page(tenant, conversation.id)).items == (before,)
+
+    async def test_a_run_comes_with_its_conversation_and_its_inputs_or_not_at_all(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = Conversation(tenant=tenant)
+        run = Run(tenant=tenant, conversation_id=conversation.id, state=RunState.RUNNING, lease=lease())
+        asked = Message(tenant=tenant, conversation_id=conversation.id, role=Role.USER, run_id=run.id, is_input=True)
+
+        assert await repository.runs.add(tenant, run, conversation=conversation, inputs=[asked]) == run
+        with pytest.raises(ConflictError):
+            second, more = replace(run, id=new_id()), replace(asked, id=new_id())
+            await repository.runs.add(tenant, second, inputs=[more])
+
+        assert (await repository.messages.of_run(tenant, run.id, is_input=True)).items == (asked,)
+        assert (await repository.messages.page(tenant, conversation.id)).items == (asked,)
+
+    async def test_events_come_with_the_messages_that_they_tell_of_or_not_at_all(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = await chat.conversation()
+        run = await chat.run(conversation)
+        part = Part(kind="text", content={"text": "so far"})
+        begun = Message(
+            tenant=tenant, conversation_id=conversation.id, role=Role.ASSISTANT, run_id=run.id, status="in_progress"
+        )
+        done = replace(begun, parts=(part,), status="completed")
+
+        assert await repository.runs.record(tenant, run.id, [("added", {})], messages=[begun]) == 1
+        assert await repository.messages.get(tenant, begun.id) == begun
+        other = replace(begun, id=new_id(), parts=(part, part))
+        assert await repository.runs.record(tenant, run.id, [("done", {})], messages=[done, other]) == 2
+
+        assert (await repository.messages.of_run(tenant, run.id, is_input=False)).items == (other, done)
+        await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED))
+        with pytest.raises(ConflictError):
+            await repository.runs.record(tenant, run.id, [], messages=[begun])
+        assert await repository.messages.get(tenant, begun.id) == done
