@@ -38,10 +38,10 @@ class Echo:
     async def instructions(self) -> str:
         return "Use python."
 
-    async def begin(self, call: Call):
+    async def begin(self, call: Call):  # noqa: ARG002
         return {"session_id": "0" * 32} if self.kind == "code" else {}
 
-    async def call(self, call: Call, arguments: str):
+    async def call(self, call: Call, arguments: str):  # noqa: ARG002
         self.called.append(arguments)
         try:
             if self.kind == "code":
@@ -61,13 +61,13 @@ class Tools:
     tool: Tool
     owner: str = ""
 
-    async def home(self, tenant: str, request: RunRequest, history: Sequence[Message]) -> str:
+    async def home(self, *_: object) -> str:
         return self.owner
 
-    async def tools(self, run: Run, request: RunRequest, history: Sequence[Message]) -> Sequence[Tool]:
+    async def tools(self, run: Run, request: RunRequest, *_: object) -> Sequence[Tool]:  # noqa: ARG002
         return [self.tool] if request.code is not None else []
 
-    async def readied(self, tenant: str, history: Sequence[Message], *, sees_images: bool) -> list[Message]:
+    async def readied(self, tenant: str, history: Sequence[Message], **_: object) -> list[Message]:  # noqa: ARG002
         return list(history)
 
 

@@ -187,15 +187,15 @@ class RunTests:
         assert (await repository.messages.page(tenant, conversation.id)).items == (before,)
 
     async def test_a_run_comes_with_its_conversation_and_its_inputs_or_not_at_all(
-        self, repository: ChatRepository, chat: Chat, tenant: str
+        self, repository: ChatRepository, tenant: str
     ) -> None:
         conversation = Conversation(tenant=tenant)
         run = Run(tenant=tenant, conversation_id=conversation.id, state=RunState.RUNNING, lease=lease())
         asked = Message(tenant=tenant, conversation_id=conversation.id, role=Role.USER, run_id=run.id, is_input=True)
 
         assert await repository.runs.add(tenant, run, conversation=conversation, inputs=[asked]) == run
+        second, more = replace(run, id=new_id()), replace(asked, id=new_id())
         with pytest.raises(ConflictError):
-            second, more = replace(run, id=new_id()), replace(asked, id=new_id())
             await repository.runs.add(tenant, second, inputs=[more])
 
         assert (await repository.messages.of_run(tenant, run.id, is_input=True)).items == (asked,)
