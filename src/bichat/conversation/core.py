@@ -94,29 +94,32 @@ class Core:
             PlannerError: `not_configured`; or `context_too_long`.
             NotFoundError: there is no such conversation or run of the tenant's.
             ConflictError: the conversation has a run that is not over.
-            UserInputError: the run that it is to follow is not over.
+            UserInputError: the run that it is to follow is not over; or a result is given of no call.
             As `Toolbox.home`.
         """
         check_tenant(tenant)
         self.planners.planner(request.model)
         conversation, is_new = await self._conversation(tenant, request)
-        history = await self._history(conversation, request)
-        home = await self._toolbox.home(tenant, request, history)
-        is_elsewhere = home not in ("", self._upkeep.owner)
-        lease = Lease(owner=home, until=_in(_HAND_OVER_S)) if is_elsewhere else self._upkeep.lease()
         run = Run(
             tenant=tenant,
             conversation_id=conversation.id,
-            state=RunState.QUEUED if is_elsewhere else RunState.RUNNING,
+            state=RunState.RUNNING,
             model=request.model,
             request=request.to_dict(),
             metadata=request.metadata,
-            lease=lease,
+            lease=self._upkeep.lease(),
         )
         inputs = _inputs(run, request)
+        history = await load(
+            self._repository, conversation, inputs=inputs, bounds=self._bounds, truncates=request.truncates
+        )
+        home = await self._toolbox.home(tenant, request, history)
+        is_elsewhere = home not in ("", self._upkeep.owner)
+        if is_elsewhere:
+            run = replace(run, state=RunState.QUEUED, lease=Lease(owner=home, until=_in(_HAND_OVER_S)))
         run = await self._repository.runs.add(tenant, run, conversation=conversation if is_new else None, inputs=inputs)
         if not is_elsewhere:
-            self._begin(run, history=[*history, *inputs])
+            self._begin(run, history=history)
         return run
 
     async def _conversation(self, tenant: str, request: RunRequest) -> tuple[Conversation, bool]:
@@ -133,9 +136,6 @@ class Core:
                 return await self._repository.conversations.get(tenant, before.conversation_id), False
             metadata = {PARENT: {"conversation_id": before.conversation_id, "run_id": before.id}}
         return Conversation(tenant=tenant, user=request.user, metadata=metadata), True
-
-    async def _history(self, conversation: Conversation, request: RunRequest) -> list[Message]:
-        return await load(self._repository, conversation, bounds=self._bounds, truncates=request.truncates)
 
     def _begin(self, run: Run, *, is_new: bool = True, history: Sequence[Message] = ()) -> None:
         """Work on it from now on."""

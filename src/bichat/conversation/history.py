@@ -11,7 +11,7 @@ from typing import Any, Final, cast
 from bichat.conversation import parts
 from bichat.conversation.planner import PlannerError
 from bichat.conversation.request import Bounds
-from bichat.errors import NotFoundError
+from bichat.errors import NotFoundError, UserInputError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.records import Conversation, Message, Part, Role
 
@@ -33,26 +33,33 @@ class _Stretch:
 
 
 async def load(
-    repository: ChatRepository, conversation: Conversation, *, bounds: Bounds, truncates: bool
+    repository: ChatRepository,
+    conversation: Conversation,
+    *,
+    inputs: Sequence[Message] = (),
+    bounds: Bounds,
+    truncates: bool,
 ) -> list[Message]:
     """All that was said in a conversation, and before it was forked off, oldest first; what is half said is left out.
 
     Args:
         repository: where it is recorded.
         conversation: one that is recorded, or a fork that is not yet.
+        inputs: what is said now, and is not recorded yet.
         bounds: `history_items`, `history_chars`.
         truncates: whether the oldest are left out where there are more; a call is never kept without its result.
 
     Raises:
         PlannerError: `context_too_long`: there are more, and `truncates` is false.
+        UserInputError: one of `inputs` is the result of a call that is not there.
     """
-    found: list[Message] = []
-    chars = 0
+    found = list(reversed(inputs))
+    chars = sum(map(_length, inputs))
     async for message in _backwards(repository, conversation):
         if message.status == "in_progress":
             continue
         chars += _length(message)
-        if len(found) == bounds.history_items or chars > bounds.history_chars:
+        if len(found) >= bounds.history_items or chars > bounds.history_chars:
             if truncates:
                 break
             raise PlannerError(
@@ -63,6 +70,7 @@ async def load(
             )
         found.append(message)
     found.reverse()
+    _check_calls(inputs, found)
     return list(_answered(found))
 
 
@@ -103,22 +111,25 @@ async def _parent(repository: ChatRepository, tenant: str, conversation: Convers
         return None  # it was deleted, and with it what was said
 
 
-def _answered(messages: Iterable[Message]) -> Iterable[Message]:
-    """With a result behind every call, and without results of calls that are not there: providers refuse others."""
-    kept = list(messages)
-    results = {_call_id(message) for message in kept if _kind(message) == parts.TOOL_RESULT}
-    called: set[str] = set()
-    for message in kept:
+def _check_calls(inputs: Sequence[Message], messages: Iterable[Message]) -> None:
+    called = {_call_id(message) for message in messages if _kind(message) == parts.TOOL_CALL}
+    for message in inputs:
+        if _kind(message) == parts.TOOL_RESULT and _call_id(message) not in called:
+            raise UserInputError(f"there is no call with the call_id {_call_id(message)!r}", stage="input")
+
+
+def _answered(messages: Sequence[Message]) -> Iterable[Message]:
+    """With its result right behind every call, and no results of calls that were left out: providers refuse others."""
+    results = {_call_id(message): message for message in messages if _kind(message) == parts.TOOL_RESULT}
+    for message in messages:
         match _kind(message):
-            case parts.TOOL_RESULT if _call_id(message) not in called:
+            case parts.TOOL_RESULT:
                 continue
             case parts.CODE:
                 yield _told(message)
             case parts.TOOL_CALL:
-                called.add(_call_id(message))
                 yield message
-                if _call_id(message) not in results:
-                    yield _without_result(message)
+                yield results.get(_call_id(message)) or _without_result(message)
             case _:
                 yield message
 

@@ -153,9 +153,11 @@ class Loop:
                         case ReasoningEnded(provider):
                             growing = await self._end_reasoning(growing, provider)
                         case ToolCallBegun(call_id, name):
+                            _check_call(call_id not in calls)
                             growing = await self._end_growing(growing)
                             calls[call_id] = await self._begin_call(call_id, name)
                         case ToolCallDelta(call_id, text):
+                            _check_call(call_id in calls)
                             await self._grow_call(calls[call_id], text)
                         case TurnEnded():
                             is_last = not calls and event.finish == "stop"
@@ -211,6 +213,8 @@ class Loop:
 
     @property
     def _calls_left(self) -> int:
+        if self._request.tool_choice == "none":
+            return 0
         asked = self._request.max_tool_calls
         return (self._bounds.tool_calls if asked is None else min(asked, self._bounds.tool_calls)) - self._calls_made
 
@@ -299,6 +303,11 @@ class Loop:
             message_id=message_id,
             call_id=call_id,
         )
+
+
+def _check_call(is_sound: bool) -> None:  # noqa: FBT001
+    if not is_sound:
+        raise PlannerError("the model's calls of tools could not be told apart", reason="malformed")
 
 
 def _showing(message: Message, shown: tuple[str, ...]) -> Message:

@@ -490,8 +490,8 @@ class Upkeep(Protocol):
         """Take up to `limit` of each kind of work from owners whose lease has run out, and from nobody else.
 
         Pending outputs and files go, their keys into the outbox; executions are `lost`, sessions end as `lost`, runs
-        fail with the code `owner_lost`, those that waited for their caller expire.  Any number of processes may sweep
-        at a time.
+        fail with the code `owner_lost`, those that waited for their caller expire, those that nobody wanted any more
+        are cancelled.  Any number of processes may sweep at a time.
         """
         ...
 

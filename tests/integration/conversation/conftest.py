@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anyio
@@ -76,22 +77,28 @@ def address(tmp_path):
     return f"sqlite+aiosqlite:///{tmp_path}/bichat.db"
 
 
+@asynccontextmanager
+async def a_process(
+    address: str,
+    turns: Iterable[Sequence[Step]] = (),
+    *,
+    tool: Tool | None = None,
+    bounds: Bounds | None = None,
+    home: str = "",
+) -> AsyncGenerator[Any]:
+    """A core with a connection of its own, as another process would have it."""
+    async with open_repository(address) as repository:
+        upkeep = Upkeep(MemoryStorage(DownloadLinks(b"s" * 32, "http://127.0.0.1")), repository)
+        planner = ScriptedPlanner(turns)
+        tools = Tools(tool or Echo(), home)
+        async with Core(repository, upkeep, planner, tools, bounds=bounds) as core:
+            yield Process(core, repository, upkeep, planner, tools)
+
+
 @pytest.fixture
 def process(address):
-    """`process(turns, tool=...)`: a core with a connection of its own, as another process would have it."""
-
-    @asynccontextmanager
-    async def opened(
-        turns: Iterable[Sequence[Step]] = (), *, tool: Tool | None = None, bounds: Bounds | None = None, home: str = ""
-    ) -> AsyncGenerator[Any]:
-        async with open_repository(address) as repository:
-            upkeep = Upkeep(MemoryStorage(DownloadLinks(b"s" * 32, "http://127.0.0.1")), repository)
-            planner = ScriptedPlanner(turns)
-            tools = Tools(tool or Echo(), home)
-            async with Core(repository, upkeep, planner, tools, bounds=bounds) as core:
-                yield Process(core, repository, upkeep, planner, tools)
-
-    return opened
+    """`process(turns, tool=...)`: see `a_process`."""
+    return partial(a_process, address)
 
 
 @dataclass

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import anyio
+import anyio.to_thread
 import pytest
 
 from bichat.conversation.planner import TextDelta, ToolSpec
 from bichat.repository.records import RunState
 from bichat.testing.planner import calls, says
 
-from .conftest import TENANT, Echo
+from .conftest import TENANT, Echo, a_process
 
 pytestmark = pytest.mark.anyio
 
@@ -98,25 +103,51 @@ async def test_an_answer_is_cancelled_before_the_process_that_alone_can_has_begu
         await here.upkeep.sweep(datetime.now(UTC) + timedelta(hours=1))
         over = await here.core.wait(TENANT, run.id)
 
-    assert (over.state, over.error["code"]) == (RunState.FAILED, "owner_lost")
+    assert (over.state, over.error) == (RunState.CANCELLED, None)
 
 
-async def test_a_run_whose_process_is_gone_ends_once_its_lease_has_run_out_and_not_before(process):
-    async with process() as there, process([[TextDelta("so far"), anyio.sleep_forever]]) as here:
-        run = await here.start()
-        await there.until(run, "text.delta")
-        # Its worker is gone without a word.
-        here.core._background._tasks.clear()
-        here.core._workers.clear()
-        await there.upkeep.sweep()
-        assert (await there.core.get(TENANT, run.id)).state is RunState.RUNNING
-        await there.upkeep.sweep(datetime.now(UTC) + timedelta(hours=1))
-        events = await there.events(run)
-        again = await there.core.get(TENANT, run.id)
+@pytest.mark.parametrize(
+    "moment, kind, ended",
+    [
+        ("planning", "text.delta", ("failed", "owner_lost")),
+        ("code", "code.output", ("failed", "owner_lost")),
+        ("cancelling", "code.output", ("cancelled", None)),
+        ("waiting", "run.waiting", ("expired", None)),
+    ],
+)
+async def test_a_run_whose_process_is_killed_ends_once_its_lease_has_run_out_and_not_before(
+    process, address, moment, kind, ended
+):
+    command = [sys.executable, "-m", "integration.conversation.test_processes", address, moment]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
+    async with process() as here:
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as there:  # noqa: ASYNC220
+            try:
+                assert there.stdout is not None
+                run = await here.core.get(
+                    TENANT, (await anyio.to_thread.run_sync(there.stdout.readline)).decode().strip()
+                )
+                await here.until(run, kind)
+            finally:
+                there.kill()
+        if moment == "cancelling":
+            await here.core.cancel(TENANT, run.id)
+        before = await here.core.get(TENANT, run.id)
+        await here.upkeep.sweep()
+        assert await here.core.get(TENANT, run.id) == before
+        assert not before.state.is_final
 
-    assert events[-1][0] == "run.ended"
-    assert (again.state, again.error["code"]) == (RunState.FAILED, "owner_lost")
-    assert events[-2][0] == "text.delta"
+        await here.upkeep.sweep(datetime.now(UTC) + timedelta(hours=1))
+
+        events = await here.events(run)
+        over = await here.core.get(TENANT, run.id)
+        assert events[-1][0] == "run.ended"
+        assert (over.state.value, over.error and over.error["code"]) == ended
+        assert kind in [kind for kind, _ in events]
+        # The conversation goes on, and what was half said is no part of it.
+        here.planner.by_text = {"on": says("well")}
+        after = await here.core.wait(TENANT, (await here.start("on", previous_run_id=run.id)).id)
+        assert after.state is RunState.COMPLETED
 
 
 async def test_a_server_that_is_stopped_ends_its_answers_with_a_word(process):
@@ -153,3 +184,19 @@ async def test_a_caller_s_outputs_are_taken_by_any_process_and_a_caller_that_nev
         assert (await here.core.wait(TENANT, runs[0].id)).state is RunState.COMPLETED
         await here.upkeep.sweep(datetime.now(UTC) + timedelta(hours=1))
         assert (await here.core.wait(TENANT, runs[1].id)).state is RunState.EXPIRED
+
+
+async def _live(address: str, moment: str) -> None:
+    """A process that comes to a moment of a run, having said which, and stays there."""
+    weather = ToolSpec(name="weather")
+    turn = {"planning": [TextDelta("so far"), anyio.sleep_forever], "waiting": calls("weather", "{}")}
+    async with a_process(
+        address, [turn.get(moment, calls("python", CODE))], tool=Echo(wait=anyio.sleep_forever)
+    ) as here:
+        run = await here.start(client_tools=(weather,), waits_for_caller=True)
+        print(run.id, flush=True)
+        await anyio.sleep_forever()
+
+
+if __name__ == "__main__":
+    anyio.run(_live, *sys.argv[1:])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
@@ -15,9 +17,9 @@ from bichat.conversation.planner import (
     ToolSpec,
     TurnEnded,
 )
-from bichat.conversation.request import Bounds
+from bichat.conversation.request import Bounds, Said
 from bichat.errors import ConflictError, NotFoundError, UserInputError
-from bichat.repository.records import RunState
+from bichat.repository.records import Part, Role, RunState
 from bichat.testing.planner import calls, says
 
 from .conftest import TENANT, Echo, said
@@ -257,3 +259,45 @@ async def test_ten_thousand_items_go_in_and_come_out(process):
 
     assert [m.parts[0].content["text"] for m in page.items] == ["9999", "9998"]
     assert len(here.planner.asked[0].history) == 10_000
+
+
+async def test_what_came_of_a_call_may_come_late_in_the_next_question_and_stands_behind_it_all_the_same(process):
+    weather = ToolSpec(name="weather")
+    turns = [calls("weather", "{}", call_id="a"), says("sunny"), calls("weather", "{}", call_id="b"), says("hm")]
+    result = Said(role=Role.USER, parts=(Part(kind="tool_result", content={"call_id": "a", "output": "25"}),))
+    async with process(turns) as here:
+        first = await here.core.wait(TENANT, (await here.start(client_tools=(weather,))).id)
+        wrong = replace(result, parts=(Part(kind="tool_result", content={"call_id": "z", "output": "25"}),))
+        with pytest.raises(UserInputError, match="'z'"):
+            await here.start(previous_run_id=first.id, inputs=(wrong,))
+        second = await here.start(previous_run_id=first.id, inputs=(said("and?"), result), client_tools=(weather,))
+        await here.core.wait(TENANT, second.id)
+        third = await here.start(previous_run_id=second.id, client_tools=(weather,))
+        await here.core.wait(TENANT, third.id)
+        await here.core.wait(TENANT, (await here.start("never mind", previous_run_id=third.id)).id)
+
+    kinds = [[m.parts[0].kind for m in turn.history] for turn in here.planner.asked]
+    assert kinds[1] == ["text", "tool_call", "tool_result", "text"]
+    assert kinds[3][-3:] == ["tool_call", "tool_result", "text"]
+    assert "No result" in here.planner.asked[3].history[-2].parts[0].content["output"]
+
+
+async def test_where_no_tool_may_be_called_none_is_whatever_the_model_does(process):
+    async with process([calls("python", CODE), says("ok")]) as here:
+        run = await here.core.wait(TENANT, (await here.start(tool_choice="none")).id)
+
+    assert run.state is RunState.COMPLETED
+    assert here.tools.tool.called == []
+    assert [turn.tools for turn in here.planner.asked] == [(), ()]
+
+
+async def test_a_history_that_is_too_long_is_refused_or_cut_where_no_call_loses_its_result(process):
+    async with process([calls("python", CODE), says("x" * 500), says("ok")], bounds=Bounds(history_chars=700)) as here:
+        first = await here.core.wait(TENANT, (await here.start("y" * 400)).id)
+        with pytest.raises(PlannerError) as refused:
+            await here.start(previous_run_id=first.id)
+        second = await here.start(previous_run_id=first.id, truncates=True)
+        await here.core.wait(TENANT, second.id)
+
+    assert refused.value.reason == "context_too_long"
+    assert [m.parts[0].kind for m in here.planner.asked[2].history] == ["code", "text", "text"]

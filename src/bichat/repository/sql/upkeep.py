@@ -101,11 +101,12 @@ class SqlUpkeep:
 def _runs_end() -> dict[str, Any]:
     """What becomes of a run whose lease has run out: it depends on who should have worked on it."""
     columns = schema.runs.c
-    is_callers = columns.owner == CALLER
+    is_callers, is_unwanted = columns.owner == CALLER, columns.state == RunState.CANCELLING.value
     lost = sa.literal(dict(OWNER_LOST), columns.error.type)
+    ends = ((is_callers, RunState.EXPIRED.value), (is_unwanted, RunState.CANCELLED.value))
     return {
-        "state": sa.case((is_callers, RunState.EXPIRED.value), else_=RunState.FAILED.value),
-        "error": sa.case((is_callers, sa.null()), else_=lost),
+        "state": sa.case(*ends, else_=RunState.FAILED.value),
+        "error": sa.case((sa.or_(is_callers, is_unwanted), sa.null()), else_=lost),
     }
 
 

@@ -180,9 +180,7 @@ class MemoryUpkeep:
     def _runs_ended(self, now: datetime, limit: int) -> int:
         lost = self._tables.ownerless(self._tables.runs, now, limit)
         for run in lost:
-            is_callers = run.lease is not None and run.lease.owner == CALLER
-            state, error = (RunState.EXPIRED, None) if is_callers else (RunState.FAILED, dict(OWNER_LOST))
-            self._tables.runs.put(replace(run, state=state, error=error, ended_at=now, lease=None))
+            self._tables.runs.put(replace(run, **_end_of(run), ended_at=now, lease=None))
         return len(lost)
 
     async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
@@ -216,3 +214,12 @@ class MemoryUpkeep:
         expires_at = getattr(file, "expires_at", None)
         is_too_old = days is not None and file.created_at <= now - timedelta(days=days)
         return is_too_old or (expires_at is not None and expires_at <= now)
+
+
+def _end_of(run: Run) -> dict[str, Any]:
+    """What becomes of a run whose lease has run out."""
+    if run.lease is not None and run.lease.owner == CALLER:
+        return {"state": RunState.EXPIRED, "error": None}
+    if run.state is RunState.CANCELLING:
+        return {"state": RunState.CANCELLED, "error": None}
+    return {"state": RunState.FAILED, "error": dict(OWNER_LOST)}

@@ -156,6 +156,8 @@ class RunTests:
             await chat.run(await chat.conversation(), state=RunState.WAITING, lease=lease(CALLER, moment(1)))
             for _ in range(2)
         ]
+        unwanted = await chat.run(await chat.conversation(), lease=lease(until=moment(1)))
+        await repository.runs.cancel(tenant, unwanted.id)
 
         cancelled = await repository.runs.cancel(tenant, waiting[0].id)
         await repository.upkeep.sweep(moment(2))
@@ -164,6 +166,8 @@ class RunTests:
         assert (cancelled.state, cancelled.lease) == (RunState.CANCELLED, None)
         assert cancelled.ended_at is not None
         assert (expired.state, expired.error, expired.lease) == (RunState.EXPIRED, None, None)
+        unwanted = await repository.runs.get(tenant, unwanted.id)
+        assert (unwanted.state, unwanted.error) == (RunState.CANCELLED, None)
 
     async def test_a_run_is_deleted_with_its_events_and_with_what_was_said_in_it(
         self, repository: ChatRepository, chat: Chat, tenant: str
