@@ -283,6 +283,10 @@ class Session:
         await self._sandbox.close()
         await self._end_recorded.wait()
 
+    async def recorded(self) -> None:
+        """Wait until its end is on record; it has ended."""
+        await self._end_recorded.wait()
+
     def evict(self) -> None:
         """End it for another session of its tenant."""
         self.end("evicted")
