@@ -106,7 +106,7 @@ async def test_code_runs_its_files_are_kept_and_cited_and_its_variables_live_on(
     assert answer["text"][named["start"] : named["end"]] == named["text"] == "sandbox:/mnt/data/a%20b.csv"
     assert (named["name"], unnamed["name"], unnamed["text"]) == ("a b.csv", "other.txt", "")
     assert {named["output_id"], unnamed["output_id"]} == {file["output_id"] for file in content["files"]}
-    assert second["outputs"] == [{"type": "logs", "logs": "22\n"}]
+    assert second["outputs"] == [{"type": "logs", "logs": "21\n"}]
     assert second["session_id"] == content["session_id"]
     assert (execution.run_id, execution.status) == (run.id, "completed")
 
