@@ -27,9 +27,8 @@ from bichat.conversation.planner import (
 )
 from bichat.conversation.request import CODE_TOOL
 from bichat.repository.records import Message, Role
+from bichat.settings.settings import LOCAL_PYTHON
 
-#: The name that it answers to.
-LOCAL_PYTHON: Final = "local-python"
 #: Characters of a text that is parsed to see whether it is code; what stands in a ```python block is not parsed.
 MOST_PARSED: Final = 32_768
 #: Blocks of one message: each takes a turn of its run.
@@ -48,8 +47,8 @@ _REMEDY: Final = (
 class LocalPython:
     """Implements `Planner`."""
 
-    name: Final = LOCAL_PYTHON
-    sees_images: Final = False
+    name = LOCAL_PYTHON
+    sees_images = False
 
     async def turn(self, turn: Turn) -> AsyncGenerator[TurnEvent]:
         """The next block of the last user message, or, after the last one that runs, the answer.

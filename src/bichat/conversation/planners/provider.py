@@ -122,6 +122,7 @@ class ProviderPlanner:
         self._endpoint = endpoint
         self._patience = patience or Patience()
         self.name = f"{endpoint.kind}:{endpoint.model}"
+        self.model = endpoint.model
 
     async def aclose(self) -> None:
         """Give back the connections; turns that run end with an error."""
