@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack
 from weakref import WeakSet
 
 import anyio
@@ -82,6 +82,8 @@ class SessionOptions(_Options, total=False):
     """Whose it is: caps hold for each tenant, and none can end another's sessions.  `"local"` by default."""
     user: str
     """Whose within the tenant, for the record; nobody's by default."""
+    details: Mapping[str, Any] | None
+    """What else is recorded with it, JSON: `SessionRecord.options["details"]`."""
 
 
 class ReopenOptions(SessionOptions, total=False):
@@ -346,6 +348,7 @@ class CodeInterpreter:
         return await self._archive.begin_session(
             options.get("tenant", LOCAL),
             user=options.get("user", ""),
+            details=options.get("details"),
             environment=environment.name,
             lock_hash=environment.lock_hash,
             limits=limits,

@@ -6,12 +6,12 @@ import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from opentelemetry import trace
 
 from bichat.agent.logs import Logs
-from bichat.conversation import parts, run_events
+from bichat.conversation import run_events
 from bichat.conversation.partial_json import ArgumentsError, StringMember
 from bichat.conversation.planner import ToolSpec
 from bichat.conversation.request import CODE_TOOL
@@ -64,9 +64,6 @@ class Place:
 class CodeInterpreterTool:
     """Implements `Tool` for one run."""
 
-    kind: Final = parts.CODE
-    spec: Final = SPEC
-
     def __init__(
         self, sessions: LiveSessions, find: Callable[[], Awaitable[Place]], told: Callable[[], Awaitable[str]]
     ) -> None:
@@ -75,6 +72,16 @@ class CodeInterpreterTool:
         self._find = find
         self._told = told
         self._place: Place | None = None
+
+    @property
+    def spec(self) -> ToolSpec:
+        """See `Tool.spec`."""
+        return SPEC
+
+    @property
+    def kind(self) -> Literal["code", "tool_call"]:
+        """See `Tool.kind`."""
+        return "code"
 
     async def instructions(self) -> str:
         """See `Tool.instructions`."""
@@ -190,7 +197,9 @@ def _told(result: ExecutionResult, logs: Logs) -> str:
     output = logs.cut(TOLD_CHARS)
     if not output and not beside:
         return "(no output)"
-    return "\n".join(filter(None, (output, *(f"[{line}]" for line in beside))))
+    if not beside:
+        return output
+    return "\n".join(filter(None, (output.rstrip("\n"), *(f"[{line}]" for line in beside))))
 
 
 def _named(what: str, artifacts: list[Artifact]) -> list[str]:

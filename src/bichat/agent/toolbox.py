@@ -101,7 +101,7 @@ class CodeToolbox:
         files = await self._files(run.tenant, (*options.file_ids, *_given(history)))
         if record is None:
             opened = await self._sessions.open(
-                run.tenant, user=request.user, memory=options.memory, files=files, name=f"auto:{run.id}"
+                run.tenant, user=request.user, memory=options.memory, files=files, details={"name": ""}
             )
             return Place(opened.id, {})
         notes: dict[str, Any] = {}

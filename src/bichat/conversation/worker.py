@@ -196,8 +196,6 @@ class Worker:
         """Write down how it ended: what is half said first, its row last."""
         try:
             await scribe.leave()
-            if ended.state is RunState.WAITING:
-                await self.journal.note(run_events.RUN_WAITING, {"calls": list(ended.calls)})
             await self.journal.settle()
         except ConflictError:
             raise
@@ -218,9 +216,11 @@ class Worker:
         self.run = await self._repository.runs.save(tenant, record, owner=self._owner)
         if ended.state is RunState.WAITING:
             lease = Lease(owner=CALLER, until=datetime.now(UTC) + timedelta(seconds=self._bounds.caller_s))
+            # Who sees the event may answer it at once.
+            events = [(run_events.RUN_WAITING, {"calls": list(ended.calls)})]
             try:
                 self.run = await self._repository.runs.hand_over(
-                    tenant, run.id, lease, state=RunState.WAITING, owner=self._owner
+                    tenant, run.id, lease, state=RunState.WAITING, owner=self._owner, events=events
                 )
             except ConflictError:  # cancelled meanwhile
                 with suppress(NotFoundError):

@@ -206,7 +206,16 @@ class Runs(Protocol):
         """
         ...
 
-    async def hand_over(self, tenant: str, run_id: str, lease: Lease, *, state: RunState, owner: str) -> Run:
+    async def hand_over(
+        self,
+        tenant: str,
+        run_id: str,
+        lease: Lease,
+        *,
+        state: RunState,
+        owner: str,
+        events: Sequence[tuple[str, Json]] = (),
+    ) -> Run:
         """Let somebody else work on it from now on, or wait for it, in another state than before.
 
         Args:
@@ -215,6 +224,7 @@ class Runs(Protocol):
             lease: of the next owner; of `CALLER`, for a run that waits.
             state: one that is not final.
             owner: who must hold its lease.
+            events: recorded with it, in one transaction.
 
         Raises:
             ConflictError: it is over already, `owner` does not hold it, or somebody wants it cancelled.

@@ -23,6 +23,13 @@ from bichat.storage import DownloadLinks
 from bichat.storage.memory import MemoryStorage
 from bichat.testing.planner import ScriptedPlanner, Step
 
+from ..repository import conftest as databases  # noqa: TID252
+
+#: Databases of each kind.
+kind, address = databases.kind, databases.address
+postgres, postgres_with_tables = databases.postgres, databases.postgres_with_tables
+sqlite_address, sqlite_with_tables = databases.sqlite_address, databases.sqlite_with_tables
+
 TENANT = "acme"
 
 
@@ -72,11 +79,6 @@ class Tools:
         return list(history)
 
 
-@pytest.fixture
-def address(tmp_path):
-    return f"sqlite+aiosqlite:///{tmp_path}/bichat.db"
-
-
 @asynccontextmanager
 async def a_process(
     address: str,
@@ -119,13 +121,13 @@ class Process:
         return [(event.kind, event.payload) async for event in self.core.follow(TENANT, run.id, after=after)]
 
     async def kinds(self, run: Run) -> list[str]:
-        return [kind for kind, _ in await self.events(run)]
+        return [event for event, _ in await self.events(run)]
 
-    async def until(self, run: Run, kind: str) -> None:
+    async def until(self, run: Run, wanted: str) -> None:
         """Wait for the first event of a kind."""
         with anyio.fail_after(20):
             async for event in self.core.follow(TENANT, run.id):
-                if event.kind == kind:
+                if event.kind == wanted:
                     return
 
 

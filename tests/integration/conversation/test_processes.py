@@ -107,7 +107,7 @@ async def test_an_answer_is_cancelled_before_the_process_that_alone_can_has_begu
 
 
 @pytest.mark.parametrize(
-    "moment, kind, ended",
+    "moment, seen, ended",
     [
         ("planning", "text.delta", ("failed", "owner_lost")),
         ("code", "code.output", ("failed", "owner_lost")),
@@ -116,7 +116,7 @@ async def test_an_answer_is_cancelled_before_the_process_that_alone_can_has_begu
     ],
 )
 async def test_a_run_whose_process_is_killed_ends_once_its_lease_has_run_out_and_not_before(
-    process, address, moment, kind, ended
+    process, address, moment, seen, ended
 ):
     command = [sys.executable, "-m", "integration.conversation.test_processes", address, moment]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parents[2])])}
@@ -127,7 +127,7 @@ async def test_a_run_whose_process_is_killed_ends_once_its_lease_has_run_out_and
                 run = await here.core.get(
                     TENANT, (await anyio.to_thread.run_sync(there.stdout.readline)).decode().strip()
                 )
-                await here.until(run, kind)
+                await here.until(run, seen)
             finally:
                 there.kill()
         if moment == "cancelling":
@@ -143,7 +143,7 @@ async def test_a_run_whose_process_is_killed_ends_once_its_lease_has_run_out_and
         over = await here.core.get(TENANT, run.id)
         assert events[-1][0] == "run.ended"
         assert (over.state.value, over.error and over.error["code"]) == ended
-        assert kind in [kind for kind, _ in events]
+        assert seen in [kind for kind, _ in events]
         # The conversation goes on, and what was half said is no part of it.
         here.planner.by_text = {"on": says("well")}
         after = await here.core.wait(TENANT, (await here.start("on", previous_run_id=run.id)).id)

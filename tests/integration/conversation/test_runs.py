@@ -184,7 +184,7 @@ async def test_no_more_calls_are_carried_out_than_are_allowed_and_the_model_is_t
 
 async def test_an_answer_that_takes_too_long_expires_and_what_it_was_doing_is_ended(process):
     tool = Echo(wait=anyio.sleep_forever)
-    async with process([calls("python", CODE)], tool=tool, bounds=Bounds(run_s=0.2)) as here:
+    async with process([calls("python", CODE)], tool=tool, bounds=Bounds(run_s=2.0)) as here:
         run = await here.start()
         over = await here.core.wait(TENANT, run.id)
         items = await here.core.items(TENANT, run.id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -84,12 +85,23 @@ class SqlRuns:
             await RUNS.change(connection, tenant, record.id, values)
             return after
 
-    async def hand_over(self, tenant: str, run_id: str, lease: Lease, *, state: RunState, owner: str) -> Run:
+    async def hand_over(
+        self,
+        tenant: str,
+        run_id: str,
+        lease: Lease,
+        *,
+        state: RunState,
+        owner: str,
+        events: Sequence[tuple[str, Json]] = (),
+    ) -> Run:
         """See `Runs.hand_over`."""
+        rows = _event_rows(events)
         async with self._database.writing() as connection:
             after = handed_over(await _locked(connection, tenant, run_id), lease, state, owner)
             values = {"state": after.state.value} | lease_columns(after.lease)
             await RUNS.change(connection, tenant, run_id, values)
+            await _recorded(connection, after, rows)
             return after
 
     async def delete(self, tenant: str, run_id: str) -> None:
@@ -115,21 +127,13 @@ class SqlRuns:
     ) -> int:
         """See `Runs.record`."""
         records = [admit(tenant, message) for message in messages]
-        rows = [{"kind": stored(fit_short(kind, "kind")), "payload": plain_json(payload)} for kind, payload in events]
+        rows = _event_rows(events)
         async with self._database.writing() as connection:
             run = await _locked(connection, tenant, run_id)
             if (rows or records) and run.state.is_final:
                 raise over()
             await put_messages(connection, records)
-            highest = sa.select(sa.func.max(_EVENTS.c.sequence)).where(_EVENTS.c.run_id == run.id)
-            last = (await connection.execute(highest)).scalar() or 0
-            numbered = [
-                row | {"run_id": run.id, "tenant": tenant, "sequence": number}
-                for number, row in enumerate(rows, start=last + 1)
-            ]
-            if numbered:
-                await connection.execute(sa.insert(_EVENTS), numbered)
-            return last + len(numbered)
+            return await _recorded(connection, run, rows)
 
     async def events(self, tenant: str, run_id: str, *, after: int = 0, limit: int = 100) -> tuple[RunEvent, ...]:
         """See `Runs.events`."""
@@ -139,6 +143,23 @@ class SqlRuns:
             query = sa.select(_EVENTS).where(columns.run_id == run.id, columns.sequence > min(after, _LAST))
             found = await connection.execute(query.order_by(columns.sequence).limit(check_limit(limit)))
             return tuple(from_row(RunEvent, row) for row in found.mappings())
+
+
+def _event_rows(events: Sequence[tuple[str, Json]]) -> list[dict[str, Any]]:
+    return [{"kind": stored(fit_short(kind, "kind")), "payload": plain_json(payload)} for kind, payload in events]
+
+
+async def _recorded(connection: AsyncConnection, run: Run, rows: Sequence[dict[str, Any]]) -> int:
+    """Number the events of a run that is locked, and insert them; the number of the last one."""
+    highest = sa.select(sa.func.max(_EVENTS.c.sequence)).where(_EVENTS.c.run_id == run.id)
+    last = (await connection.execute(highest)).scalar() or 0
+    numbered = [
+        row | {"run_id": run.id, "tenant": run.tenant, "sequence": number}
+        for number, row in enumerate(rows, start=last + 1)
+    ]
+    if numbered:
+        await connection.execute(sa.insert(_EVENTS), numbered)
+    return last + len(numbered)
 
 
 async def _locked(connection: AsyncConnection, tenant: str, run_id: str) -> Run:

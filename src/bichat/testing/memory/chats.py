@@ -211,10 +211,21 @@ class MemoryRuns:
         check_saving(before, owner)
         return self._tables.runs.put(saved(before, record))
 
-    async def hand_over(self, tenant: str, run_id: str, lease: Lease, *, state: RunState, owner: str) -> Run:
+    async def hand_over(
+        self,
+        tenant: str,
+        run_id: str,
+        lease: Lease,
+        *,
+        state: RunState,
+        owner: str,
+        events: Sequence[tuple[str, Json]] = (),
+    ) -> Run:
         """See `Runs.hand_over`."""
-        before = self._tables.runs.get(tenant, run_id)
-        return self._tables.runs.put(handed_over(before, lease, state, owner))
+        with self._tables.transaction():
+            after = self._tables.runs.put(handed_over(self._tables.runs.get(tenant, run_id), lease, state, owner))
+            await self.record(tenant, run_id, events)
+            return after
 
     async def delete(self, tenant: str, run_id: str) -> None:
         """See `Runs.delete`."""

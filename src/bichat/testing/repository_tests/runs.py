@@ -136,9 +136,12 @@ class RunTests:
 
         with pytest.raises(ConflictError):
             await repository.runs.hand_over(tenant, run.id, to_second, state=RunState.QUEUED, owner="process-2")
-        given = await repository.runs.hand_over(tenant, run.id, to_second, state=RunState.QUEUED, owner="process-1")
+        given = await repository.runs.hand_over(
+            tenant, run.id, to_second, state=RunState.QUEUED, owner="process-1", events=[("given", {})]
+        )
 
         assert (given.state, given.lease) == (RunState.QUEUED, to_second)
+        assert [event.kind for event in await repository.runs.events(tenant, run.id)] == ["given"]
         assert await repository.runs.get(tenant, run.id) == given
         assert given in await repository.upkeep.runs("process-2", [RunState.QUEUED])
         assert given not in await repository.upkeep.runs("process-2", [RunState.RUNNING])
