@@ -113,7 +113,9 @@ class ResponseStream:
                     return []
                 event = self._of("", item, stream=payload["stream"], text=payload["text"])
                 return [{**event, "type": LIVE_EVENT}]
-            case run_events.TEXT_DELTA | run_events.REASONING_DELTA | run_events.CODE_DELTA | run_events.ARGUMENTS_DELTA:
+            case (
+                run_events.TEXT_DELTA | run_events.REASONING_DELTA | run_events.CODE_DELTA | run_events.ARGUMENTS_DELTA
+            ):
                 return [self._delta(item, payload["delta"])]
             case _:
                 return []
@@ -198,7 +200,11 @@ class ResponseStream:
         else:
             events += [
                 self._of(
-                    "output_text.annotation.added", item, content_index=0, annotation_index=number, annotation=annotation
+                    "output_text.annotation.added",
+                    item,
+                    content_index=0,
+                    annotation_index=number,
+                    annotation=annotation,
                 )
                 for number, annotation in enumerate(whole["annotations"])
             ]

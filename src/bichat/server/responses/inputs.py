@@ -12,9 +12,9 @@ from uuid import uuid4
 from bichat.conversation import parts
 from bichat.conversation.request import Said
 from bichat.repository.records import Part, Role
-from bichat.server.responses import checks, naming
+from bichat.server import checks, naming
+from bichat.server.problems import FieldError
 from bichat.server.responses.items import CONTAINER_NOTE, ROLE_NOTE, unsealed
-from bichat.server.responses.problems import FieldError
 
 Json = Mapping[str, Any]
 
@@ -250,14 +250,14 @@ def _reasoning(item: Json, param: str) -> Said:
         content = unsealed(checks.text(item["encrypted_content"], f"{param}.encrypted_content"))
     if content is None:
         texts = [
-            checks.text(checks.mapping(piece, f"{param}.{name}[{number}]").get("text"), f"{param}.{name}[{number}].text")
+            checks.text(
+                checks.mapping(piece, f"{param}.{name}[{number}]").get("text"), f"{param}.{name}[{number}].text"
+            )
             for name in ("summary", "content")
             for number, piece in enumerate(checks.array(item.get(name) or [], f"{param}.{name}", most=1000))
         ]
         content = {"text": "\n\n".join(texts), "provider": {}}
-    return Said(
-        role=Role.ASSISTANT, parts=(Part(kind=parts.REASONING, content=content),), status=_status(item, param)
-    )
+    return Said(role=Role.ASSISTANT, parts=(Part(kind=parts.REASONING, content=content),), status=_status(item, param))
 
 
 def _code_call(item: Json, param: str) -> Said | Reference:
@@ -295,9 +295,7 @@ def _function_call(item: Json, param: str) -> Said:
         "name": checks.text(item.get("name"), f"{param}.name", most=128),
         "arguments": checks.text(item.get("arguments"), f"{param}.arguments", most=_MOST_CHARS),
     }
-    return Said(
-        role=Role.ASSISTANT, parts=(Part(kind=parts.TOOL_CALL, content=content),), status=_status(item, param)
-    )
+    return Said(role=Role.ASSISTANT, parts=(Part(kind=parts.TOOL_CALL, content=content),), status=_status(item, param))
 
 
 def _function_output(item: Json, param: str) -> Said:

@@ -12,7 +12,7 @@ from typing import Any, Final
 from bichat.conversation import parts
 from bichat.conversation.run_events import item_payload
 from bichat.repository.records import Message
-from bichat.server.responses import naming
+from bichat.server import naming
 
 Json = Mapping[str, Any]
 
@@ -190,7 +190,9 @@ def _outputs(content: Json, rendering: Rendering) -> list[dict[str, Any]]:
 
 def _is_image(output: Json) -> bool:
     return (
-        output["type"] == "image" and bool(output.get("output_id")) and str(output.get("mime_type")).startswith("image/")
+        output["type"] == "image"
+        and bool(output.get("output_id"))
+        and str(output.get("mime_type")).startswith("image/")
     )
 
 
@@ -227,7 +229,11 @@ def unsealed(text: str) -> dict[str, Any] | None:
         found = json.loads(base64.b64decode(text[len(_SEALED) :], altchars=b"-_", validate=True))
     except (ValueError, RecursionError):
         return None
-    if not isinstance(found, dict) or not isinstance(found.get("text"), str) or not isinstance(found.get("provider"), dict):
+    if (
+        not isinstance(found, dict)
+        or not isinstance(found.get("text"), str)
+        or not isinstance(found.get("provider"), dict)
+    ):
         return None
     return {"text": found["text"], "provider": found["provider"]}
 
