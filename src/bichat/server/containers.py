@@ -72,7 +72,9 @@ async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
 @router.get("/containers/{container_id}")
 async def retrieve(container_id: str, caller: Who, services: What) -> dict[str, Any]:
     """One of them; looking at it counts as use."""
-    return container_object(await services.sessions.touched(caller.tenant, (await find(services, caller, container_id)).id))
+    return container_object(
+        await services.sessions.touched(caller.tenant, (await find(services, caller, container_id)).id)
+    )
 
 
 @router.delete("/containers/{container_id}")
@@ -124,7 +126,7 @@ async def content(container_id: str, file_id: str, request: Request, caller: Who
     """Its bytes."""
     record = await find(services, caller, container_id)
     found = await _file(services, caller, record, file_id)
-    return await download(request, services.storage, found.record)
+    return await download(request, services.storage, found.record, found.record.storage_key)
 
 
 @router.delete("/containers/{container_id}/files/{file_id}")
@@ -223,5 +225,3 @@ def file_object(record: SessionRecord, file: FileOfSession) -> dict[str, Any]:
         "path": file.path,
         "source": file.source,
     }
-
-

@@ -26,8 +26,6 @@ class _Kept(Protocol):
     def mime_type(self) -> str: ...
     @property
     def size_bytes(self) -> int: ...
-    @property
-    def storage_key(self) -> str: ...
 
 
 async def chunks_of(upload: UploadFile) -> AsyncGenerator[bytes]:
@@ -36,8 +34,8 @@ async def chunks_of(upload: UploadFile) -> AsyncGenerator[bytes]:
         yield chunk
 
 
-async def download(request: Request, storage: FileStorage, kept: _Kept) -> Response:
-    """The bytes of a file, whole or the range that was asked for: to be saved, never to be shown as a page of ours.
+async def download(request: Request, storage: FileStorage, kept: _Kept, key: str) -> Response:
+    """The bytes under `key`, whole or the range that was asked for: to be saved, never to be shown as a page of ours.
 
     Raises:
         StorageError: they cannot be read.
@@ -56,7 +54,7 @@ async def download(request: Request, storage: FileStorage, kept: _Kept) -> Respo
     if is_part := (start, end) != (0, kept.size_bytes):
         headers["content-range"] = f"bytes {start}-{end - 1}/{kept.size_bytes}"
     return StreamingResponse(
-        _pieces(storage, kept.storage_key, start, end),
+        _pieces(storage, key, start, end),
         status_code=206 if is_part else 200,
         media_type=_media_type(kept.mime_type),
         headers=headers,

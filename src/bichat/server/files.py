@@ -41,7 +41,9 @@ async def upload(request: Request, caller: Who, services: What) -> dict[str, Any
             raise FieldError("'purpose' is a required property", param="purpose", wire_code=None)
         if purpose not in _PURPOSES:
             allowed = ", ".join(map(repr, _PURPOSES))
-            raise FieldError(f"'{purpose[:100]}' is not one of [{allowed}] - 'purpose'", param="purpose", wire_code=None)
+            raise FieldError(
+                f"'{purpose[:100]}' is not one of [{allowed}] - 'purpose'", param="purpose", wire_code=None
+            )
         expires_at = _expiry(text_of(form, "expires_after[anchor]"), text_of(form, "expires_after[seconds]"))
         file = file_of(form)
         name = file_name(file)
@@ -79,7 +81,8 @@ async def retrieve(file_id: str, caller: Who, services: What) -> dict[str, Any]:
 @router.get("/files/{file_id}/content")
 async def content(file_id: str, request: Request, caller: Who, services: What) -> Response:
     """Its bytes."""
-    return await download(request, services.storage, await find(services, caller, file_id))
+    file = await find(services, caller, file_id)
+    return await download(request, services.storage, file, file.storage_key)
 
 
 @router.delete("/files/{file_id}")

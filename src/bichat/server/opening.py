@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
 
+import anyio.to_thread
+
 from bichat.agent.toolbox import CodeToolbox
 from bichat.archive.opening import open_places
 from bichat.conversation.core import Core
@@ -13,7 +15,9 @@ from bichat.conversation.planners.choice import configured_planners
 from bichat.interpreter import CodeInterpreter
 from bichat.live_sessions import LiveSessions
 from bichat.server.services import Services
+from bichat.settings.secret import load_secret
 from bichat.settings.settings import Settings
+from bichat.storage import DownloadLinks
 
 
 @asynccontextmanager
@@ -40,5 +44,13 @@ async def open_services(
             raise AssertionError("an interpreter with storage and repository has an archive")
         sessions = LiveSessions(interpreter, settings, archive)
         toolbox = CodeToolbox(sessions, repository, storage)
+        links = DownloadLinks(await anyio.to_thread.run_sync(load_secret, settings.data_dir), settings.public_url)
         async with Core(repository, archive.upkeep, planners or chosen, toolbox) as core:
-            yield Services(settings=settings, interpreter=interpreter, archive=archive, sessions=sessions, core=core)
+            yield Services(
+                settings=settings,
+                interpreter=interpreter,
+                archive=archive,
+                sessions=sessions,
+                core=core,
+                links=links,
+            )

@@ -12,7 +12,7 @@ from bichat.interpreter import CodeInterpreter
 from bichat.live_sessions import LiveSessions
 from bichat.repository.chat_repository import ChatRepository
 from bichat.settings.settings import Settings
-from bichat.storage import FileStorage
+from bichat.storage import DownloadLinks, FileStorage
 
 Json = Mapping[str, Any]
 
@@ -26,6 +26,8 @@ class Services:
     archive: Archive
     sessions: LiveSessions
     core: Core
+    links: DownloadLinks
+    """Signs and checks addresses of downloads."""
 
     @property
     def repository(self) -> ChatRepository:
