@@ -98,7 +98,7 @@ class ResponseStream:
                 events.append(self._of("reasoning_summary_part.added", item, summary_index=0, part=part))
             case parts.TEXT | parts.REFUSAL:
                 empty = {"kind": payload["kind"], "content": {"text": ""}}
-                part = content_part(empty, Rendering())
+                part = content_part(empty)
                 events.append(self._of("content_part.added", item, content_index=0, part=part))
             case _:
                 pass
@@ -113,7 +113,9 @@ class ResponseStream:
                     return []
                 event = self._of("", item, stream=payload["stream"], text=payload["text"])
                 return [{**event, "type": LIVE_EVENT}]
-            case run_events.TEXT_DELTA | run_events.REASONING_DELTA | run_events.CODE_DELTA | run_events.ARGUMENTS_DELTA:
+            case (
+                run_events.TEXT_DELTA | run_events.REASONING_DELTA | run_events.CODE_DELTA | run_events.ARGUMENTS_DELTA
+            ):
                 return [self._delta(item, payload["delta"])]
             case _:
                 return []
@@ -165,7 +167,7 @@ class ResponseStream:
                 name, arguments = content["name"], content["arguments"]
                 events.append(self._of("function_call_arguments.done", item, name=name, arguments=arguments))
             case parts.TEXT | parts.REFUSAL:
-                events += self._message_done(item, payload["parts"][0], rendering)
+                events += self._message_done(item, payload["parts"][0])
             case _:
                 pass
         whole = render(payload, rendering) or {}
@@ -189,8 +191,8 @@ class ResponseStream:
             self._of("reasoning_summary_part.done", item, summary_index=0, part=part),
         ]
 
-    def _message_done(self, item: _Open, part: Json, rendering: Rendering) -> list[dict[str, Any]]:
-        whole = content_part(part, rendering)
+    def _message_done(self, item: _Open, part: Json) -> list[dict[str, Any]]:
+        whole = content_part(part)
         text = part["content"]["text"]
         events = self._rest(item, text)
         if whole["type"] == "refusal":
@@ -198,7 +200,11 @@ class ResponseStream:
         else:
             events += [
                 self._of(
-                    "output_text.annotation.added", item, content_index=0, annotation_index=number, annotation=annotation
+                    "output_text.annotation.added",
+                    item,
+                    content_index=0,
+                    annotation_index=number,
+                    annotation=annotation,
                 )
                 for number, annotation in enumerate(whole["annotations"])
             ]

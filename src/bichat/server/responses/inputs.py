@@ -250,14 +250,14 @@ def _reasoning(item: Json, param: str) -> Said:
         content = unsealed(checks.text(item["encrypted_content"], f"{param}.encrypted_content"))
     if content is None:
         texts = [
-            checks.text(checks.mapping(piece, f"{param}.{name}[{number}]").get("text"), f"{param}.{name}[{number}].text")
+            checks.text(
+                checks.mapping(piece, f"{param}.{name}[{number}]").get("text"), f"{param}.{name}[{number}].text"
+            )
             for name in ("summary", "content")
             for number, piece in enumerate(checks.array(item.get(name) or [], f"{param}.{name}", most=1000))
         ]
         content = {"text": "\n\n".join(texts), "provider": {}}
-    return Said(
-        role=Role.ASSISTANT, parts=(Part(kind=parts.REASONING, content=content),), status=_status(item, param)
-    )
+    return Said(role=Role.ASSISTANT, parts=(Part(kind=parts.REASONING, content=content),), status=_status(item, param))
 
 
 def _code_call(item: Json, param: str) -> Said | Reference:
@@ -295,17 +295,25 @@ def _function_call(item: Json, param: str) -> Said:
         "name": checks.text(item.get("name"), f"{param}.name", most=128),
         "arguments": checks.text(item.get("arguments"), f"{param}.arguments", most=_MOST_CHARS),
     }
-    return Said(
-        role=Role.ASSISTANT, parts=(Part(kind=parts.TOOL_CALL, content=content),), status=_status(item, param)
-    )
+    return Said(role=Role.ASSISTANT, parts=(Part(kind=parts.TOOL_CALL, content=content),), status=_status(item, param))
 
 
 def _function_output(item: Json, param: str) -> Said:
     output = item.get("output")
     if isinstance(output, list):
-        found = [_content(piece, f"{param}.output[{number}]") for number, piece in enumerate(output)]
-        result: Any = [{"kind": piece.kind, "content": dict(piece.content)} for piece in found]
+        found = checks.array(output, f"{param}.output", most=1000)
+        result: Any = [_result(piece, f"{param}.output[{number}]") for number, piece in enumerate(found)]
     else:
         result = checks.text(output, f"{param}.output", most=_MOST_CHARS)
     content = {"call_id": checks.text(item.get("call_id"), f"{param}.call_id", most=200), "output": result}
     return Said(role=Role.USER, parts=(Part(kind=parts.TOOL_RESULT, content=content),), status=_status(item, param))
+
+
+def _result(value: Any, param: str) -> Json:
+    """A piece of what came of a function: text, or an image by its URL."""
+    piece = _content(value, param)
+    if piece.kind != parts.TEXT and not piece.content.get("url"):
+        raise FieldError(
+            f"Invalid value at {param}: outputs of functions are text and images by image_url.", param=f"{param}.type"
+        )
+    return dict(piece.content)
