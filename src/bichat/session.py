@@ -487,9 +487,12 @@ class Session:
             self._watch_growth()
 
     def _watch_growth(self) -> None:
-        self._sandbox.rest(self._held.memory_bytes + IDLE_BYTES // 2, self._grow)
+        # In a task: a callback of the loop's is nobody's, and what an end does asks whose loop it is in.
+        self._sandbox.rest(
+            self._held.memory_bytes + IDLE_BYTES // 2, lambda used: self._background.start(partial(self._grow, used))
+        )
 
-    def _grow(self, used_bytes: int) -> None:
+    async def _grow(self, used_bytes: int) -> None:
         """What was left behind has grown while the session is idle: hold that too, or end it where there is no room."""
         if self._end is not None or self._is_running:
             return

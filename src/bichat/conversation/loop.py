@@ -163,6 +163,7 @@ class Loop:
                             is_last = not calls and event.finish == "stop"
                             await self._end_growing(growing, is_last=is_last, is_cut=event.finish == "length")
                             self._count(event)
+                            _check_call(bool(calls) or event.finish != "tool_calls")
                             return event, await self._ended_calls(calls, is_cut=event.finish == "length")
         raise PlannerError("the model's answer broke off", reason="cut_off")
 
@@ -307,7 +308,7 @@ class Loop:
 
 def _check_call(is_sound: bool) -> None:  # noqa: FBT001
     if not is_sound:
-        raise PlannerError("the model's calls of tools could not be told apart", reason="malformed")
+        raise PlannerError("the model's calls of tools are none, or cannot be told apart", reason="malformed")
 
 
 def _showing(message: Message, shown: tuple[str, ...]) -> Message:

@@ -12,9 +12,9 @@ from uuid import uuid4
 from bichat.conversation import parts
 from bichat.conversation.request import Said
 from bichat.repository.records import Part, Role
-from bichat.server.responses import checks, naming
+from bichat.server import checks, naming
+from bichat.server.problems import FieldError
 from bichat.server.responses.items import CONTAINER_NOTE, ROLE_NOTE, unsealed
-from bichat.server.responses.problems import FieldError
 
 Json = Mapping[str, Any]
 

@@ -12,7 +12,7 @@ from typing import Any, Final, cast
 from bichat.conversation import parts
 from bichat.conversation.run_events import item_payload
 from bichat.repository.records import Message
-from bichat.server.responses import naming
+from bichat.server import naming
 
 Json = Mapping[str, Any]
 

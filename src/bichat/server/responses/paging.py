@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bichat.repository.records import Message
-from bichat.server.responses import naming
-from bichat.server.responses.problems import FieldError
+from bichat.server import naming
+from bichat.server.problems import FieldError
 
 if TYPE_CHECKING:
     from starlette.datastructures import QueryParams

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 from bichat.conversation.planner import Sampling, ToolSpec
 from bichat.conversation.request import CODE_TOOL, CodeOptions, RunRequest, Said
-from bichat.server.responses import checks, naming
+from bichat.server import checks, naming
+from bichat.server.problems import FieldError, MissingError
 from bichat.server.responses.inputs import Reference, file_row, read_input
 from bichat.server.responses.items import ENCRYPTED, LIVE_OUTPUT, OUTPUTS
-from bichat.server.responses.problems import FieldError, MissingError
 from bichat.server.responses.response import ECHOED
 
 Json = Mapping[str, Any]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bichat.repository.records import Run, RunState
-from bichat.server.responses import naming
+from bichat.server import naming
 
 Json = Mapping[str, Any]
 

@@ -12,11 +12,11 @@ from starlette.responses import JSONResponse, Response
 from bichat.conversation.run_events import item_payload
 from bichat.repository.pages import Page
 from bichat.repository.records import Conversation, Message
-from bichat.server.responses import checks, naming
+from bichat.server import checks, naming
+from bichat.server.problems import FieldError, MissingError
 from bichat.server.responses.inputs import read_input
 from bichat.server.responses.items import Rendering, is_hidden, item_of
 from bichat.server.responses.paging import list_object, page_of, read_page
-from bichat.server.responses.problems import FieldError, MissingError
 from bichat.server.responses.requests import read_ask, read_include
 from bichat.server.responses.service import Caller, Responses
 from bichat.server.responses.stream import EventStream

@@ -17,11 +17,11 @@ from bichat.errors import BichatError, ConflictError, NotFoundError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.records import Conversation, Message, Role, Run
 from bichat.sandbox.background import Background
-from bichat.server.responses import naming
+from bichat.server import naming
+from bichat.server.problems import FailedError, FieldError, MissingError
 from bichat.server.responses.events import ResponseStream, encode
 from bichat.server.responses.inputs import Reference
 from bichat.server.responses.items import OUTPUTS, Rendering, images_of, item_of
-from bichat.server.responses.problems import FailedError, FieldError, MissingError
 from bichat.server.responses.requests import Ask, previous_missing
 from bichat.server.responses.response import response_object
 from bichat.storage import FileStorage

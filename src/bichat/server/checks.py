@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
-from bichat.server.responses.problems import FieldError
+from bichat.server.problems import FieldError
 
 Json = Mapping[str, Any]
 
