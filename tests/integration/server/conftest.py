@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 import anyio.from_thread
 import pytest
 import uvicorn
@@ -77,6 +76,7 @@ def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = No
     """A server in a thread of its own."""
     planner = ScriptedPlanner([])
     behind: dict[str, Any] = {}
+    is_up = threading.Event()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
@@ -93,6 +93,7 @@ def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = No
                 anyio.from_thread.BlockingPortal() as portal,
             ):
                 behind.update(repository=repository, sessions=sessions, storage=storage, portal=portal)
+                is_up.set()
                 yield
 
     app = FastAPI(lifespan=lifespan)
@@ -103,7 +104,7 @@ def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = No
         return await call_next(request)
 
     @app.exception_handler(BichatError)
-    async def failed(request: Request, error: BichatError) -> JSONResponse:  # noqa: ARG001
+    async def failed(request: Request, error: BichatError) -> JSONResponse:
         return JSONResponse(error_body(error), status_of(error), error_headers(error))
 
     app.include_router(router, prefix="/v1")
@@ -112,8 +113,7 @@ def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = No
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
     thread.start()
     try:
-        with anyio.from_thread.start_blocking_portal() as portal:
-            portal.call(_until, lambda: server.started or not thread.is_alive())
+        assert is_up.wait(30), "the server does not start"
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
         yield Served(url, planner, **behind)
     finally:
@@ -121,14 +121,8 @@ def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = No
         thread.join()
 
 
-async def _until(holds: Any) -> None:
-    with anyio.fail_after(30):
-        while not holds():
-            await anyio.sleep(0.01)
-
-
 @pytest.fixture(scope="module")
-def served(tmp_path_factory, bare_settings, needs_namespaces_here) -> Generator[Served]:  # noqa: ARG001
+def served(tmp_path_factory, bare_settings, needs_namespaces_here) -> Generator[Served]:
     """One for the tests of a module: each brings what the model does."""
     folder = tmp_path_factory.mktemp("server")
     with serving(f"sqlite:///{folder / 'bichat.db'}", bare_settings(), folder) as running:
