@@ -132,8 +132,9 @@ class PlannerError(BichatError):
         self.retry_after_s = retry_after_s
 
     def to_dict(self) -> dict[str, Any]:
-        """As of every error, and `reason`."""
-        return {**super().to_dict(), "reason": self.reason}
+        """As of every error, `reason`, and `retry_after_s` where that is known."""
+        wait = {} if self.retry_after_s is None else {"retry_after_s": self.retry_after_s}
+        return {**super().to_dict(), "reason": self.reason, **wait}
 
 
 class Planner(Protocol):

@@ -115,7 +115,7 @@ def wrong_type(param: str, wanted: str, value: Any) -> FieldError:
         dict: "an object",
         type(None): "null",
     }
-    got = kinds.get(type(value), "something else")
+    got = kinds.get(type(value), "something else")  # pyright: ignore[reportUnknownArgumentType]
     return FieldError(
         f"Invalid type for '{param}': expected {wanted}, but got {got} instead.", param=param, wire_code="invalid_type"
     )

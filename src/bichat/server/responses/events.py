@@ -98,7 +98,7 @@ class ResponseStream:
                 events.append(self._of("reasoning_summary_part.added", item, summary_index=0, part=part))
             case parts.TEXT | parts.REFUSAL:
                 empty = {"kind": payload["kind"], "content": {"text": ""}}
-                part = content_part(empty, Rendering())
+                part = content_part(empty)
                 events.append(self._of("content_part.added", item, content_index=0, part=part))
             case _:
                 pass
@@ -167,7 +167,7 @@ class ResponseStream:
                 name, arguments = content["name"], content["arguments"]
                 events.append(self._of("function_call_arguments.done", item, name=name, arguments=arguments))
             case parts.TEXT | parts.REFUSAL:
-                events += self._message_done(item, payload["parts"][0], rendering)
+                events += self._message_done(item, payload["parts"][0])
             case _:
                 pass
         whole = render(payload, rendering) or {}
@@ -191,8 +191,8 @@ class ResponseStream:
             self._of("reasoning_summary_part.done", item, summary_index=0, part=part),
         ]
 
-    def _message_done(self, item: _Open, part: Json, rendering: Rendering) -> list[dict[str, Any]]:
-        whole = content_part(part, rendering)
+    def _message_done(self, item: _Open, part: Json) -> list[dict[str, Any]]:
+        whole = content_part(part)
         text = part["content"]["text"]
         events = self._rest(item, text)
         if whole["type"] == "refusal":

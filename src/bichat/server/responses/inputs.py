@@ -301,9 +301,19 @@ def _function_call(item: Json, param: str) -> Said:
 def _function_output(item: Json, param: str) -> Said:
     output = item.get("output")
     if isinstance(output, list):
-        found = [_content(piece, f"{param}.output[{number}]") for number, piece in enumerate(output)]
-        result: Any = [{"kind": piece.kind, "content": dict(piece.content)} for piece in found]
+        found = checks.array(output, f"{param}.output", most=1000)
+        result: Any = [_result(piece, f"{param}.output[{number}]") for number, piece in enumerate(found)]
     else:
         result = checks.text(output, f"{param}.output", most=_MOST_CHARS)
     content = {"call_id": checks.text(item.get("call_id"), f"{param}.call_id", most=200), "output": result}
     return Said(role=Role.USER, parts=(Part(kind=parts.TOOL_RESULT, content=content),), status=_status(item, param))
+
+
+def _result(value: Any, param: str) -> Json:
+    """A piece of what came of a function: text, or an image by its URL."""
+    piece = _content(value, param)
+    if piece.kind != parts.TEXT and not piece.content.get("url"):
+        raise FieldError(
+            f"Invalid value at {param}: outputs of functions are text and images by image_url.", param=f"{param}.type"
+        )
+    return dict(piece.content)

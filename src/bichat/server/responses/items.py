@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from bichat.conversation import parts
 from bichat.conversation.run_events import item_payload
@@ -25,6 +25,7 @@ LIVE_OUTPUT: Final = "bichat.live_output"
 #: Keys of a message's metadata: what its caller called its role, and the container of a replayed call that is not ours.
 ROLE_NOTE: Final = "role"
 CONTAINER_NOTE: Final = "container_id"
+_STATUSES: Final[Mapping[str, str]] = {"interpreting": "in_progress", "failed": "incomplete"}
 _SEALED: Final = "bichat1."
 _PREFIXES: Final = {
     parts.CODE: naming.CODE_CALL,
@@ -99,30 +100,30 @@ def render(payload: Json, rendering: Rendering) -> dict[str, Any] | None:
                 "output": _result(content["output"]),
             }
         case _:
-            return _message(payload, rendering)
+            return _message(payload)
 
 
 def status_of(payload: Json) -> str:
     """`in_progress`, `completed` or `incomplete`."""
-    status = payload["status"]
-    return {"interpreting": "in_progress", "failed": "incomplete"}.get(status, status)
+    status: str = payload["status"]
+    return _STATUSES.get(status, status)
 
 
-def _message(payload: Json, rendering: Rendering) -> dict[str, Any]:
+def _message(payload: Json) -> dict[str, Any]:
     is_answer = payload["role"] == "assistant"
     # An answer that has only begun has no content yet: its part is added by an event of its own.
-    pieces = [] if is_answer and payload["status"] == "in_progress" else payload["parts"]
+    pieces: Sequence[Json] = [] if is_answer and payload["status"] == "in_progress" else payload["parts"]
     role = payload.get("metadata", {}).get(ROLE_NOTE) or payload["role"]
     return {
         "id": wire_id(payload),
         "type": "message",
         "status": status_of(payload),
-        "content": [content_part(part, rendering, is_answer=is_answer) for part in pieces],
+        "content": [content_part(part, is_answer=is_answer) for part in pieces],
         "role": role,
     }
 
 
-def content_part(part: Json, rendering: Rendering, *, is_answer: bool = True) -> dict[str, Any]:
+def content_part(part: Json, *, is_answer: bool = True) -> dict[str, Any]:
     """A piece of a message."""
     content: Json = part["content"]
     match part["kind"]:
@@ -199,7 +200,11 @@ def _is_image(output: Json) -> bool:
 def _result(output: str | Sequence[Json]) -> str | list[dict[str, Any]]:
     if isinstance(output, str):
         return output
-    return [content_part(part, Rendering(), is_answer=False) for part in output]
+    kinds = [parts.IMAGE if piece.get("url") else parts.TEXT for piece in output]
+    return [
+        content_part({"kind": kind, "content": piece}, is_answer=False)
+        for kind, piece in zip(kinds, output, strict=True)
+    ]
 
 
 def _reasoning(payload: Json, content: Json, rendering: Rendering) -> dict[str, Any]:
@@ -221,21 +226,19 @@ def sealed(content: Json) -> str:
     return _SEALED + base64.urlsafe_b64encode(raw.encode()).decode("ascii")
 
 
-def unsealed(text: str) -> dict[str, Any] | None:
+def unsealed(sealed_text: str) -> dict[str, Any] | None:
     """What `sealed` was given; None where the text is not from there."""
-    if not text.startswith(_SEALED):
+    if not sealed_text.startswith(_SEALED):
         return None
     try:
-        found = json.loads(base64.b64decode(text[len(_SEALED) :], altchars=b"-_", validate=True))
+        found: Any = json.loads(base64.b64decode(sealed_text[len(_SEALED) :], altchars=b"-_", validate=True))
     except (ValueError, RecursionError):
         return None
-    if (
-        not isinstance(found, dict)
-        or not isinstance(found.get("text"), str)
-        or not isinstance(found.get("provider"), dict)
-    ):
+    if not isinstance(found, dict):
         return None
-    return {"text": found["text"], "provider": found["provider"]}
+    values = cast("dict[str, Any]", found)
+    text, provider = values.get("text"), values.get("provider")
+    return {"text": text, "provider": provider} if isinstance(text, str) and isinstance(provider, dict) else None
 
 
 __all__: Sequence[str] = [

@@ -71,6 +71,8 @@ def response_object(run: Run, output: Sequence[Json], *, status: str | None = No
     """
     echoed: Json = {**ECHOED, **run.request.get("view", {}).get("echo", {})}
     is_own = status is None
+    # What is said before the end is the same whenever it is said: notes on what happened come with the end.
+    metadata: Json = run.metadata if is_own else run.request.get("metadata", {})
     status = status or _STATUSES[run.state]
     return {
         "id": naming.on_wire(naming.RESPONSE, run.id),
@@ -83,7 +85,7 @@ def response_object(run: Run, output: Sequence[Json], *, status: str | None = No
         "model": run.model,
         "output": [*output],
         "usage": usage(run.usage) if is_own and run.state.is_final else None,
-        "metadata": {key: value for key, value in run.metadata.items() if isinstance(value, str)},
+        "metadata": {key: value for key, value in metadata.items() if isinstance(value, str)},
         **echoed,
         "tools": [*echoed["tools"]],
     }
