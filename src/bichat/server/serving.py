@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 import socket
@@ -100,17 +99,19 @@ class Server(uvicorn.Server):
             ws="none",
             lifespan="on",
             timeout_keep_alive=_KEEP_ALIVE_S,
-            timeout_graceful_shutdown=int(patience_s + _AFTERWARDS_S),
+            timeout_graceful_shutdown=_AFTERWARDS_S,
         )
         super().__init__(config)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See `uvicorn.Server`."""
-        draining = asyncio.create_task(self._drain())
-        try:
-            await super().shutdown(sockets)
-        finally:
-            await draining
+        for listening in self.servers:
+            listening.close()
+        # Before what they stand on is closed, which the base class does once no connection is left.
+        await self._drain()
+        await super().shutdown(sockets)
+        # It would die of the signal that it was asked to end by: that it has ended well is said by its exit code.
+        self._captured_signals.clear()
 
     async def _drain(self) -> None:
         services = getattr(self._application.state, "services", None)
