@@ -60,7 +60,7 @@ class Served:
 
     def plays(self, *turns: Any) -> None:
         """What the model does next."""
-        self.planner._turns += turns
+        self.planner._turns[len(self.planner.asked) :] = turns
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """A coroutine function of what is behind it, called in the server's loop."""

@@ -285,3 +285,76 @@ def test_conversations_are_made_changed_and_deleted_with_their_items(client):
     assert client.conversations.delete(talk.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.conversations.retrieve(talk.id)
+
+
+def test_a_displayed_image_comes_as_data_and_belongs_to_the_answer(served, client):
+    png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+    shown = f"class Shown:\n  def _repr_png_(self): import base64; return base64.b64decode('{png}')\nShown()"
+    served.plays(python(shown), says("Look."))
+    with client.responses.stream(model="m", input="go", tools=[TOOL], include=OUTPUTS) as stream:
+        made = stream.get_final_response()
+    (image,) = [output for output in made.output[0].outputs if output.type == "image"]
+    (belongs,) = made.output[1].content[0].annotations
+    assert image.url == f"data:image/png;base64,{png}"
+    assert (belongs.start_index, belongs.end_index, belongs.container_id) == (0, 0, made.output[0].container_id)
+
+
+def test_a_container_by_its_id_is_used_and_one_that_has_ended_is_refused_or_replaced(served, client):
+    async def opened():
+        return (await served.sessions.open("acme")).id
+
+    async def close(session_id):
+        async with served.sessions.held("acme", session_id) as session:
+            await session.close()
+
+    session_id = served.call(opened)
+    named = {"type": "code_interpreter", "container": f"cntr_{session_id.replace('-', '')}"}
+    served.plays(python("open('kept.txt', 'w').write('kept')"), says("done"))
+    first = client.responses.create(model="m", input="go", tools=[named])
+    assert first.output[0].container_id == named["container"]
+    served.call(close, session_id)
+    with pytest.raises(openai.BadRequestError, match="ended"):
+        client.responses.create(model="m", input="go", tools=[named])
+    with pytest.raises(openai.NotFoundError, match="Container with id"):
+        client.responses.create(model="m", input="go", tools=[named | {"container": "cntr_" + "0" * 32}])
+    served.plays(python("print(open('kept.txt').read())"), says("on"))
+    second = ask(client, previous_response_id=first.id, include=OUTPUTS)
+    assert second.output[0].outputs[0].logs == "kept\n"
+    assert second.output[0].container_id != named["container"]
+    assert "expired" in second.metadata["bichat.container"]
+
+
+def test_ten_thousand_items_go_in_and_come_back_in_pages(served, client):
+    served.plays(says("Much."))
+    items = [{"role": "user", "content": str(number)} for number in range(10_000)]
+    made = client.responses.create(model="m", input=items)
+    newest = client.responses.input_items.list(made.id, limit=100)
+    oldest = client.responses.input_items.list(made.id, limit=100, order="asc")
+    assert [item.content[0].text for item in newest.data] == [str(number) for number in range(9_999, 9_899, -1)]
+    assert [item.content[0].text for item in oldest.data] == [str(number) for number in range(100)]
+    assert len(served.planner.asked[-1].history) == 10_000
+    with pytest.raises(openai.BadRequestError, match="no entry"):
+        client.responses.input_items.list(made.id, after="msg_" + "0" * 32)
+
+
+def test_a_body_that_is_no_json_is_refused(client):
+    for raw in (b"{", b"[" * 100_000, b"\xff", b'{"model": NaN}', b"[]", b'"x"', b"null"):
+        with pytest.raises(openai.BadRequestError):
+            client.post(
+                "/responses", cast_to=object, content=raw, options={"headers": {"content-type": "application/json"}}
+            )
+
+
+def test_a_second_response_in_a_conversation_waits_for_none_and_is_refused_for_good(served, client):
+    talk = client.conversations.create()
+    served.plays(python("while True: pass"))
+    running = ask(client, conversation=talk.id, background=True)
+    with pytest.raises(openai.BadRequestError, match="not over"):
+        ask(client, conversation=talk.id)
+    with pytest.raises(openai.BadRequestError, match="not over"):
+        client.conversations.items.create(talk.id, items=[{"role": "user", "content": "x"}])
+    with pytest.raises(openai.BadRequestError, match="is not over"):
+        ask(client, previous_response_id=running.id)
+    client.conversations.delete(talk.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(running.id)
