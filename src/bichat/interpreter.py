@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from bichat.admission import Admission, Claim
-from bichat.domain import ExecutionResult, Limits, Timings
+from bichat.domain import ExecutionResult, IsolationReport, Limits, Timings
 from bichat.errors import LimitError, UserInputError
 from bichat.events import Event
 from bichat.sandbox.background import Background
@@ -177,6 +177,11 @@ class CodeInterpreter:
             As `run`.
         """
         await (await self._supervisor(environment or self._settings.environment)).warmed()
+
+    @property
+    def isolation(self) -> IsolationReport | None:
+        """What stands between code and host here; None until there was a sandbox."""
+        return next((each.isolation for each in self._supervisors.values() if each.isolation is not None), None)
 
     @property
     def archive(self) -> Archive | None:

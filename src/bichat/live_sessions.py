@@ -150,6 +150,20 @@ class LiveSessions:
             record = await self._repository.sessions.get(tenant, session_id)
         return record
 
+    async def touched(self, tenant: str, session_id: str) -> SessionRecord:
+        """Its row; where it lives here, it counts as used now.
+
+        Raises:
+            NotFoundError: there is no such session.
+        """
+        record = await self.record(tenant, session_id)
+        session = self._here.get(record.id)
+        if session is None or record.end_reason:
+            return record
+        with suppress(SessionEndedError):
+            await session.touch()
+        return await self._repository.sessions.get(tenant, session_id)
+
     @asynccontextmanager
     async def held(self, tenant: str, session_id: str) -> AsyncGenerator[Session]:
         """The session, which lives here.
@@ -266,6 +280,22 @@ class LiveSessions:
             if file.id == wanted:
                 return file
         raise NotFoundError("there is no such file in this session", stage="session")
+
+    async def remove(self, tenant: str, session_id: str, file_id: str) -> None:
+        """Remove a file from the session's folder, and delete its record; an ended session's record alone.
+
+        Raises:
+            NotFoundError: there is no such file in it.
+            SessionElsewhereError: the session lives in another process.
+        """
+        file = await self.file(tenant, session_id, file_id)
+        with suppress(SessionEndedError):
+            async with self.held(tenant, session_id) as session:
+                await session.remove(file.name)
+        if isinstance(file.record, FileRecord):
+            await self._repository.files.delete(tenant, file.id)
+        else:
+            await self._repository.outputs.delete(tenant, file.id)
 
     async def delete(self, tenant: str, session_id: str) -> None:
         """End it, and delete its record with the executions and files that it left.

@@ -261,6 +261,19 @@ class Session:
         with self._use():
             return await self._sandbox.open(_text(name).removeprefix(_FOLDER))
 
+    async def remove(self, name: str | PurePosixPath) -> None:
+        """Remove one of `files`, called as there; what is not there is no error.
+
+        Raises:
+            LimitError: the code has locked its folder.
+            SessionEndedError: the session has ended.
+        """
+        with self._use():
+            name = _text(name).removeprefix(_FOLDER)
+            await self._sandbox.remove(name)
+            if self._ledger is not None:
+                await self._ledger.forget(name)
+
     async def restart(self) -> None:
         """A fresh interpreter on the same files: variables, threads and programs are gone; what runs is cancelled.
 
@@ -282,6 +295,16 @@ class Session:
         self.end("closed")
         await self._sandbox.close()
         await self._end_recorded.wait()
+
+    async def touch(self) -> None:
+        """Count as used now: the time after which it ends for want of use begins anew.
+
+        Raises:
+            SessionEndedError: the session has ended.
+        """
+        with self._use():
+            if self._ledger is not None:
+                await self._ledger.touch()
 
     async def recorded(self) -> None:
         """Wait until its end is on record; it has ended."""

@@ -151,6 +151,23 @@ class Ledger:
         self._files[name] = KeptFile(name=name, storage_key="", size_bytes=size_bytes, sha256="")
         await self._save_session()
 
+    async def touch(self) -> None:
+        """The session is used.
+
+        Raises:
+            DatabaseError: that could not be recorded.
+        """
+        await self._save_session()
+
+    async def forget(self, name: str) -> None:
+        """A file lies in the session's folder no longer.
+
+        Raises:
+            DatabaseError: that could not be recorded.
+        """
+        if self._files.pop(name, None) is not None:
+            await self._save_session()
+
     async def put(self, artifact: Artifact) -> None:
         """Keep a file that was put into the session's folder, so that it can be brought back.
 

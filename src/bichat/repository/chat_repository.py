@@ -421,6 +421,10 @@ class Keys(Protocol):
         """The tenant's, revoked ones too."""
         ...
 
+    async def any_good(self, now: datetime) -> bool:
+        """Whether anybody has a key that is neither revoked nor past its expiry."""
+        ...
+
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
         """Note when it was last used."""
         ...

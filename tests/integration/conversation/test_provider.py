@@ -322,3 +322,45 @@ def test_a_model_that_falls_silent_is_given_up(patience, before):
         never.set()
 
     assert error.reason == "timeout"
+
+
+def test_closing_a_turn_ends_its_request():
+    never = threading.Event()
+
+    async def go(url):
+        planner = ProviderPlanner(_endpoint(url))
+        with anyio.fail_after(20):
+            async with aclosing(planner.turn(_turn())) as events:
+                first = await anext(events)
+        await planner.aclose()
+        return first
+
+    with Upstream([Answer("first", never)]) as upstream:
+        assert anyio.run(go, upstream.url) == TextDelta("first")
+        never.set()
+
+
+def test_many_turns_at_a_time_are_not_mixed():
+    def echo(received):
+        return Answer(*received.body["messages"][-1]["content"])
+
+    async def go(url):
+        planner = ProviderPlanner(_endpoint(url))
+        answers = {}
+
+        async def one(text):
+            events = await _events(planner, _turn(_user(text)))
+            answers[text] = "".join(event.text for event in events if isinstance(event, TextDelta))
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for number in range(40):
+                    group.start_soon(one, f"number {number}")
+        await planner.aclose()
+        return answers
+
+    with Upstream(echo) as upstream:
+        answers = anyio.run(go, upstream.url)
+
+    assert len(answers) == 40
+    assert all(text == answer for text, answer in answers.items())

@@ -29,7 +29,7 @@ from bichat.conversation.request import CODE_TOOL
 from bichat.repository.records import Message, Role
 from bichat.settings.settings import LOCAL_PYTHON
 
-#: Characters of a text that is parsed to see whether it is code; what stands in a ```python block is not parsed.
+#: Characters of a message that are parsed to see whether they are code; what stands in a ```python block is not parsed.
 MOST_PARSED: Final = 32_768
 #: Blocks of one message: each takes a turn of its run.
 MOST_BLOCKS: Final = 30
@@ -83,11 +83,16 @@ def code_blocks(text: str) -> list[str]:
     text = text.replace("\r\n", "\n")
     if len(text) <= MOST_PARSED and is_code(text):
         return [text]
-    return [code for word, code in _fenced(text) if code.strip() and _is_python(word, code)]
-
-
-def _is_python(word: str, code: str) -> bool:
-    return word in _PYTHON or (not word and len(code) <= MOST_PARSED and is_code(code))
+    found: list[str] = []
+    left = MOST_PARSED
+    for word, code in _fenced(text):
+        if word in _PYTHON and code.strip():
+            found.append(code)
+        elif not word and len(code) < left:
+            left -= len(code) + 1  # empty ones take time too
+            if is_code(code):
+                found.append(code)
+    return found
 
 
 def _fenced(text: str) -> list[tuple[str, str]]:

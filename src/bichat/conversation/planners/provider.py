@@ -280,6 +280,8 @@ class _Events:
                 pass
             case "error":
                 raise PlannerError("the provider ended its answer with an error", reason="cut_off")
+            case "tool_call":
+                finish = "tool_calls"
             case _:
                 finish = "tool_calls" if self._calls else "stop"
         ended = TurnEnded(

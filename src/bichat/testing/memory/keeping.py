@@ -57,6 +57,13 @@ class MemoryKeys:
         """See `Keys.page`."""
         return self._keys.page(tenant, lambda _: True, limit, cursor)
 
+    async def any_good(self, now: datetime) -> bool:
+        """See `Keys.any_good`."""
+        moment = check_moment(now)
+        return bool(
+            self._keys.those(lambda key: key.revoked_at is None and (key.expires_at is None or key.expires_at > moment))
+        )
+
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
         """See `Keys.use`."""
         self._keys.put(replace(self._keys.get(tenant, key_id), last_used_at=check_moment(at)))

@@ -1,0 +1,110 @@
+"""Requests whose body is JSON or a form with files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from bichat.server.problems import FieldError
+
+Json = Mapping[str, Any]
+
+#: Longest JSON body, by default.
+MOST_JSON_BYTES: Final = 32 << 20
+#: Deepest nesting of JSON.
+MOST_DEPTH: Final = 200
+
+
+async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
+    """The object that a request's body is.
+
+    Raises:
+        FieldError: it is no JSON object, or nested more deeply than `MOST_DEPTH`.
+    """
+    body = await request.body()
+    if not body.strip() and may_be_empty:
+        return {}
+    try:
+        _check_depth(body)
+        value: Any = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise FieldError(
+            "We could not parse the JSON body of your request: it must be a JSON object.", wire_code=None
+        ) from error
+    if not isinstance(value, dict):
+        raise FieldError("The body of the request must be a JSON object.", wire_code=None)
+    return cast("Json", value)
+
+
+def _check_depth(body: bytes) -> None:
+    """Brackets in texts count too, which only forbids what nobody sends."""
+    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+        return
+    depth = 0
+    is_text = is_escaped = False
+    for byte in body:
+        if is_text:
+            if is_escaped:
+                is_escaped = False
+            elif byte == 0x5C:
+                is_escaped = True
+            elif byte == 0x22:
+                is_text = False
+        elif byte == 0x22:
+            is_text = True
+        elif byte in b"[{":
+            depth += 1
+            if depth > MOST_DEPTH:
+                raise ValueError("nested too deeply")
+        elif byte in b"]}":
+            depth -= 1
+
+
+@asynccontextmanager
+async def form_of(request: Request) -> AsyncGenerator[FormData]:
+    """The fields of a form; its files lie on the disk and are gone with the block.
+
+    Raises:
+        FieldError: it is no such form.
+    """
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise FieldError("The body of the request must be multipart/form-data.", wire_code=None)
+    try:
+        async with request.form(max_files=2, max_fields=50) as form:
+            yield form
+    except HTTPException as error:
+        if error.status_code == 400:
+            raise FieldError(f"We could not parse the form: {error.detail}", wire_code=None) from error
+        raise
+    except ClientDisconnect:
+        raise
+
+
+def file_of(form: FormData, name: str = "file") -> UploadFile:
+    """A file of a form.
+
+    Raises:
+        FieldError: there is none of this name.
+    """
+    given = form.get(name)
+    if not isinstance(given, UploadFile):
+        raise FieldError(f"'{name}' is a required property, and must be a file.", param=name, wire_code=None)
+    return given
+
+
+def text_of(form: FormData, name: str) -> str | None:
+    """A field of a form that is text; None where it is not there.
+
+    Raises:
+        FieldError: it is a file.
+    """
+    given = form.get(name)
+    if isinstance(given, UploadFile):
+        raise FieldError(f"'{name}' must be text.", param=name, wire_code=None)
+    return given
