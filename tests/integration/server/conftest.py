@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,11 +47,14 @@ class Served:
     sessions: LiveSessions
     storage: LocalStorage
     portal: Any
+    clients: ExitStack
 
-    def client(self, tenant: str = "acme", **others: Any) -> OpenAI:
-        return OpenAI(
-            base_url=self.url, api_key=tenant, max_retries=0, _strict_response_validation=True, timeout=30, **others
+    def client(self, tenant: str = "acme", *, is_strict: bool = True) -> OpenAI:
+        """One that is closed with the server."""
+        made = OpenAI(
+            base_url=self.url, api_key=tenant, max_retries=0, _strict_response_validation=is_strict, timeout=30
         )
+        return self.clients.enter_context(made)
 
     def async_client(self, tenant: str = "acme") -> AsyncOpenAI:
         return AsyncOpenAI(
@@ -115,7 +118,8 @@ def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = No
     try:
         assert is_up.wait(30), "the server does not start"
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-        yield Served(url, planner, **behind)
+        with ExitStack() as clients:
+            yield Served(url, planner, clients=clients, **behind)
     finally:
         server.should_exit = True
         thread.join()

@@ -216,7 +216,7 @@ def test_a_run_that_is_lost_anywhere_ends_as_a_failed_response_with_what_there_w
 
 
 @pytest.mark.parametrize(
-    ("state", "error", "ending", "status", "reason"),
+    "state, error, ending, status, reason",
     [
         (RunState.INCOMPLETE, {"code": "incomplete", "reason": "max_output_tokens"}, "incomplete", "incomplete", "max_output_tokens"),
         (RunState.INCOMPLETE, {"code": "incomplete", "reason": "max_turns"}, "incomplete", "incomplete", "max_messages"),

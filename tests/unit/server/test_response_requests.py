@@ -42,7 +42,7 @@ def test_every_field_that_the_client_can_send_is_carried_out_without_effect_or_r
 
 
 @pytest.mark.parametrize(
-    ("given", "param", "words"),
+    "given, param, words",
     [
         ([], None, "expected an object"),
         ({}, "model", "Missing required parameter: 'model'"),
@@ -132,7 +132,7 @@ def test_what_cannot_be_is_refused_with_a_sentence_and_the_place(given, param, w
 
 
 @pytest.mark.parametrize(
-    ("given", "words"),
+    "given, words",
     [
         (body(conversation="conv_x"), "Conversation with id 'conv_x' not found."),
         (
