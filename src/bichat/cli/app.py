@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from bichat.cli import database, doctor, environments, prune, run, shell
+from bichat.cli import database, doctor, environments, keys, prune, run, serve, shell
 
 app = typer.Typer(
     name="bichat",
@@ -15,10 +15,12 @@ app = typer.Typer(
 )
 app.command("run")(run.command)
 app.command("shell")(shell.command)
+app.command("serve")(serve.command)
 app.command("doctor")(doctor.command)
 app.command("prune")(prune.command)
 app.add_typer(environments.app, name="env")
 app.add_typer(database.app, name="db")
+app.add_typer(keys.app, name="key")
 
 
 @app.callback(invoke_without_command=True)

@@ -74,8 +74,7 @@ class Core:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        for worker in self._workers.values():
-            worker.stop()
+        self.stop()
         await self._background.close()
 
     async def drain(self, patience_s: float) -> None:
@@ -84,6 +83,11 @@ class Core:
             while self._workers:
                 self._is_idle = anyio.Event()
                 await self._is_idle.wait()
+
+    def stop(self) -> None:
+        """End every run that goes on here: it fails as `server_stopped`."""
+        for worker in tuple(self._workers.values()):
+            worker.stop()
 
     # ------------------------------------------------------------------------------------------------------ begin
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
@@ -15,9 +15,11 @@ from starlette.responses import JSONResponse, Response
 import bichat
 from bichat.errors import BichatError
 from bichat.server import containers, files, models, status
-from bichat.server.door import Door
+from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
 from bichat.server.problems import error_body, error_headers, status_of
+from bichat.server.responses import routes as responses
+from bichat.server.responses.service import Responses
 from bichat.server.services import Services
 
 logger = logging.getLogger("bichat.server")
@@ -39,7 +41,8 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         async with open_services() as services:
             app.state.services = services
             app.state.door = Door(services.repository, is_local=is_local)
-            yield
+            async with Responses(services.core, services.repository, services.storage) as app.state.responses:
+                yield
 
     app = FastAPI(
         title="bichat",
@@ -63,8 +66,8 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
 def _wire() -> APIRouter:
     router = APIRouter()
-    for part in (files.router, containers.router, models.router):
-        router.include_router(part)
+    for part in (files.router, containers.router, models.router, responses.router):
+        router.include_router(part, dependencies=[Depends(caller_of)])
     return router
 
 

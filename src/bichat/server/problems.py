@@ -72,12 +72,23 @@ class MissingError(NotFoundError):
         self.wire_code = wire_code
 
 
+class RefusedError(BichatError):
+    """A request that is not let in, or is too large: its status is the answer."""
+
+    def __init__(self, status: int, message: str, *, wire_code: str | None = None, remedy: str = "") -> None:
+        super().__init__(message, stage="request", remedy=remedy)
+        self.status = status
+        self.wire_code = wire_code
+
+
 def status_of(error: BichatError) -> int:
     """The status of an answer that is nothing but this error: 4xx other than 409 and 429 are never tried again by clients.
 
     Who asks again after 429, 500 and 503 runs no code twice: they are said only where none has run.
     """
     match error:
+        case RefusedError():
+            return error.status
         case PlannerError() | FailedError():
             return _STATUS.get(error.reason, 500)
         case NotFoundError():
@@ -93,13 +104,13 @@ def status_of(error: BichatError) -> int:
 def error_body(error: BichatError) -> dict[str, Any]:
     """OpenAI's shape of an error."""
     status = status_of(error)
-    kind = {429: "rate_limit_error", 400: "invalid_request_error", 404: "invalid_request_error"}.get(status)
+    kind = "rate_limit_error" if status == 429 else "invalid_request_error" if status < 500 else "server_error"
     code = getattr(error, "wire_code", None) if hasattr(error, "wire_code") else getattr(error, "reason", error.code)
     message = f"{error.message}. {error.remedy}" if error.remedy else error.message
     return {
         "error": {
             "message": message,
-            "type": kind or "server_error",
+            "type": kind,
             "param": getattr(error, "param", None),
             "code": code,
         }

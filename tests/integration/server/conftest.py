@@ -25,7 +25,8 @@ from bichat.live_sessions import LiveSessions
 from bichat.repository.opening import open_repository
 from bichat.server.problems import error_body, error_headers, status_of
 from bichat.server.responses.routes import router
-from bichat.server.responses.service import Caller, Responses
+from bichat.server.responses.service import Responses
+from bichat.server.services import Caller
 from bichat.storage import DownloadLinks
 from bichat.storage.local import LocalStorage
 from bichat.testing.planner import ScriptedPlanner

@@ -18,8 +18,9 @@ from bichat.server.responses.inputs import read_input
 from bichat.server.responses.items import Rendering, is_hidden, item_of
 from bichat.server.responses.paging import list_object, page_of, read_page
 from bichat.server.responses.requests import read_ask, read_include
-from bichat.server.responses.service import Caller, Responses
+from bichat.server.responses.service import Responses
 from bichat.server.responses.stream import EventStream
+from bichat.server.services import Caller
 
 #: Items that are put into a conversation with one request.
 _MOST_ADDED: Final = 20

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Self
 
 import anyio
@@ -24,6 +24,7 @@ from bichat.server.responses.inputs import Reference
 from bichat.server.responses.items import OUTPUTS, Rendering, images_of, item_of
 from bichat.server.responses.requests import Ask, previous_missing
 from bichat.server.responses.response import response_object
+from bichat.server.services import Caller
 from bichat.storage import FileStorage
 
 Json = Mapping[str, Any]
@@ -33,14 +34,6 @@ _IMAGE_BYTES: Final = 16 * 1024 * 1024
 _ALL_IMAGES_BYTES: Final = 64 * 1024 * 1024
 #: How long a deletion waits for a run to end.
 _END_S: Final = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Caller:
-    """Whose request it is."""
-
-    tenant: str
-    user: str = ""
 
 
 class Responses:
