@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from textwrap import dedent
 
 import anyio
 import openai
@@ -20,6 +21,51 @@ OUTPUTS = ["code_interpreter_call.outputs"]
 
 def python(code: str):
     return calls("python", json.dumps({"code": code}))
+
+
+CSV = b"region,units\nnorth,3\nsouth,4\n"
+
+
+def test_with_no_model_at_all_data_goes_in_code_runs_and_files_come_out(client):
+    uploaded = client.files.create(file=("sales.csv", CSV), purpose="assistants")
+    container = client.containers.create(name="analysis", file_ids=[uploaded.id])
+    tool = {"type": "code_interpreter", "container": container.id}
+    code = f"""
+        Sum it up:
+        ```python
+        import csv
+        rows = list(csv.DictReader(open("/mnt/data/{uploaded.id}-sales.csv")))
+        total = sum(int(row["units"]) for row in rows)
+        print(total)
+        ```
+        ```python
+        open("total é.txt", "w").write(str(total))
+        ```
+    """
+    first = client.responses.create(model="local-python", input=dedent(code), tools=[tool], include=OUTPUTS)
+    printed, _, answer = first.output
+    assert (first.status, printed.container_id, printed.outputs[0].logs) == ("completed", container.id, "7\n")
+    (cited,) = answer.content[0].annotations
+    text = answer.content[0].text
+    assert text[cited.start_index : cited.end_index].startswith("sandbox:/mnt/data/total")
+    content = client.containers.files.content.retrieve(cited.file_id, container_id=cited.container_id)
+    assert content.read() == b"7"
+    listed = client.containers.files.list(container.id)
+    assert {(file.source, file.path.rpartition("-")[2]) for file in listed} == {
+        ("user", "sales.csv"),
+        ("assistant", "/mnt/data/total é.txt"),
+    }
+
+    again = {"type": "code_interpreter", "container": {"type": "auto"}}
+    second = client.responses.create(
+        model="local-python", input="print(total + 1)", tools=[again], previous_response_id=first.id, include=OUTPUTS
+    )
+    assert (second.output[0].container_id, second.output[0].outputs[0].logs) == (container.id, "8\n")
+    with pytest.raises(openai.BadRequestError, match="no model"):
+        client.responses.create(model="local-python", input="What is the total?", tools=[tool])
+    client.containers.delete(container.id)
+    client.files.delete(uploaded.id)
+    client.responses.delete(first.id)
 
 
 def ask(client, text="go", **others):
@@ -313,10 +359,10 @@ def test_a_displayed_image_comes_as_data_and_belongs_to_the_answer(served, clien
 
 def test_a_container_by_its_id_is_used_and_one_that_has_ended_is_refused_or_replaced(served, client):
     async def opened():
-        return (await served.sessions.open("acme")).id
+        return (await served.services.sessions.open("acme")).id
 
     async def close(session_id):
-        async with served.sessions.held("acme", session_id) as session:
+        async with served.services.sessions.held("acme", session_id) as session:
             await session.close()
 
     session_id = served.call(opened)

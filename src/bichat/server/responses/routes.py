@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from bichat.conversation.run_events import item_payload
 from bichat.repository.pages import Page
 from bichat.repository.records import Conversation, Message
 from bichat.server import checks, naming
+from bichat.server.forms import json_body
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.responses.inputs import read_input
 from bichat.server.responses.items import Rendering, is_hidden, item_of
@@ -36,23 +36,6 @@ def _service(request: Request) -> Responses:
 
 def _caller(request: Request) -> Caller:
     return request.state.caller
-
-
-async def read_body(request: Request) -> Any:
-    """The JSON of a request.
-
-    Raises:
-        FieldError: it is none.
-    """
-    raw = await request.body()
-    try:
-        return json.loads(raw or b"{}", parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise FieldError("We could not parse the JSON body of your request.", wire_code=None) from error
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
 
 
 def _included(request: Request) -> frozenset[str]:
@@ -80,7 +63,7 @@ def _body(description: str) -> dict[str, Any]:
 async def create_response(request: Request) -> Response:
     """Ask for a response: whole, as a stream, or in the background."""
     service, caller = _service(request), _caller(request)
-    ask = read_ask(await read_body(request), user=caller.user)
+    ask = read_ask(await json_body(request), user=caller.user)
     run = await service.start(caller, ask)
     if ask.streams:
         return EventStream(service.stream(caller, run, ask=ask))
@@ -186,7 +169,7 @@ def _only(body: Any, *names: str) -> checks.Json:
 async def create_conversation(request: Request) -> Response:
     """A conversation, with some items in it from the start."""
     service, caller = _service(request), _caller(request)
-    body = _only(await read_body(request), "items", "metadata")
+    body = _only(await json_body(request), "items", "metadata")
     inputs = read_input(checks.array(body.get("items") or [], "items", most=_MOST_ADDED), "items")
     metadata = checks.metadata(body.get("metadata"))
     # Looked up before there is a conversation: what cannot be found leaves none behind.
@@ -208,7 +191,7 @@ async def update_conversation(request: Request, conversation_id: str) -> Respons
     """Other metadata in the place of what there was."""
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
-    body = _only(await read_body(request), "metadata")
+    body = _only(await json_body(request), "metadata")
     if "metadata" not in body:
         raise checks.missing("metadata")
     metadata = {**conversation.metadata, _METADATA: checks.metadata(body["metadata"])}
@@ -242,7 +225,7 @@ async def create_items(request: Request, conversation_id: str) -> Response:
     """Items that go into a conversation without anybody answering."""
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
-    body, include = _only(await read_body(request), "items"), _included(request)
+    body, include = _only(await json_body(request), "items"), _included(request)
     if "items" not in body:
         raise checks.missing("items")
     inputs = read_input(checks.array(body["items"], "items", most=_MOST_ADDED), "items")
