@@ -9,6 +9,7 @@ from textwrap import dedent
 import anyio
 import openai
 import pytest
+from openai.types.responses import Response
 
 from bichat.conversation.planner import PlannerError, ReasoningDelta, ReasoningEnded
 from bichat.testing.planner import calls, says
@@ -396,11 +397,10 @@ def test_ten_thousand_items_go_in_and_come_back_in_pages(served, client):
 
 
 def test_a_body_that_is_no_json_is_refused(client):
-    for raw in (b"{", b"[" * 100_000, b"\xff", b'{"model": NaN}', b"[]", b'"x"', b"null"):
-        with pytest.raises(openai.BadRequestError):
-            client.post(
-                "/responses", cast_to=object, content=raw, options={"headers": {"content-type": "application/json"}}
-            )
+    deep = b"[" * 100_000
+    for body in (b"{", deep, b"\xff", b'{"metadata": NaN}', b'{"input": 1e999}', b"[]", b'"x"', b"null", b""):
+        with pytest.raises(openai.BadRequestError, match="JSON object"):
+            raw(client, body)
 
 
 def test_a_second_response_in_a_conversation_waits_for_none_and_is_refused_for_good(served, client):
@@ -416,3 +416,20 @@ def test_a_second_response_in_a_conversation_waits_for_none_and_is_refused_for_g
     client.conversations.delete(talk.id)
     with pytest.raises(openai.NotFoundError):
         client.responses.retrieve(running.id)
+
+
+def test_text_that_no_encoding_has_goes_in_and_out(served, client):
+    served.plays(says("\ud83d"))
+    odd = {"model": "m", "input": "\udc80", "metadata": {"odd": "\udfff"}}
+    made = raw(client, odd, cast_to=Response)
+    assert (made.output_text, made.metadata) == ("\ud83d", {"odd": "\udfff"})
+    assert client.responses.input_items.list(made.id).data[0].content[0].text == "\udc80"
+    with pytest.raises(openai.NotFoundError):
+        raw(client, odd | {"conversation": "conv_\ud800"})
+
+
+def raw(client, body, cast_to=object):
+    """A body that the client would not send."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    return client.post("/responses", cast_to=cast_to, content=content, options={"headers": headers})

@@ -6,12 +6,13 @@ from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from bichat.conversation.run_events import item_payload
 from bichat.repository.pages import Page
 from bichat.repository.records import Conversation, Message
 from bichat.server import checks, naming
+from bichat.server.answers import JsonAnswer
 from bichat.server.forms import json_body
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.responses.inputs import read_input
@@ -68,8 +69,8 @@ async def create_response(request: Request) -> Response:
     if ask.streams:
         return EventStream(service.stream(caller, run, ask=ask))
     if ask.is_background:
-        return JSONResponse(await service.shown(caller, run, frozenset(ask.run.view["include"])))
-    return JSONResponse(await service.wait(caller, ask, run))
+        return JsonAnswer(await service.shown(caller, run, frozenset(ask.run.view["include"])))
+    return JsonAnswer(await service.wait(caller, ask, run))
 
 
 @router.get("/responses/{response_id}")
@@ -83,7 +84,7 @@ async def get_response(request: Request, response_id: str) -> Response:
         if after is not None and (not after.isascii() or not after.isdigit() or len(after) > 12):
             raise FieldError("Invalid 'starting_after': the number of an event is taken.", param="starting_after")
         return EventStream(service.stream(caller, run, after=-1 if after is None else int(after)))
-    return JSONResponse(await service.shown(caller, run, include))
+    return JsonAnswer(await service.shown(caller, run, include))
 
 
 @router.post("/responses/{response_id}/cancel")
@@ -91,7 +92,7 @@ async def cancel_response(request: Request, response_id: str) -> Response:
     """End a response; one that is over stays as it is."""
     service, caller = _service(request), _caller(request)
     run = await service.cancel(caller, await service.get(caller, response_id))
-    return JSONResponse(await service.shown(caller, run, frozenset()))
+    return JsonAnswer(await service.shown(caller, run, frozenset()))
 
 
 @router.delete("/responses/{response_id}")
@@ -99,7 +100,7 @@ async def delete_response(request: Request, response_id: str) -> Response:
     """Delete a response with what went into it and came out of it."""
     service, caller = _service(request), _caller(request)
     await service.delete(caller, await service.get(caller, response_id))
-    return JSONResponse({"id": response_id, "object": "response.deleted", "deleted": True})
+    return JsonAnswer({"id": response_id, "object": "response.deleted", "deleted": True})
 
 
 @router.get("/responses/{response_id}/input_items")
@@ -123,7 +124,7 @@ async def _listed(
     asked, include = read_page(request.query_params), _included(request)
     messages, has_more = await page_of(_all(pages), asked)
     items = await service.rendered(caller, messages, include)
-    return JSONResponse(list_object(items, has_more=has_more))
+    return JsonAnswer(list_object(items, has_more=has_more))
 
 
 async def _all(pages: Callable[[str], Coroutine[Any, Any, Page[Message]]]) -> AsyncGenerator[Message]:
@@ -177,13 +178,13 @@ async def create_conversation(request: Request) -> Response:
     made = Conversation(tenant=caller.tenant, user=caller.user, metadata={_METADATA: metadata})
     conversation = await service.repository.conversations.add(caller.tenant, made)
     await service.add_items(caller, conversation, said)
-    return JSONResponse(_conversation_object(conversation))
+    return JsonAnswer(_conversation_object(conversation))
 
 
 @router.get("/conversations/{conversation_id}")
 async def get_conversation(request: Request, conversation_id: str) -> Response:
     """A conversation."""
-    return JSONResponse(_conversation_object(await _conversation(request, conversation_id)))
+    return JsonAnswer(_conversation_object(await _conversation(request, conversation_id)))
 
 
 @router.post("/conversations/{conversation_id}", openapi_extra=_body("`metadata`."))
@@ -196,7 +197,7 @@ async def update_conversation(request: Request, conversation_id: str) -> Respons
         raise checks.missing("metadata")
     metadata = {**conversation.metadata, _METADATA: checks.metadata(body["metadata"])}
     changed = await service.repository.conversations.change(caller.tenant, conversation.id, metadata=metadata)
-    return JSONResponse(_conversation_object(changed))
+    return JsonAnswer(_conversation_object(changed))
 
 
 @router.delete("/conversations/{conversation_id}")
@@ -205,7 +206,7 @@ async def delete_conversation(request: Request, conversation_id: str) -> Respons
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
     await service.delete_conversation(caller, conversation)
-    return JSONResponse({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
+    return JsonAnswer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
 @router.get("/conversations/{conversation_id}/items")
@@ -230,7 +231,7 @@ async def create_items(request: Request, conversation_id: str) -> Response:
         raise checks.missing("items")
     inputs = read_input(checks.array(body["items"], "items", most=_MOST_ADDED), "items")
     made = await service.add_items(caller, conversation, inputs)
-    return JSONResponse(list_object(await service.rendered(caller, made, include), has_more=False))
+    return JsonAnswer(list_object(await service.rendered(caller, made, include), has_more=False))
 
 
 async def _item(request: Request, conversation: Conversation, item_id: str) -> Message:
@@ -251,7 +252,7 @@ async def get_item(request: Request, conversation_id: str, item_id: str) -> Resp
     service, caller = _service(request), _caller(request)
     message = await _item(request, await _conversation(request, conversation_id), item_id)
     (shown,) = await service.rendered(caller, [message], _included(request))
-    return JSONResponse(shown)
+    return JsonAnswer(shown)
 
 
 @router.delete("/conversations/{conversation_id}/items/{item_id}")
@@ -261,4 +262,4 @@ async def delete_item(request: Request, conversation_id: str, item_id: str) -> R
     conversation = await _conversation(request, conversation_id)
     message = await _item(request, conversation, item_id)
     await service.repository.messages.delete(caller.tenant, message.id)
-    return JSONResponse(_conversation_object(conversation))
+    return JsonAnswer(_conversation_object(conversation))
