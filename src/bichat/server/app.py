@@ -10,11 +10,12 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 import bichat
 from bichat.errors import BichatError
 from bichat.server import containers, files, models, status
+from bichat.server.answers import JsonAnswer
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
 from bichat.server.problems import error_body, error_headers, status_of
@@ -52,6 +53,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         redoc_url=None,
         openapi_url="/openapi.json",
         redirect_slashes=False,
+        default_response_class=JsonAnswer,
     )
     for number, prefix in enumerate(PREFIXES):
         app.include_router(_wire(), prefix=prefix, include_in_schema=number == 0)
@@ -78,7 +80,7 @@ async def _told(_: Request, error: Any) -> Response:
     headers = error_headers(error)
     if code == 401:
         headers["www-authenticate"] = "Bearer"
-    return JSONResponse(error_body(error), status_code=code, headers=headers)
+    return JsonAnswer(error_body(error), status_code=code, headers=headers)
 
 
 async def _not_served(request: Request, error: Any) -> Response:
@@ -106,4 +108,4 @@ async def _failed(request: Request, error: Exception) -> Response:
 def _plain(status_code: int, message: str, *, param: str | None = None, headers: Any = None) -> Response:
     kind = "server_error" if status_code >= 500 else "invalid_request_error"
     body = {"error": {"message": message, "type": kind, "param": param, "code": None}}
-    return JSONResponse(body, status_code=status_code, headers=headers)
+    return JsonAnswer(body, status_code=status_code, headers=headers)

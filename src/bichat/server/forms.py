@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
@@ -35,7 +36,7 @@ async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
         return {}
     try:
         _check_depth(body)
-        value: Any = json.loads(body)
+        value: Any = json.loads(body, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise FieldError(
             "We could not parse the JSON body of your request: it must be a JSON object.", wire_code=None
@@ -43,6 +44,14 @@ async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
     if not isinstance(value, dict):
         raise FieldError("The body of the request must be a JSON object.", wire_code=None)
     return cast("Json", value)
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can hold: `NaN` and `1e999` are read by Python, and could not be told again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("no number of JSON")
+    return number
 
 
 def _check_depth(body: bytes) -> None:

@@ -5,37 +5,22 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import anyio.from_thread
 import pytest
 import uvicorn
-from fastapi import FastAPI, Request
 from openai import AsyncOpenAI, OpenAI
-from starlette.responses import JSONResponse
 
-from bichat import CodeInterpreter
-from bichat.agent.toolbox import CodeToolbox
-from bichat.conversation.core import Core
-from bichat.conversation.request import Bounds
-from bichat.errors import BichatError
-from bichat.live_sessions import LiveSessions
-from bichat.repository.opening import open_repository
-from bichat.server.problems import error_body, error_headers, status_of
-from bichat.server.responses.routes import router
-from bichat.server.responses.service import Responses
-from bichat.server.services import Caller
-from bichat.storage import DownloadLinks
-from bichat.storage.local import LocalStorage
+from bichat.conversation.planner import Planner
+from bichat.conversation.planners.local_python import LocalPython
+from bichat.server.app import create_app
+from bichat.server.keys import new_key
+from bichat.server.opening import open_services
+from bichat.server.services import Services
 from bichat.testing.planner import ScriptedPlanner
-
-from ..repository import conftest as databases  # noqa: TID252
-
-kind, address = databases.kind, databases.address
-sqlite_address, sqlite_with_tables = databases.sqlite_address, databases.sqlite_with_tables
-postgres, postgres_with_tables = databases.postgres, databases.postgres_with_tables
 
 
 @dataclass
@@ -44,24 +29,38 @@ class Served:
 
     url: str
     planner: ScriptedPlanner
-    repository: Any
-    sessions: LiveSessions
-    storage: LocalStorage
+    services: Services
     portal: Any
+    clients: ExitStack
+    keys: dict[str, str] = field(default_factory=dict)
 
-    def client(self, tenant: str = "acme", **others: Any) -> OpenAI:
-        return OpenAI(
-            base_url=self.url, api_key=tenant, max_retries=0, _strict_response_validation=True, timeout=30, **others
+    def key(self, tenant: str) -> str:
+        """A key of a tenant's."""
+        if tenant not in self.keys:
+            made = new_key(tenant)
+            self.call(self.services.repository.keys.add, tenant, made.record)
+            self.keys[tenant] = made.secret
+        return self.keys[tenant]
+
+    def client(self, tenant: str = "acme", *, is_strict: bool = True) -> OpenAI:
+        """One that is closed with the server."""
+        made = OpenAI(
+            base_url=self.url,
+            api_key=self.key(tenant),
+            max_retries=0,
+            timeout=30,
+            _strict_response_validation=is_strict,
         )
+        return self.clients.enter_context(made)
 
     def async_client(self, tenant: str = "acme") -> AsyncOpenAI:
         return AsyncOpenAI(
-            base_url=self.url, api_key=tenant, max_retries=0, _strict_response_validation=True, timeout=30
+            base_url=self.url, api_key=self.key(tenant), max_retries=0, timeout=30, _strict_response_validation=True
         )
 
     def plays(self, *turns: Any) -> None:
         """What the model does next."""
-        self.planner._turns += turns
+        self.planner._turns[len(self.planner.asked) :] = turns
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """A coroutine function of what is behind it, called in the server's loop."""
@@ -72,43 +71,38 @@ class Served:
         return self.portal.call(called)
 
 
+class Models:
+    """`local-python` is itself; every other model plays the script."""
+
+    def __init__(self, scripted: ScriptedPlanner) -> None:
+        self._scripted = scripted
+        self.names = ("local-python", "m")
+
+    def planner(self, model: str) -> Planner:
+        return LocalPython() if model == "local-python" else self._scripted
+
+
 @contextmanager
-def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = None) -> Generator[Served]:
-    """A server in a thread of its own."""
+def serving(settings: Any, folder: Any) -> Generator[Served]:
+    """The whole application in a thread of its own."""
     planner = ScriptedPlanner([])
     behind: dict[str, Any] = {}
     is_up = threading.Event()
+    own = replace(
+        settings, database_url=f"sqlite+aiosqlite:///{folder}/bichat.db", storage_url=f"file://{folder}/files"
+    )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        storage = LocalStorage(folder / "files", DownloadLinks(b"s" * 32, "http://127.0.0.1"))
+    async def opened() -> AsyncGenerator[Services]:
         async with (
-            open_repository(address) as repository,
-            CodeInterpreter(settings=settings, preload=False, storage=storage, repository=repository) as interpreter,
+            open_services(own, planners=Models(planner), preload=False) as services,
+            anyio.from_thread.BlockingPortal() as portal,
         ):
-            sessions = LiveSessions(interpreter, settings, interpreter.archive)
-            toolbox = CodeToolbox(sessions, repository, storage)
-            async with (
-                Core(repository, interpreter.archive.upkeep, planner, toolbox, bounds=bounds) as core,
-                Responses(core, repository, storage) as app.state.responses,
-                anyio.from_thread.BlockingPortal() as portal,
-            ):
-                behind.update(repository=repository, sessions=sessions, storage=storage, portal=portal)
-                is_up.set()
-                yield
+            behind.update(services=services, portal=portal)
+            is_up.set()
+            yield services
 
-    app = FastAPI(lifespan=lifespan)
-
-    @app.middleware("http")
-    async def known(request: Request, call_next: Any) -> Any:
-        request.state.caller = Caller(request.headers["authorization"].removeprefix("Bearer "))
-        return await call_next(request)
-
-    @app.exception_handler(BichatError)
-    async def failed(request: Request, error: BichatError) -> JSONResponse:
-        return JSONResponse(error_body(error), status_of(error), error_headers(error))
-
-    app.include_router(router, prefix="/v1")
+    app = create_app(opened)
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
@@ -116,7 +110,8 @@ def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = No
     try:
         assert is_up.wait(30), "the server does not start"
         url = f"http://127.0.0.1:{listening.getsockname()[1]}/v1"
-        yield Served(url, planner, **behind)
+        with ExitStack() as clients:
+            yield Served(url, planner, clients=clients, **behind)
     finally:
         server.should_exit = True
         thread.join()
@@ -126,7 +121,7 @@ def serving(address: str, settings: Any, folder: Any, bounds: Bounds | None = No
 def served(tmp_path_factory, bare_settings, needs_namespaces_here) -> Generator[Served]:
     """One for the tests of a module: each brings what the model does."""
     folder = tmp_path_factory.mktemp("server")
-    with serving(f"sqlite:///{folder / 'bichat.db'}", bare_settings(), folder) as running:
+    with serving(bare_settings(), folder) as running:
         yield running
 
 

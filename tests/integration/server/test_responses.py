@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
+from textwrap import dedent
 
 import anyio
 import openai
 import pytest
+from openai.types.responses import Response
 
 from bichat.conversation.planner import PlannerError, ReasoningDelta, ReasoningEnded
 from bichat.testing.planner import calls, says
@@ -19,6 +22,51 @@ OUTPUTS = ["code_interpreter_call.outputs"]
 
 def python(code: str):
     return calls("python", json.dumps({"code": code}))
+
+
+CSV = b"region,units\nnorth,3\nsouth,4\n"
+
+
+def test_with_no_model_at_all_data_goes_in_code_runs_and_files_come_out(client):
+    uploaded = client.files.create(file=("sales.csv", CSV), purpose="assistants")
+    container = client.containers.create(name="analysis", file_ids=[uploaded.id])
+    tool = {"type": "code_interpreter", "container": container.id}
+    code = f"""
+        Sum it up:
+        ```python
+        import csv
+        rows = list(csv.DictReader(open("/mnt/data/{uploaded.id}-sales.csv")))
+        total = sum(int(row["units"]) for row in rows)
+        print(total)
+        ```
+        ```python
+        open("total é.txt", "w").write(str(total))
+        ```
+    """
+    first = client.responses.create(model="local-python", input=dedent(code), tools=[tool], include=OUTPUTS)
+    printed, _, answer = first.output
+    assert (first.status, printed.container_id, printed.outputs[0].logs) == ("completed", container.id, "7\n")
+    (cited,) = answer.content[0].annotations
+    text = answer.content[0].text
+    assert text[cited.start_index : cited.end_index].startswith("sandbox:/mnt/data/total")
+    content = client.containers.files.content.retrieve(cited.file_id, container_id=cited.container_id)
+    assert content.read() == b"7"
+    listed = client.containers.files.list(container.id)
+    assert {(file.source, file.path.rpartition("-")[2]) for file in listed} == {
+        ("user", "sales.csv"),
+        ("assistant", "/mnt/data/total é.txt"),
+    }
+
+    again = {"type": "code_interpreter", "container": {"type": "auto"}}
+    second = client.responses.create(
+        model="local-python", input="print(total + 1)", tools=[again], previous_response_id=first.id, include=OUTPUTS
+    )
+    assert (second.output[0].container_id, second.output[0].outputs[0].logs) == (container.id, "8\n")
+    with pytest.raises(openai.BadRequestError, match="no model"):
+        client.responses.create(model="local-python", input="What is the total?", tools=[tool])
+    client.containers.delete(container.id)
+    client.files.delete(uploaded.id)
+    client.responses.delete(first.id)
 
 
 def ask(client, text="go", **others):
@@ -234,7 +282,7 @@ def test_a_model_that_fails_before_code_ran_is_an_error_and_after_it_a_failed_re
 
 def test_live_output_is_streamed_to_who_asks_for_it(served):
     served.plays(python("print('now')"), says("x"))
-    client = openai.OpenAI(base_url=served.url, api_key="acme", max_retries=0)
+    client = served.client(is_strict=False)
     events = list(ask(client, stream=True, include=["bichat.live_output"]))
     (live,) = [event for event in events if event.type == "bichat.code_interpreter_call.output"]
     assert (live.stream, live.text) == ("stdout", "now\n")
@@ -285,3 +333,103 @@ def test_conversations_are_made_changed_and_deleted_with_their_items(client):
     assert client.conversations.delete(talk.id).deleted
     with pytest.raises(openai.NotFoundError):
         client.conversations.retrieve(talk.id)
+
+
+#: The bare environment has nothing that draws: it says to the sandbox what a library would.
+SHOW = """
+import base64, json, os, socket, stat, struct
+for number in range(3, 64):
+    if os.path.exists(f"/proc/self/fd/{number}") and stat.S_ISSOCK(os.fstat(number).st_mode):
+        break
+shown = json.dumps({"display": {"data": {"image/png": base64.b64encode(b"\\x89PNG\\r\\n\\x1a\\n" + bytes(9)).decode()}}}).encode()
+socket.socket(fileno=os.dup(number)).sendall(struct.pack(">I", len(shown)) + shown)
+"""
+
+
+def test_a_displayed_image_comes_as_data_and_belongs_to_the_answer(served, client):
+    served.plays(python(SHOW), says("Look."))
+    with client.responses.stream(model="m", input="go", tools=[TOOL], include=OUTPUTS) as stream:
+        made = stream.get_final_response()
+    (image,) = made.output[0].outputs
+    (belongs,) = made.output[1].content[0].annotations
+    data = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(9)).decode()
+    assert (image.type, image.url) == ("image", f"data:image/png;base64,{data}")
+    assert (belongs.start_index, belongs.end_index, belongs.container_id) == (0, 0, made.output[0].container_id)
+    assert client.responses.retrieve(made.id, include=OUTPUTS).output[0].to_dict() == made.output[0].to_dict()
+
+
+def test_a_container_by_its_id_is_used_and_one_that_has_ended_is_refused_or_replaced(served, client):
+    async def opened():
+        return (await served.services.sessions.open("acme")).id
+
+    async def close(session_id):
+        async with served.services.sessions.held("acme", session_id) as session:
+            await session.close()
+
+    session_id = served.call(opened)
+    named = {"type": "code_interpreter", "container": f"cntr_{session_id.replace('-', '')}"}
+    served.plays(python("open('kept.txt', 'w').write('kept')"), says("done"))
+    first = client.responses.create(model="m", input="go", tools=[named])
+    assert first.output[0].container_id == named["container"]
+    served.call(close, session_id)
+    with pytest.raises(openai.BadRequestError, match="ended"):
+        client.responses.create(model="m", input="go", tools=[named])
+    with pytest.raises(openai.NotFoundError, match="Container with id"):
+        client.responses.create(model="m", input="go", tools=[named | {"container": "cntr_" + "0" * 32}])
+    served.plays(python("print(open('kept.txt').read())"), says("on"))
+    second = ask(client, previous_response_id=first.id, include=OUTPUTS)
+    assert second.output[0].outputs[0].logs == "kept\n"
+    assert second.output[0].container_id != named["container"]
+    assert "expired" in second.metadata["bichat.container"]
+
+
+def test_ten_thousand_items_go_in_and_come_back_in_pages(served, client):
+    served.plays(says("Much."))
+    items = [{"role": "user", "content": str(number)} for number in range(10_000)]
+    made = client.responses.create(model="m", input=items)
+    newest = client.responses.input_items.list(made.id, limit=100)
+    oldest = client.responses.input_items.list(made.id, limit=100, order="asc")
+    assert [item.content[0].text for item in newest.data] == [str(number) for number in range(9_999, 9_899, -1)]
+    assert [item.content[0].text for item in oldest.data] == [str(number) for number in range(100)]
+    assert len(served.planner.asked[-1].history) == 10_000
+    with pytest.raises(openai.BadRequestError, match="no entry"):
+        client.responses.input_items.list(made.id, after="msg_" + "0" * 32)
+
+
+def test_a_body_that_is_no_json_is_refused(client):
+    deep = b"[" * 100_000
+    for body in (b"{", deep, b"\xff", b'{"metadata": NaN}', b'{"input": 1e999}', b"[]", b'"x"', b"null", b""):
+        with pytest.raises(openai.BadRequestError, match="JSON object"):
+            raw(client, body)
+
+
+def test_a_second_response_in_a_conversation_waits_for_none_and_is_refused_for_good(served, client):
+    talk = client.conversations.create()
+    served.plays(python("while True: pass"))
+    running = ask(client, conversation=talk.id, background=True)
+    with pytest.raises(openai.BadRequestError, match="not over"):
+        ask(client, conversation=talk.id)
+    with pytest.raises(openai.BadRequestError, match="not over"):
+        client.conversations.items.create(talk.id, items=[{"role": "user", "content": "x"}])
+    with pytest.raises(openai.BadRequestError, match="is not over"):
+        ask(client, previous_response_id=running.id)
+    client.conversations.delete(talk.id)
+    with pytest.raises(openai.NotFoundError):
+        client.responses.retrieve(running.id)
+
+
+def test_text_that_no_encoding_has_goes_in_and_out(served, client):
+    served.plays(says("\ud83d"))
+    odd = {"model": "m", "input": "\udc80", "metadata": {"odd": "\udfff"}}
+    made = raw(client, odd, cast_to=Response)
+    assert (made.output_text, made.metadata) == ("\ud83d", {"odd": "\udfff"})
+    assert client.responses.input_items.list(made.id).data[0].content[0].text == "\udc80"
+    with pytest.raises(openai.NotFoundError):
+        raw(client, odd | {"conversation": "conv_\ud800"})
+
+
+def raw(client, body, cast_to=object):
+    """A body that the client would not send."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    headers = {"content-type": "application/json"}
+    return client.post("/responses", cast_to=cast_to, content=content, options={"headers": headers})

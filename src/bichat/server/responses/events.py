@@ -164,8 +164,7 @@ class ResponseStream:
                 events += self._reasoning_done(item, content.get("text") or "")
             case parts.TOOL_CALL:
                 events += self._rest(item, content["arguments"])
-                name, arguments = content["name"], content["arguments"]
-                events.append(self._of("function_call_arguments.done", item, name=name, arguments=arguments))
+                events.append(self._of("function_call_arguments.done", item, arguments=content["arguments"]))
             case parts.TEXT | parts.REFUSAL:
                 events += self._message_done(item, payload["parts"][0])
             case _:

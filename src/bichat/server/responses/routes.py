@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from bichat.conversation.run_events import item_payload
 from bichat.repository.pages import Page
 from bichat.repository.records import Conversation, Message
 from bichat.server import checks, naming
+from bichat.server.answers import JsonAnswer
+from bichat.server.forms import json_body
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.responses.inputs import read_input
 from bichat.server.responses.items import Rendering, is_hidden, item_of
@@ -36,23 +37,6 @@ def _service(request: Request) -> Responses:
 
 def _caller(request: Request) -> Caller:
     return request.state.caller
-
-
-async def read_body(request: Request) -> Any:
-    """The JSON of a request.
-
-    Raises:
-        FieldError: it is none.
-    """
-    raw = await request.body()
-    try:
-        return json.loads(raw or b"{}", parse_constant=_refuse)
-    except (ValueError, RecursionError) as error:
-        raise FieldError("We could not parse the JSON body of your request.", wire_code=None) from error
-
-
-def _refuse(word: str) -> None:
-    raise ValueError(f"{word} is no JSON")
 
 
 def _included(request: Request) -> frozenset[str]:
@@ -80,13 +64,13 @@ def _body(description: str) -> dict[str, Any]:
 async def create_response(request: Request) -> Response:
     """Ask for a response: whole, as a stream, or in the background."""
     service, caller = _service(request), _caller(request)
-    ask = read_ask(await read_body(request), user=caller.user)
+    ask = read_ask(await json_body(request), user=caller.user)
     run = await service.start(caller, ask)
     if ask.streams:
         return EventStream(service.stream(caller, run, ask=ask))
     if ask.is_background:
-        return JSONResponse(await service.shown(caller, run, frozenset(ask.run.view["include"])))
-    return JSONResponse(await service.wait(caller, ask, run))
+        return JsonAnswer(await service.shown(caller, run, frozenset(ask.run.view["include"])))
+    return JsonAnswer(await service.wait(caller, ask, run))
 
 
 @router.get("/responses/{response_id}")
@@ -100,7 +84,7 @@ async def get_response(request: Request, response_id: str) -> Response:
         if after is not None and (not after.isascii() or not after.isdigit() or len(after) > 12):
             raise FieldError("Invalid 'starting_after': the number of an event is taken.", param="starting_after")
         return EventStream(service.stream(caller, run, after=-1 if after is None else int(after)))
-    return JSONResponse(await service.shown(caller, run, include))
+    return JsonAnswer(await service.shown(caller, run, include))
 
 
 @router.post("/responses/{response_id}/cancel")
@@ -108,7 +92,7 @@ async def cancel_response(request: Request, response_id: str) -> Response:
     """End a response; one that is over stays as it is."""
     service, caller = _service(request), _caller(request)
     run = await service.cancel(caller, await service.get(caller, response_id))
-    return JSONResponse(await service.shown(caller, run, frozenset()))
+    return JsonAnswer(await service.shown(caller, run, frozenset()))
 
 
 @router.delete("/responses/{response_id}")
@@ -116,7 +100,7 @@ async def delete_response(request: Request, response_id: str) -> Response:
     """Delete a response with what went into it and came out of it."""
     service, caller = _service(request), _caller(request)
     await service.delete(caller, await service.get(caller, response_id))
-    return JSONResponse({"id": response_id, "object": "response.deleted", "deleted": True})
+    return JsonAnswer({"id": response_id, "object": "response.deleted", "deleted": True})
 
 
 @router.get("/responses/{response_id}/input_items")
@@ -140,7 +124,7 @@ async def _listed(
     asked, include = read_page(request.query_params), _included(request)
     messages, has_more = await page_of(_all(pages), asked)
     items = await service.rendered(caller, messages, include)
-    return JSONResponse(list_object(items, has_more=has_more))
+    return JsonAnswer(list_object(items, has_more=has_more))
 
 
 async def _all(pages: Callable[[str], Coroutine[Any, Any, Page[Message]]]) -> AsyncGenerator[Message]:
@@ -186,7 +170,7 @@ def _only(body: Any, *names: str) -> checks.Json:
 async def create_conversation(request: Request) -> Response:
     """A conversation, with some items in it from the start."""
     service, caller = _service(request), _caller(request)
-    body = _only(await read_body(request), "items", "metadata")
+    body = _only(await json_body(request), "items", "metadata")
     inputs = read_input(checks.array(body.get("items") or [], "items", most=_MOST_ADDED), "items")
     metadata = checks.metadata(body.get("metadata"))
     # Looked up before there is a conversation: what cannot be found leaves none behind.
@@ -194,13 +178,13 @@ async def create_conversation(request: Request) -> Response:
     made = Conversation(tenant=caller.tenant, user=caller.user, metadata={_METADATA: metadata})
     conversation = await service.repository.conversations.add(caller.tenant, made)
     await service.add_items(caller, conversation, said)
-    return JSONResponse(_conversation_object(conversation))
+    return JsonAnswer(_conversation_object(conversation))
 
 
 @router.get("/conversations/{conversation_id}")
 async def get_conversation(request: Request, conversation_id: str) -> Response:
     """A conversation."""
-    return JSONResponse(_conversation_object(await _conversation(request, conversation_id)))
+    return JsonAnswer(_conversation_object(await _conversation(request, conversation_id)))
 
 
 @router.post("/conversations/{conversation_id}", openapi_extra=_body("`metadata`."))
@@ -208,12 +192,12 @@ async def update_conversation(request: Request, conversation_id: str) -> Respons
     """Other metadata in the place of what there was."""
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
-    body = _only(await read_body(request), "metadata")
+    body = _only(await json_body(request), "metadata")
     if "metadata" not in body:
         raise checks.missing("metadata")
     metadata = {**conversation.metadata, _METADATA: checks.metadata(body["metadata"])}
     changed = await service.repository.conversations.change(caller.tenant, conversation.id, metadata=metadata)
-    return JSONResponse(_conversation_object(changed))
+    return JsonAnswer(_conversation_object(changed))
 
 
 @router.delete("/conversations/{conversation_id}")
@@ -222,7 +206,7 @@ async def delete_conversation(request: Request, conversation_id: str) -> Respons
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
     await service.delete_conversation(caller, conversation)
-    return JSONResponse({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
+    return JsonAnswer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
 @router.get("/conversations/{conversation_id}/items")
@@ -242,12 +226,12 @@ async def create_items(request: Request, conversation_id: str) -> Response:
     """Items that go into a conversation without anybody answering."""
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
-    body, include = _only(await read_body(request), "items"), _included(request)
+    body, include = _only(await json_body(request), "items"), _included(request)
     if "items" not in body:
         raise checks.missing("items")
     inputs = read_input(checks.array(body["items"], "items", most=_MOST_ADDED), "items")
     made = await service.add_items(caller, conversation, inputs)
-    return JSONResponse(list_object(await service.rendered(caller, made, include), has_more=False))
+    return JsonAnswer(list_object(await service.rendered(caller, made, include), has_more=False))
 
 
 async def _item(request: Request, conversation: Conversation, item_id: str) -> Message:
@@ -268,7 +252,7 @@ async def get_item(request: Request, conversation_id: str, item_id: str) -> Resp
     service, caller = _service(request), _caller(request)
     message = await _item(request, await _conversation(request, conversation_id), item_id)
     (shown,) = await service.rendered(caller, [message], _included(request))
-    return JSONResponse(shown)
+    return JsonAnswer(shown)
 
 
 @router.delete("/conversations/{conversation_id}/items/{item_id}")
@@ -278,4 +262,4 @@ async def delete_item(request: Request, conversation_id: str, item_id: str) -> R
     conversation = await _conversation(request, conversation_id)
     message = await _item(request, conversation, item_id)
     await service.repository.messages.delete(caller.tenant, message.id)
-    return JSONResponse(_conversation_object(conversation))
+    return JsonAnswer(_conversation_object(conversation))
