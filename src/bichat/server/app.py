@@ -42,7 +42,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         async with open_services() as services:
             app.state.services = services
             app.state.door = Door(services.repository, is_local=is_local)
-            async with Responses(services.core, services.repository, services.storage) as app.state.responses:
+            async with Responses(services.core, services.archive) as app.state.responses:
                 yield
 
     app = FastAPI(

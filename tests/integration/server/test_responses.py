@@ -433,3 +433,13 @@ def raw(client, body, cast_to=object):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     headers = {"content-type": "application/json"}
     return client.post("/responses", cast_to=cast_to, content=content, options={"headers": headers})
+
+
+def test_a_file_that_comes_with_the_question_lies_where_code_finds_it(served, client):
+    data = "data:text/csv;base64," + base64.b64encode(CSV).decode()
+    served.plays(python("import glob; print(open(*glob.glob('*-sales.csv')).read())"), says("Read."))
+    question = {"type": "input_file", "filename": "../sales.csv", "file_data": data}
+    made = ask(client, [{"role": "user", "content": [question]}], include=OUTPUTS)
+    assert made.output[0].outputs[0].logs == CSV.decode() + "\n"
+    (kept,) = client.responses.input_items.list(made.id).data[0].content
+    assert client.files.retrieve(kept.file_id).filename == "sales.csv"

@@ -6,17 +6,21 @@ import base64
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from pathlib import PurePosixPath
 from typing import Any, Final, Self
 
 import anyio
 
-from bichat.conversation import run_events
+from bichat.archive import Archive
+from bichat.conversation import parts, run_events
 from bichat.conversation.core import Core
 from bichat.conversation.request import Said
 from bichat.errors import BichatError, ConflictError, NotFoundError
+from bichat.names import safe_file_name
 from bichat.repository.chat_repository import ChatRepository
-from bichat.repository.records import Conversation, Message, Role, Run
+from bichat.repository.records import Conversation, Message, Part, Role, Run
 from bichat.sandbox.background import Background
+from bichat.sandbox.mime import HEAD_BYTES, sniff
 from bichat.server import naming
 from bichat.server.problems import FailedError, FieldError, MissingError
 from bichat.server.responses.events import ResponseStream, encode
@@ -25,7 +29,6 @@ from bichat.server.responses.items import OUTPUTS, Rendering, images_of, item_of
 from bichat.server.responses.requests import Ask, previous_missing
 from bichat.server.responses.response import response_object
 from bichat.server.services import Caller
-from bichat.storage import FileStorage
 
 Json = Mapping[str, Any]
 
@@ -39,11 +42,12 @@ _END_S: Final = 20.0
 class Responses:
     """Of one process.  Used inside `async with`, inside the core's."""
 
-    def __init__(self, core: Core, repository: ChatRepository, storage: FileStorage) -> None:
-        """`repository` and `storage` are the core's."""
+    def __init__(self, core: Core, archive: Archive) -> None:
+        """`archive` keeps what the core records."""
         self._core = core
-        self._repository = repository
-        self._storage = storage
+        self._archive = archive
+        self._repository = archive.repository
+        self._storage = archive.storage
         self._background = Background()
 
     async def __aenter__(self) -> Self:
@@ -108,8 +112,37 @@ class Responses:
                 raise MissingError(f"No such File object: {given}", param="file_id") from error
 
     async def resolved(self, caller: Caller, inputs: Sequence[Said | Reference]) -> list[Said]:
-        """Inputs, with what is only referred to in its place."""
-        return [each if isinstance(each, Said) else await self._referred(caller, each) for each in inputs]
+        """Inputs, with what is only referred to in its place, and files that came with them kept."""
+        found = [each if isinstance(each, Said) else await self._referred(caller, each) for each in inputs]
+        return [await self._with_files(caller, said) for said in found]
+
+    async def _with_files(self, caller: Caller, said: Said) -> Said:
+        """With files that came as data kept as uploaded ones, so that code finds them."""
+        if not any(part.kind == parts.FILE and part.content.get("data") for part in said.parts):
+            return said
+        return replace(said, parts=tuple([await self._kept(caller, part) for part in said.parts]))
+
+    async def _kept(self, caller: Caller, part: Part) -> Part:
+        given: str | None = part.content.get("data")
+        if part.kind != parts.FILE or not given:
+            return part
+        data = base64.b64decode(given.rpartition(",")[2])
+        name = str(safe_file_name(PurePosixPath(part.content["name"]).name or "file"))
+
+        async def chunks() -> AsyncGenerator[bytes]:
+            yield data
+
+        file = await self._archive.upload(
+            caller.tenant,
+            chunks(),
+            name=name,
+            mime_type=sniff(name, data[:HEAD_BYTES], is_complete=len(data) < HEAD_BYTES),
+            purpose="user_data",
+            max_bytes=len(data),
+            expected_bytes=len(data),
+            user=caller.user,
+        )
+        return Part(kind=parts.FILE, content={"file_id": file.id, "name": name})
 
     async def _referred(self, caller: Caller, reference: Reference) -> Said:
         try:
