@@ -110,6 +110,15 @@ class Limits:
         return self
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where code comes from, for the record."""
+
+    message_id: str | None = None
+    """The message that it is a part of: its outputs belong to that, and go with it."""
+    run_id: str | None = None
+
+
 class Content(Protocol):
     """The bytes of a captured file, kept apart from the sandbox they came from."""
 

@@ -7,6 +7,7 @@
     ├── SandboxUnavailableError this host, or this moment, cannot give a sandbox
     │   └── SandboxLostError    a sandbox that was there has died under us
     ├── CapacityError           all room is taken; says when to come back
+    ├── SessionElsewhereError   the session lives in another process
     ├── SessionEndedError       the session has ended; says when and why
     │   └── SessionLostError    ... because its processes were killed under us
     ├── EnvironmentBuildError   a package set could not be built
@@ -121,6 +122,15 @@ class SessionLostError(SessionEndedError):
     """The session's processes were killed from outside, between two executions or in one."""
 
     code = "session_lost"
+
+
+class SessionElsewhereError(BichatError):
+    """The session lives in another process of this installation, and only that can do what was asked for.
+
+    Nothing has been done: asking again is safe, and helps where requests are spread over processes.
+    """
+
+    code = "session_elsewhere"
 
 
 class EnvironmentBuildError(BichatError):

@@ -10,14 +10,14 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final, Self, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Final, Self, TypedDict, Unpack
 from weakref import WeakSet
 
 import anyio
 import anyio.to_thread
 
 from bichat.admission import Admission, Claim
-from bichat.domain import ExecutionResult, Limits, Timings
+from bichat.domain import ExecutionResult, IsolationReport, Limits, Timings
 from bichat.errors import LimitError, UserInputError
 from bichat.events import Event
 from bichat.sandbox.background import Background
@@ -82,6 +82,8 @@ class SessionOptions(_Options, total=False):
     """Whose it is: caps hold for each tenant, and none can end another's sessions.  `"local"` by default."""
     user: str
     """Whose within the tenant, for the record; nobody's by default."""
+    details: Mapping[str, Any] | None
+    """What else is recorded with it, JSON: `SessionRecord.options["details"]`."""
 
 
 class ReopenOptions(SessionOptions, total=False):
@@ -175,6 +177,11 @@ class CodeInterpreter:
             As `run`.
         """
         await (await self._supervisor(environment or self._settings.environment)).warmed()
+
+    @property
+    def isolation(self) -> IsolationReport | None:
+        """What stands between code and host here; None until there was a sandbox."""
+        return next((each.isolation for each in self._supervisors.values() if each.isolation is not None), None)
 
     @property
     def archive(self) -> Archive | None:
@@ -346,6 +353,7 @@ class CodeInterpreter:
         return await self._archive.begin_session(
             options.get("tenant", LOCAL),
             user=options.get("user", ""),
+            details=options.get("details"),
             environment=environment.name,
             lock_hash=environment.lock_hash,
             limits=limits,

@@ -15,7 +15,7 @@ import anyio
 import anyio.to_thread
 
 from bichat.admission import Admission, Claim
-from bichat.domain import Artifact, ExecutionResult, Limits, SessionFile, Status, Timings
+from bichat.domain import Artifact, ExecutionResult, Limits, Origin, SessionFile, Status, Timings
 from bichat.errors import LimitError, SandboxLostError, SessionEndedError, SessionLostError, UserInputError
 from bichat.events import Completed, Displayed, Event, FileChanged, Stderr, Stdout
 from bichat.relay import Relay
@@ -133,7 +133,13 @@ class Session:
         return f"<Session of {self.tenant!r}, {self.execution_count} executions, {state}>"
 
     async def run(
-        self, code: str, *, timeout_s: float | None = None, name: str | None = None, final: bool = False
+        self,
+        code: str,
+        *,
+        timeout_s: float | None = None,
+        name: str | None = None,
+        final: bool = False,
+        origin: Origin | None = None,
     ) -> ExecutionResult:
         """Run `code` in the session and return all that came out of it; its variables stay.
 
@@ -142,6 +148,7 @@ class Session:
             timeout_s: wall-clock seconds, by default the session's `limits.timeout_s`.
             name: what tracebacks call the code; `<cell 1>`, `<cell 2>`, ... by default.
             final: end as a program does: threads waited for, `atexit` functions called.
+            origin: what asked for it, where a record is kept.
 
         Raises:
             UserInputError: unusable code.
@@ -151,7 +158,7 @@ class Session:
             StorageError: the files that came out could not be kept.
         """
         result: ExecutionResult | None = None
-        async with aclosing(self._perform(code, timeout_s, name, final=final)) as events:
+        async with aclosing(self._perform(code, timeout_s, name, final=final, origin=origin)) as events:
             async for event in events:
                 if isinstance(event, Completed):
                     result = event.result
@@ -160,7 +167,13 @@ class Session:
         return result
 
     async def stream(
-        self, code: str, *, timeout_s: float | None = None, name: str | None = None, final: bool = False
+        self,
+        code: str,
+        *,
+        timeout_s: float | None = None,
+        name: str | None = None,
+        final: bool = False,
+        origin: Origin | None = None,
     ) -> AsyncGenerator[Event]:
         """As `run`, with everything as it happens; the last event is `Completed`, and then the session is free again.
 
@@ -168,7 +181,7 @@ class Session:
         session lives on if the code heeds that within `limits.grace_s`.  One that takes its time holds up nothing but
         the code's own output, of which a mebibyte waits for it: then the code waits too, until its timeout.
         """
-        events = self._perform(code, timeout_s, name, final=final)
+        events = self._perform(code, timeout_s, name, final=final, origin=origin)
         relay = Relay(events, hold=self._sandbox.hold_output)
         is_complete = False
         async with aclosing(relay.read(self._background)) as relayed:
@@ -179,7 +192,7 @@ class Session:
             raise self._ended_error()  # the interpreter was left meanwhile
 
     async def _perform(
-        self, code: str, timeout_s: float | None, name: str | None, *, final: bool
+        self, code: str, timeout_s: float | None, name: str | None, *, final: bool, origin: Origin | None
     ) -> AsyncGenerator[Event]:
         """The events of one execution, in its turn.  Whoever takes them does so promptly: nothing else keeps time."""
         check_code(code)
@@ -194,7 +207,8 @@ class Session:
                 self._turn.release()
                 raise
             try:
-                async with aclosing(self._events(code, timeout_s, name, final=final, started=started)) as events:
+                run = self._events(code, timeout_s, name, final=final, origin=origin or Origin(), started=started)
+                async with aclosing(run) as events:
                     async for event in events:
                         yield event
             finally:
@@ -247,6 +261,19 @@ class Session:
         with self._use():
             return await self._sandbox.open(_text(name).removeprefix(_FOLDER))
 
+    async def remove(self, name: str | PurePosixPath) -> None:
+        """Remove one of `files`, called as there; what is not there is no error.
+
+        Raises:
+            LimitError: the code has locked its folder.
+            SessionEndedError: the session has ended.
+        """
+        with self._use():
+            name = _text(name).removeprefix(_FOLDER)
+            await self._sandbox.remove(name)
+            if self._ledger is not None:
+                await self._ledger.forget(name)
+
     async def restart(self) -> None:
         """A fresh interpreter on the same files: variables, threads and programs are gone; what runs is cancelled.
 
@@ -267,6 +294,20 @@ class Session:
         """End it; may be called again.  Its processes and files are gone when this returns, and its end is on record."""
         self.end("closed")
         await self._sandbox.close()
+        await self._end_recorded.wait()
+
+    async def touch(self) -> None:
+        """Count as used now: the time after which it ends for want of use begins anew.
+
+        Raises:
+            SessionEndedError: the session has ended.
+        """
+        with self._use():
+            if self._ledger is not None:
+                await self._ledger.touch()
+
+    async def recorded(self) -> None:
+        """Wait until its end is on record; it has ended."""
         await self._end_recorded.wait()
 
     def evict(self) -> None:
@@ -320,12 +361,12 @@ class Session:
             self._admission.look_again()
 
     async def _events(
-        self, code: str, timeout_s: float, name: str | None, *, final: bool, started: float
+        self, code: str, timeout_s: float, name: str | None, *, final: bool, origin: Origin, started: float
     ) -> AsyncGenerator[Event]:
         self.execution_count += 1
         name = name or f"<cell {self.execution_count}>"
         begun = time.perf_counter()
-        execution = await self._ledger.begin(code) if self._ledger else None
+        execution = await self._ledger.begin(code, origin) if self._ledger else None
         with self._recording(execution):
             ended: Ended | None = None
             self._is_running = True

@@ -5,14 +5,16 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import subprocess
 import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx2 as httpx
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -122,3 +124,30 @@ def test_every_example_is_listed():
     listed = (EXAMPLES / "README.md").read_text(encoding="utf-8")
 
     assert [path.name for path in EXAMPLES.glob("**/*.py") if path.name not in listed] == []
+
+
+@pytest.fixture(name="served")
+def _served(tmp_path: Path, own_data_dir: Path) -> Generator[str]:
+    """The address of a server that runs as its command does."""
+    own = {**os.environ, "BICHAT_DATA_DIR": str(own_data_dir)}
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    bichat = Path(sys.executable).with_name("bichat")
+    command = [bichat, "serve", "--port", str(port), "--patience", "0"]
+    with subprocess.Popen(command, cwd=tmp_path, env=own, stderr=subprocess.DEVNULL) as server:
+        try:
+            with httpx.Client(transport=httpx.HTTPTransport(retries=9), timeout=60) as looking:
+                assert looking.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+            yield f"http://127.0.0.1:{port}/v1"
+        finally:
+            server.terminate()
+
+
+def test_the_demo_over_http_brings_the_report_down(run: Run, served: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", served)
+
+    said = run(sys.executable, EXAMPLES / "openai_client.py")
+
+    names = {"sales.xlsx", "sales_by_region.csv", "sales_by_region.png", "sales_report.pdf"}
+    assert names <= {path.name for path in (tmp_path / "report").iterdir()}
+    assert said.endswith("rows: 6464\n")

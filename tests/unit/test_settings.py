@@ -19,7 +19,8 @@ from bichat.sizes import GIB, MIB, parse_size
 
 @pytest.fixture(autouse=True)
 def _no_variables(monkeypatch):
-    for name in ("BICHAT_DATA_DIR", "BICHAT_ENVIRONMENT", "XDG_DATA_HOME"):
+    openai = ("OPENAI_API_KEY", "OPENAI_MODEL")
+    for name in ("BICHAT_DATA_DIR", "BICHAT_ENVIRONMENT", "XDG_DATA_HOME", *openai):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -277,3 +278,63 @@ def test_the_address_of_the_database_is_read_and_not_shown(monkeypatch):
 
     assert settings.database_url == "postgresql+psycopg://ann:s3cr3t@host/db"
     assert "s3cr3t" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "variables, model, base_url, key",
+    [
+        pytest.param({}, "", "", "", id="nothing"),
+        pytest.param({"OPENAI_API_KEY": "k"}, "openai:gpt-4o", "", "k", id="a key for OpenAI"),
+        pytest.param({"OPENAI_API_KEY": "k", "OPENAI_MODEL": "o5"}, "openai:o5", "", "k", id="and a model"),
+        pytest.param({"OPENAI_API_KEY": "k", "BICHAT_MODEL": "local-python"}, "", "", "", id="none wanted"),
+        pytest.param({"OPENAI_API_KEY": "k", "BICHAT_MODEL": "openai:o5"}, "openai:o5", "", "k", id="both"),
+        pytest.param(
+            {"BICHAT_MODEL": "anthropic:opus", "BICHAT_MODEL_API_KEY": "a", "OPENAI_API_KEY": "k"},
+            "anthropic:opus",
+            "",
+            "a",
+            id="Anthropic",
+        ),
+        pytest.param({"BICHAT_MODEL": "ollama:qwen3:8b"}, "ollama:qwen3:8b", "", "", id="Ollama needs no key"),
+        pytest.param(
+            {"BICHAT_MODEL": "qwen/q:8b", "BICHAT_MODEL_BASE_URL": "http://h:1/v1", "OPENAI_API_KEY": "k"},
+            "openai:qwen/q:8b",
+            "http://h:1/v1",
+            "",
+            id="OpenAI's key goes nowhere else",
+        ),
+    ],
+)
+def test_a_model_is_configured_with_the_key_that_is_meant_for_it(monkeypatch, variables, model, base_url, key):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    settings = load_settings()
+
+    assert (settings.model, settings.model_base_url, settings.model_api_key.get_secret_value()) == (
+        model,
+        base_url,
+        key,
+    )
+    assert not key or f"'{key}'" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"BICHAT_MODEL": "gpt-4o"},
+        {"BICHAT_MODEL": "acme:model"},
+        {"BICHAT_MODEL": "openai:gpt-4o"},
+        {"BICHAT_MODEL": "openai:", "BICHAT_MODEL_API_KEY": "k"},
+        {"BICHAT_MODEL_BASE_URL": "http://127.0.0.1:1/v1"},
+        {"BICHAT_MODEL": "x", "BICHAT_MODEL_BASE_URL": "ftp://h"},
+        {"BICHAT_MODEL": "x", "BICHAT_MODEL_BASE_URL": "http://user:pass@h"},
+        {"BICHAT_MODEL_SEES_IMAGES": "perhaps"},
+    ],
+)
+def test_a_model_that_cannot_be_reached_is_said_at_the_start(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(UserInputError, match="BICHAT_MODEL"):
+        load_settings()

@@ -6,13 +6,13 @@ between leaves a row that a sweep finds, and the key of its bytes in the outbox.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterable
+from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Self
+from typing import Any, Self
 
 import anyio
 import anyio.to_thread
@@ -84,23 +84,25 @@ class Archive:
         lock_hash: str,
         limits: Limits,
         user: str = "",
-        conversation_id: str | None = None,
+        details: Mapping[str, Any] | None = None,
         restored: Restored | None = None,
     ) -> Ledger:
         """Record that a session has been opened; what happens in it is told to the ledger.
 
         Raises:
             DatabaseError: it could not be recorded.
-            NotFoundError: there is no such conversation.
         """
         now = datetime.now(UTC)
         record = SessionRecord(
             id=new_id(),
             tenant=check_tenant(tenant),
             user=user,
-            conversation_id=conversation_id,
             environment=environment,
-            options={"limits": asdict(limits), "resumed": restored.session.id if restored else ""},
+            options={
+                "limits": asdict(limits),
+                "resumed": restored.session.id if restored else "",
+                "details": dict(details or {}),
+            },
             files=restored.files if restored else (),
             lease=self.upkeep.lease(),
             created_at=now,

@@ -13,7 +13,7 @@ import anyio
 
 from bichat.archive.contents import chunks_of
 from bichat.archive.upkeep import Upkeep, is_in_doubt
-from bichat.domain import Artifact, ExecutionResult, Status, StoredFile
+from bichat.domain import Artifact, ExecutionResult, Origin, Status, StoredFile
 from bichat.errors import BichatError, StorageError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.ids import new_id
@@ -61,7 +61,7 @@ class Ledger:
         """The id of the session's row."""
         return self._session.id
 
-    async def begin(self, code: str, *, message_id: str | None = None, run_id: str | None = None) -> ExecutionRecord:
+    async def begin(self, code: str, origin: Origin) -> ExecutionRecord:
         """Record that `code` is about to run.
 
         Raises:
@@ -72,8 +72,8 @@ class Ledger:
             id=new_id(),
             tenant=tenant,
             session_id=self._session.id,
-            message_id=message_id,
-            run_id=run_id,
+            message_id=origin.message_id,
+            run_id=origin.run_id,
             code=code,
             code_sha256=hashlib.sha256(code.encode("utf-8", "surrogatepass")).hexdigest(),
             environment=self._session.environment,
@@ -157,6 +157,23 @@ class Ledger:
         """
         self._files[name] = KeptFile(name=name, storage_key="", size_bytes=size_bytes, sha256="")
         await self._save_session()
+
+    async def touch(self) -> None:
+        """The session is used.
+
+        Raises:
+            DatabaseError: that could not be recorded.
+        """
+        await self._save_session()
+
+    async def forget(self, name: str) -> None:
+        """A file lies in the session's folder no longer.
+
+        Raises:
+            DatabaseError: that could not be recorded.
+        """
+        if self._files.pop(name, None) is not None:
+            await self._save_session()
 
     async def put(self, artifact: Artifact) -> None:
         """Keep a file that was put into the session's folder, so that it can be brought back.

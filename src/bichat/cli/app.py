@@ -6,7 +6,7 @@ import os
 
 import typer
 
-from bichat.cli import database, doctor, environments, prune, run, shell, tenants
+from bichat.cli import database, doctor, environments, keys, prune, run, serve, shell, tenants
 
 app = typer.Typer(
     name="bichat",
@@ -17,11 +17,13 @@ app = typer.Typer(
 )
 app.command("run")(run.command)
 app.command("shell")(shell.command)
+app.command("serve")(serve.command)
 app.command("doctor")(doctor.command)
 app.command("prune")(prune.command)
 app.add_typer(environments.app, name="env")
 app.add_typer(database.app, name="db")
 app.add_typer(tenants.app, name="tenant")
+app.add_typer(keys.app, name="key")
 
 
 @app.callback(invoke_without_command=True)

@@ -69,6 +69,37 @@ def saved(before: Run, wanted: Run) -> Run:
     )
 
 
+def handed_over(before: Run, lease: Lease, state: RunState, owner: str) -> Run:
+    """The run that was `before`, from now on in the hands of another owner.
+
+    Raises:
+        ConflictError: it is over, `owner` does not hold it, or somebody wants it cancelled.
+    """
+    check_saving(before, owner)
+    if before.state is RunState.CANCELLING:
+        raise ConflictError("somebody wants it cancelled", stage="repository", remedy="End it.")
+    return replace(before, state=state, lease=lease)
+
+
+def cancelled(before: Run) -> Run:
+    """The run that was `before`, once somebody wants it cancelled."""
+    if before.state.is_final:
+        return before
+    if before.state is RunState.WAITING:
+        return replace(before, state=RunState.CANCELLED, ended_at=utc_now(), lease=None)
+    return replace(before, state=RunState.CANCELLING)
+
+
+def check_over(run: Run) -> None:
+    """Nothing, when the run has ended.
+
+    Raises:
+        ConflictError: it has not.
+    """
+    if not run.state.is_final:
+        raise ConflictError("it is not over", stage="repository", remedy="Cancel it first, or wait for its end.")
+
+
 def saved_session(before: SessionRecord, wanted: SessionRecord) -> SessionRecord:
     """The session that was `before`, with what `wanted` changes."""
     return replace(

@@ -17,7 +17,7 @@ What holds everywhere:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
@@ -32,12 +32,14 @@ from bichat.repository.records import (
     ExecutionRecord,
     FileRecord,
     Json,
+    Lease,
     Message,
     Part,
     Policy,
     Pruned,
     Run,
     RunEvent,
+    RunState,
     SessionRecord,
     Swept,
     Usage,
@@ -122,6 +124,14 @@ class Messages(Protocol):
         """
         ...
 
+    async def add_all(self, tenant: str, messages: Sequence[Message]) -> None:
+        """Record messages of one conversation with their parts: one transaction.
+
+        Raises:
+            ConflictError: there is a message with the id of one of them.
+        """
+        ...
+
     async def get(self, tenant: str, message_id: str) -> Message:
         """The one with this id."""
         ...
@@ -130,6 +140,16 @@ class Messages(Protocol):
         self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
     ) -> Page[Message]:
         """Those of a conversation with their parts, newest first; a long history makes no page slower."""
+        ...
+
+    async def of_run(
+        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+    ) -> Page[Message]:
+        """Those that went into a run, or came out of it, with their parts, newest first."""
+        ...
+
+    async def save(self, tenant: str, message: Message) -> Message:
+        """Record its parts, status and metadata as they are now, in the place of those that it had."""
         ...
 
     async def append(
@@ -150,8 +170,10 @@ class Messages(Protocol):
 class Runs(Protocol):
     """Answers being made, and the events that streams of them are made of."""
 
-    async def add(self, tenant: str, run: Run) -> Run:
-        """Record it.
+    async def add(
+        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+    ) -> Run:
+        """Record it, with its conversation where that is new, and with what goes into it: one transaction.
 
         Raises:
             ConflictError: its conversation has one that is not over.
@@ -188,12 +210,57 @@ class Runs(Protocol):
         """
         ...
 
-    async def cancel(self, tenant: str, run_id: str) -> Run:
-        """Ask its owner to end it; the run as it is: `cancelling`, or over already."""
+    async def hand_over(
+        self,
+        tenant: str,
+        run_id: str,
+        lease: Lease,
+        *,
+        state: RunState,
+        owner: str,
+        events: Sequence[tuple[str, Json]] = (),
+    ) -> Run:
+        """Let somebody else work on it from now on, or wait for it, in another state than before.
+
+        Args:
+            tenant: whose it is.
+            run_id: a run that is not over.
+            lease: of the next owner; of `CALLER`, for a run that waits.
+            state: one that is not final.
+            owner: who must hold its lease.
+            events: recorded with it, in one transaction.
+
+        Raises:
+            ConflictError: it is over already, `owner` does not hold it, or somebody wants it cancelled.
+        """
         ...
 
-    async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
+    async def delete(self, tenant: str, run_id: str) -> None:
+        """Delete it with its events, and with what went into it and came out of it.
+
+        Raises:
+            ConflictError: it is not over.
+        """
+        ...
+
+    async def cancel(self, tenant: str, run_id: str) -> Run:
+        """Ask its owner to end it; the run as it is: `cancelling`, or over already.
+
+        One that waits for its caller has nobody to end it: it is `cancelled` at once.
+        """
+        ...
+
+    async def record(
+        self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]], *, messages: Sequence[Message] = ()
+    ) -> int:
         """Record more events (kind, payload) of a run, in their order; the number of the last one.
+
+        Args:
+            tenant: whose it is.
+            run_id: a run that is not over.
+            events: any number.
+            messages: of its conversation: added in the same transaction, or saved as by `Messages.save` where they are
+                there already.
 
         Raises:
             ConflictError: the run is over.
@@ -358,6 +425,10 @@ class Keys(Protocol):
         """The tenant's, revoked ones too."""
         ...
 
+    async def any_good(self, now: datetime) -> bool:
+        """Whether anybody has a key that is neither revoked nor past its expiry."""
+        ...
+
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
         """Note when it was last used."""
         ...
@@ -432,11 +503,16 @@ class Upkeep(Protocol):
         """Extend every lease that `owner` holds; how many.  Nobody is given back what a sweep took."""
         ...
 
+    async def runs(self, owner: str, states: Collection[RunState]) -> tuple[Run, ...]:
+        """Runs that `owner` holds, whosoever they are, in one of these states: what others want done in this process."""
+        ...
+
     async def sweep(self, now: datetime, *, limit: int = BATCH) -> Swept:
         """Take up to `limit` of each kind of work from owners whose lease has run out, and from nobody else.
 
         Pending outputs and files go, their keys into the outbox; executions are `lost`, sessions end as `lost`, runs
-        fail with the code `owner_lost`.  Any number of processes may sweep at a time.
+        fail with the code `owner_lost`, those that waited for their caller expire, those that nobody wanted any more
+        are cancelled.  Any number of processes may sweep at a time.
         """
         ...
 

@@ -19,6 +19,8 @@ Json = Mapping[str, Any]
 #: Status of an execution whose code runs, and of one whose process died with it.
 RUNNING: Final = "running"
 LOST: Final = "lost"
+#: Who holds the lease of a run that waits for its caller; nobody renews it, and with it the run expires.
+CALLER: Final = "caller"
 
 
 class Role(StrEnum):
@@ -109,7 +111,9 @@ class Message:
     """The user, or the model, that says it."""
     parts: tuple[Part, ...] = ()
     run_id: str | None = None
-    """The run that it came out of."""
+    """The run that it went into or came out of."""
+    is_input: bool = False
+    """Whether it went into that run."""
     status: str = "completed"
     metadata: Json = field(default_factory=dict[str, Any])
     created_at: datetime = field(default_factory=utc_now)

@@ -120,10 +120,12 @@ messages = _table(
     _name("role"),
     _name("author"),
     id_column("run_id", nullable=True),
+    sa.Column("is_input", sa.Boolean, nullable=False, server_default=sa.false()),
     _name("status"),
     json_column("metadata"),
     _moment("created_at"),
     _newest("messages", "conversation_id"),
+    _partial("bichat_messages_run_id", "run_id", "is_input", "created_at", "id", where="run_id IS NOT NULL"),
 )
 
 message_parts = _table(

@@ -146,6 +146,28 @@ def capture_one(dirfd: int, name: str, limits: Limits, spool_folder: Path) -> Ar
     )
 
 
+def remove_one(dirfd: int, name: str, limits: Limits) -> None:
+    """Remove the regular file that `listing` calls `name`; the name is compared, never followed.  None of it is no error.
+
+    Raises:
+        LimitError: the code has locked its folder.
+        StorageError: the folder cannot be read.
+    """
+    with closing(Walk(limits.inodes + _SPARE_ENTRIES).entries(dirfd)) as entries:
+        for entry in entries:
+            if display_name(entry.path) == name and not entry.reason:
+                try:
+                    os.unlink(entry.name, dir_fd=entry.folder)
+                except FileNotFoundError:
+                    return
+                except OSError as error:
+                    _check_that_we_could(error)
+                    raise LimitError(
+                        f"the file '{printable(name)}' cannot be removed: {in_words(error)}", stage="files"
+                    ) from error
+                return
+
+
 def _check_that_we_could(error: OSError) -> None:
     """What this process has no descriptor for is not the file's fault, and comes out the next time."""
     if error.errno in OUT_OF_DESCRIPTORS:

@@ -14,7 +14,7 @@ import anyio.to_thread
 from bichat.domain import Artifact, Limits, SessionFile
 from bichat.errors import LimitError, SandboxLostError, StorageError
 from bichat.names import printable
-from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing
+from bichat.sandbox.artifacts import Capture, Snapshot, capture, capture_one, listing, remove_one
 from bichat.sandbox.descriptors import no_descriptor_in_words
 from bichat.sandbox.inputs import InputFile, check_fits, write_input
 from bichat.sandbox.rooms import Room
@@ -84,6 +84,10 @@ class Folder:
     async def open(self, name: str, limits: Limits) -> Artifact:
         """One of them, copied."""
         return await self._in_turn(lambda: capture_one(self._descriptor, name, limits, self._spool_folder))
+
+    async def remove(self, name: str, limits: Limits) -> None:
+        """Remove one of them."""
+        await self._in_turn(lambda: remove_one(self._descriptor, name, limits))
 
     @property
     def is_full(self) -> bool:

@@ -235,6 +235,10 @@ class NamespaceSandbox:
         """See `Sandbox.open`."""
         return await self._folder.open(name, self._limits)
 
+    async def remove(self, name: str) -> None:
+        """See `Sandbox.remove`."""
+        await self._folder.remove(name, self._limits)
+
     def hold_output(self, is_held: bool) -> None:  # noqa: FBT001  # what it sets
         """See `Sandbox.hold_output`."""
         self._connection.hold(is_held=is_held)

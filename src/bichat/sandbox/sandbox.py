@@ -128,6 +128,10 @@ class Sandbox(Protocol):
         """One of `files`, with its bytes as they are now."""
         ...
 
+    async def remove(self, name: str) -> None:
+        """Remove one of `files`; what is not there is no error."""
+        ...
+
     def kill(self, reason: Status) -> None:
         """Have the kernel kill the whole tree now; the first reason given is the one that counts."""
         ...

@@ -102,6 +102,8 @@ class Supervisor:
         """
         self.environment = environment
         """Whose Python and packages its sandboxes see."""
+        self.isolation: IsolationReport | None = None
+        """What stands between code and host in its sandboxes; None until there was one."""
         self._spool_folder = spool_folder
         layers = layers & Level.of(layers).layers
         self._layers = layers
@@ -274,10 +276,12 @@ class Supervisor:
             opening.let_go()
             with anyio.fail_after(_SANDBOX_READY_S):
                 handles = await opening.handles()
+            lacks = _lacks(zygote.layers, user, group)
+            self.isolation = IsolationReport(level=Level.of(zygote.layers), lacks=lacks)
             return NamespaceSandbox(
                 handles,
                 limits=limits,
-                isolation=IsolationReport(level=Level.of(zygote.layers), lacks=_lacks(zygote.layers, user, group)),
+                isolation=self.isolation,
                 owner=None if user is None else (user, user),
                 spool_folder=self._spool_folder,
                 watchdog=self._watchdog,

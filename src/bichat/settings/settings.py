@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError, create_model
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bichat.domain import Limits
@@ -22,6 +22,12 @@ _CAP = "BICHAT_CAP_"
 
 #: Where a server is reached of which nobody said anything.
 DEFAULT_PUBLIC_URL = "http://127.0.0.1:8400"
+
+#: Who may stand before the colon in `BICHAT_MODEL`.
+MODEL_PROVIDERS = ("openai", "anthropic", "ollama")
+
+#: In `BICHAT_MODEL`: no model, whatever else is set.
+LOCAL_PYTHON = "local-python"
 
 #: What a caller may ask for at most, unless the operator says otherwise (`BICHAT_MAX_*`).
 DEFAULT_BOUNDS = Limits(
@@ -107,6 +113,18 @@ class _Engine(BaseSettings):
     storage_url: str = Field(default="", max_length=2000)
     database_url: str = ""
     public_url: str = Field(default=DEFAULT_PUBLIC_URL, pattern=r"^https?://[^\s?#]+$")
+    model: str = Field(default="", max_length=300)
+    model_base_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
+    model_api_key: SecretStr = SecretStr("")
+    model_sees_images: bool | None = None
+
+
+class _OpenAI(BaseSettings):
+    """What programs for OpenAI's own service are told."""
+
+    model_config = SettingsConfigDict(env_prefix="OPENAI_")
+    api_key: SecretStr = SecretStr("")
+    model: str = Field(default="gpt-4o", max_length=300)
 
 
 def _limit_settings(prefix: str, defaults: Limits | Caps) -> type[BaseSettings]:
@@ -156,6 +174,17 @@ class Settings:
     """`BICHAT_DATABASE_URL`: the database (`bichat.repository.open_repository`); `bichat.db` in the data directory if empty."""
     public_url: str = DEFAULT_PUBLIC_URL
     """`BICHAT_PUBLIC_URL`: where browsers reach the server: download addresses begin with it."""
+    model: str = ""
+    """`BICHAT_MODEL`: the model that plans, `openai:gpt-4o`; one of `MODEL_PROVIDERS` stands before the colon.
+
+    Empty if there is none.  With `OPENAI_API_KEY` alone it is `openai:` and `OPENAI_MODEL`, `gpt-4o` by default.
+    """
+    model_base_url: str = ""
+    """`BICHAT_MODEL_BASE_URL`: where the model's provider is; its own address if empty."""
+    model_api_key: SecretStr = field(default_factory=lambda: SecretStr(""))
+    """`BICHAT_MODEL_API_KEY`: the key for it; `OPENAI_API_KEY` where that is OpenAI itself, and nowhere else."""
+    model_sees_images: bool | None = None
+    """`BICHAT_MODEL_SEES_IMAGES`: whether it is shown images; None leaves it to what is known of the model."""
 
 
 def load_settings() -> Settings:
@@ -183,9 +212,44 @@ def load_settings() -> Settings:
         if f"tenant_{name}" not in capped:
             caps = replace(caps, **{f"tenant_{name}": min(getattr(caps, f"tenant_{name}"), getattr(caps, name))})
     try:
-        return Settings(bounds=bounds, limits=limits, caps=caps, **_Engine().model_dump())
+        engine = _Engine()
     except ValidationError as error:
         raise _bad_value(error, "BICHAT_") from error
+    return Settings(bounds=bounds, limits=limits, caps=caps, **engine.model_dump() | _model(engine))
+
+
+def _model(engine: _Engine) -> dict[str, Any]:
+    """Which model plans, and the key for it."""
+    key, base_url = engine.model_api_key, engine.model_base_url
+    openai = _OpenAI()
+    if not engine.model and openai.api_key.get_secret_value() and not base_url:
+        return {"model": f"openai:{openai.model}", "model_api_key": _first(key, openai.api_key)}
+    if engine.model == LOCAL_PYTHON or not (engine.model or base_url):
+        return {"model": ""}
+    provider, colon, name = engine.model.partition(":")
+    if not colon or provider not in MODEL_PROVIDERS:
+        # A server of one's own may have models with any name.
+        provider, name = ("openai" if base_url else ""), engine.model
+    if not provider or not name:
+        raise UserInputError(
+            f"BICHAT_MODEL names no model of a provider that is known, got {engine.model!r}",
+            stage="settings",
+            remedy=f"Write one of {', '.join(MODEL_PROVIDERS)}, a colon, and the model's name; for any other server "
+            "that speaks OpenAI's protocol set BICHAT_MODEL_BASE_URL and the model's name.",
+        )
+    if provider == "openai" and not base_url:
+        key = _first(key, openai.api_key)
+    if provider != "ollama" and not base_url and not key.get_secret_value():
+        raise UserInputError(
+            f"BICHAT_MODEL is {engine.model!r}, and there is no key for it",
+            stage="settings",
+            remedy="Set BICHAT_MODEL_API_KEY.",
+        )
+    return {"model": f"{provider}:{name}", "model_api_key": key}
+
+
+def _first(*keys: SecretStr) -> SecretStr:
+    return next((key for key in keys if key.get_secret_value()), SecretStr(""))
 
 
 def _check_names() -> None:

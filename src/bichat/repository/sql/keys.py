@@ -42,6 +42,14 @@ class SqlKeys:
         async with self._database.reading() as connection:
             return await KEYS.page(connection, tenant, limit=limit, cursor=cursor)
 
+    async def any_good(self, now: datetime) -> bool:
+        """See `Keys.any_good`."""
+        columns = KEYS.table.c
+        is_in_time = sa.or_(columns.expires_at.is_(None), columns.expires_at > check_moment(now))
+        query = sa.select(columns.id).where(columns.revoked_at.is_(None), is_in_time).limit(1)
+        async with self._database.reading() as connection:
+            return (await connection.execute(query)).first() is not None
+
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
         """See `Keys.use`."""
         async with self._database.writing() as connection:

@@ -16,7 +16,7 @@ from bichat.repository.pages import DEFAULT_LIMIT, Page, Place
 from bichat.repository.records import Message, Part
 from bichat.repository.rows import admit, admitted_parts, from_row, to_row
 from bichat.repository.sql.kept_files import publish
-from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, MESSAGES, OUTPUTS
+from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, MESSAGES, OUTPUTS, RUNS
 from bichat.repository.text import fit_short, stored
 
 _PARTS = schema.message_parts
@@ -48,6 +48,11 @@ class SqlMessages:
             await _attach(connection, tenant, record.id, executions)
         return record
 
+    async def add_all(self, tenant: str, messages: Sequence[Message]) -> None:
+        """See `Messages.add_all`."""
+        async with self._database.writing() as connection:
+            await add_messages(connection, [admit(tenant, message) for message in messages])
+
     async def get(self, tenant: str, message_id: str) -> Message:
         """See `Messages.get`."""
         async with self._database.reading() as connection:
@@ -63,6 +68,26 @@ class SqlMessages:
             await CONVERSATIONS.get(connection, tenant, conversation_id)
             rows = (await connection.execute(query)).mappings().all()
             return MESSAGES.paged(await _with_parts(connection, rows), limit)
+
+    async def of_run(
+        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+    ) -> Page[Message]:
+        """See `Messages.of_run`."""
+        columns = MESSAGES.table.c
+        async with self._database.reading() as connection:
+            run = await RUNS.get(connection, tenant, run_id)
+            of_it = (columns.run_id == run.id, columns.is_input == sa.literal(is_input))
+            query = MESSAGES.page_query(tenant, *of_it, limit=limit, cursor=cursor)
+            rows = (await connection.execute(query)).mappings().all()
+            return MESSAGES.paged(await _with_parts(connection, rows), limit)
+
+    async def save(self, tenant: str, message: Message) -> Message:
+        """See `Messages.save`."""
+        record = admit(tenant, message)
+        async with self._database.writing() as connection:
+            if not await _replaced(connection, record):
+                raise missing(MESSAGES.noun)
+            return await _whole(connection, tenant, record.id)
 
     async def append(
         self, tenant: str, message_id: str, parts: Sequence[Part], *, status: str | None = None
@@ -97,13 +122,48 @@ class SqlMessages:
             return (await connection.execute(from_there)).rowcount
 
 
+async def add_messages(connection: AsyncConnection, records: Sequence[Message]) -> None:
+    """Insert messages, which `admit` has let in, with their parts."""
+    newest = {record.conversation_id: record for record in records}
+    for conversation_id, record in newest.items():
+        touched = {"updated_at": record.created_at}
+        if not await CONVERSATIONS.change(connection, record.tenant, conversation_id, touched):
+            raise missing(CONVERSATIONS.noun)
+    if records:
+        await connection.execute(sa.insert(MESSAGES.table), [to_row(record) for record in records])
+    rows = [row for record in records for row in _part_rows(record, record.parts, 0)]
+    if rows:
+        await connection.execute(sa.insert(_PARTS), rows)
+
+
+async def put_messages(connection: AsyncConnection, records: Sequence[Message]) -> None:
+    """Insert those of `records` that are not there, and let the others stand in the place of what is."""
+    new = [record for record in records if not await _replaced(connection, record)]
+    await add_messages(connection, new)
+
+
+async def _replaced(connection: AsyncConnection, record: Message) -> bool:
+    """Whether it was there."""
+    row = to_row(record)
+    values = {name: row[name] for name in ("status", "metadata")}
+    if not await MESSAGES.change(connection, record.tenant, record.id, values):
+        return False
+    await connection.execute(sa.delete(_PARTS).where(_PARTS.c.message_id == record.id))
+    await _add_parts(connection, record, record.parts, 0)
+    return True
+
+
 async def _add_parts(connection: AsyncConnection, message: Message, parts: Sequence[Part], position: int) -> None:
-    rows = [
+    rows = _part_rows(message, parts, position)
+    if rows:
+        await connection.execute(sa.insert(_PARTS), rows)
+
+
+def _part_rows(message: Message, parts: Sequence[Part], position: int) -> list[dict[str, Any]]:
+    return [
         {**to_row(part), "tenant": message.tenant, "message_id": message.id, "position": place}
         for place, part in enumerate(parts, start=position)
     ]
-    if rows:
-        await connection.execute(sa.insert(_PARTS), rows)
 
 
 async def _attach(connection: AsyncConnection, tenant: str, message_id: str, executions: Sequence[str]) -> None:

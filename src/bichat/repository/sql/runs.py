@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bichat.repository import schema
-from bichat.repository.changes import check_saving, over, saved
+from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
 from bichat.repository.database import Database
 from bichat.repository.ids import check_id
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
-from bichat.repository.records import ACTIVE_STATES, Json, Run, RunEvent, RunState
+from bichat.repository.records import ACTIVE_STATES, Conversation, Json, Lease, Message, Run, RunEvent, RunState
 from bichat.repository.rows import admit, from_row, lease_columns, to_row
-from bichat.repository.sql.shelves import CONVERSATIONS, RUNS
+from bichat.repository.sql.messages import add_messages, put_messages
+from bichat.repository.sql.shelves import CONVERSATIONS, MESSAGES, RUNS
 from bichat.repository.text import fit_short, plain_json, stored
 
 _EVENTS = schema.run_events
@@ -30,12 +32,19 @@ class SqlRuns:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, tenant: str, run: Run) -> Run:
+    async def add(
+        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+    ) -> Run:
         """See `Runs.add`."""
         record = admit(tenant, run)
+        messages = [admit(tenant, message) for message in inputs]
         async with self._database.writing() as connection:
+            if conversation is not None:
+                await CONVERSATIONS.add(connection, admit(tenant, conversation))
             await CONVERSATIONS.require(connection, tenant, record.conversation_id)
-            return await RUNS.add(connection, record)
+            await RUNS.add(connection, record)
+            await add_messages(connection, messages)
+            return record
 
     async def get(self, tenant: str, run_id: str) -> Run:
         """See `Runs.get`."""
@@ -76,28 +85,55 @@ class SqlRuns:
             await RUNS.change(connection, tenant, record.id, values)
             return after
 
+    async def hand_over(
+        self,
+        tenant: str,
+        run_id: str,
+        lease: Lease,
+        *,
+        state: RunState,
+        owner: str,
+        events: Sequence[tuple[str, Json]] = (),
+    ) -> Run:
+        """See `Runs.hand_over`."""
+        rows = _event_rows(events)
+        async with self._database.writing() as connection:
+            after = handed_over(await _locked(connection, tenant, run_id), lease, state, owner)
+            values = {"state": after.state.value} | lease_columns(after.lease)
+            await RUNS.change(connection, tenant, run_id, values)
+            await _recorded(connection, after, rows)
+            return after
+
+    async def delete(self, tenant: str, run_id: str) -> None:
+        """See `Runs.delete`."""
+        columns = MESSAGES.table.c
+        async with self._database.writing() as connection:
+            run = await _locked(connection, tenant, run_id)
+            check_over(run)
+            its = sa.and_(columns.tenant == tenant, columns.run_id == run.id)
+            await connection.execute(sa.delete(MESSAGES.table).where(its))
+            await RUNS.delete(connection, tenant, run_id)
+
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""
         async with self._database.writing() as connection:
-            await RUNS.change(connection, tenant, run_id, {"state": RunState.CANCELLING.value}, _ACTIVE)
-            return await RUNS.get(connection, tenant, run_id)
+            after = cancelled(await _locked(connection, tenant, run_id))
+            values = {"state": after.state.value, "ended_at": after.ended_at} | lease_columns(after.lease)
+            await RUNS.change(connection, tenant, run_id, values)
+            return after
 
-    async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
+    async def record(
+        self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]], *, messages: Sequence[Message] = ()
+    ) -> int:
         """See `Runs.record`."""
-        rows = [{"kind": stored(fit_short(kind, "kind")), "payload": plain_json(payload)} for kind, payload in events]
+        records = [admit(tenant, message) for message in messages]
+        rows = _event_rows(events)
         async with self._database.writing() as connection:
             run = await _locked(connection, tenant, run_id)
-            if rows and run.state.is_final:
+            if (rows or records) and run.state.is_final:
                 raise over()
-            highest = sa.select(sa.func.max(_EVENTS.c.sequence)).where(_EVENTS.c.run_id == run.id)
-            last = (await connection.execute(highest)).scalar() or 0
-            numbered = [
-                row | {"run_id": run.id, "tenant": tenant, "sequence": number}
-                for number, row in enumerate(rows, start=last + 1)
-            ]
-            if numbered:
-                await connection.execute(sa.insert(_EVENTS), numbered)
-            return last + len(numbered)
+            await put_messages(connection, records)
+            return await _recorded(connection, run, rows)
 
     async def events(self, tenant: str, run_id: str, *, after: int = 0, limit: int = 100) -> tuple[RunEvent, ...]:
         """See `Runs.events`."""
@@ -107,6 +143,23 @@ class SqlRuns:
             query = sa.select(_EVENTS).where(columns.run_id == run.id, columns.sequence > min(after, _LAST))
             found = await connection.execute(query.order_by(columns.sequence).limit(check_limit(limit)))
             return tuple(from_row(RunEvent, row) for row in found.mappings())
+
+
+def _event_rows(events: Sequence[tuple[str, Json]]) -> list[dict[str, Any]]:
+    return [{"kind": stored(fit_short(kind, "kind")), "payload": plain_json(payload)} for kind, payload in events]
+
+
+async def _recorded(connection: AsyncConnection, run: Run, rows: Sequence[dict[str, Any]]) -> int:
+    """Number the events of a run that is locked, and insert them; the number of the last one."""
+    highest = sa.select(sa.func.max(_EVENTS.c.sequence)).where(_EVENTS.c.run_id == run.id)
+    last = (await connection.execute(highest)).scalar() or 0
+    numbered = [
+        row | {"run_id": run.id, "tenant": run.tenant, "sequence": number}
+        for number, row in enumerate(rows, start=last + 1)
+    ]
+    if numbered:
+        await connection.execute(sa.insert(_EVENTS), numbered)
+    return last + len(numbered)
 
 
 async def _locked(connection: AsyncConnection, tenant: str, run_id: str) -> Run:

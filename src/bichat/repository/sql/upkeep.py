@@ -6,6 +6,7 @@ for those of another could wait for somebody who does it the other way round.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -17,8 +18,8 @@ from bichat.repository.changes import OWNER_LOST
 from bichat.repository.chat_repository import BATCH
 from bichat.repository.database import Database
 from bichat.repository.moments import check_moment
-from bichat.repository.records import LOST, FileState, Pruned, RunState, Swept
-from bichat.repository.rows import lease_columns
+from bichat.repository.records import CALLER, LOST, FileState, Pruned, Run, RunState, Swept
+from bichat.repository.rows import from_row, lease_columns
 from bichat.repository.text import stored
 
 _LEASED = (schema.outputs, schema.files, schema.executions, schema.sessions, schema.runs)
@@ -47,10 +48,17 @@ class SqlUpkeep:
             files=await self._take(schema.files, moment, limit, None),
             executions=await self._take(schema.executions, moment, limit, {"status": LOST} | ended),
             sessions=await self._take(schema.sessions, moment, limit, {"end_reason": LOST} | ended),
-            runs=await self._take(
-                schema.runs, moment, limit, {"state": RunState.FAILED.value, "error": dict(OWNER_LOST)} | ended
-            ),
+            runs=await self._take(schema.runs, moment, limit, _runs_end() | ended),
         )
+
+    async def runs(self, owner: str, states: Collection[RunState]) -> tuple[Run, ...]:
+        """See `Upkeep.runs`."""
+        columns = schema.runs.c
+        held = sa.and_(columns.owner == stored(owner), columns.lease_until.is_not(None))
+        query = sa.select(schema.runs).where(held, columns.state.in_([state.value for state in states]))
+        async with self._database.reading() as connection:
+            found = await connection.execute(query.order_by(columns.id))
+            return tuple(from_row(Run, row) for row in found.mappings())
 
     async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
         """See `Upkeep.prune`."""
@@ -88,6 +96,18 @@ class SqlUpkeep:
                 gone = await _deleted(connection, table, condition, limit - number)
             number, size_bytes = number + len(gone), size_bytes + sum(gone)
         return number, size_bytes
+
+
+def _runs_end() -> dict[str, Any]:
+    """What becomes of a run whose lease has run out: it depends on who should have worked on it."""
+    columns = schema.runs.c
+    is_callers, is_unwanted = columns.owner == CALLER, columns.state == RunState.CANCELLING.value
+    lost = sa.literal(dict(OWNER_LOST), columns.error.type)
+    ends = ((is_callers, RunState.EXPIRED.value), (is_unwanted, RunState.CANCELLED.value))
+    return {
+        "state": sa.case(*ends, else_=RunState.FAILED.value),
+        "error": sa.case((sa.or_(is_callers, is_unwanted), sa.null()), else_=lost),
+    }
 
 
 async def _renewed(connection: AsyncConnection, table: sa.Table, owner: str, until: datetime) -> int:

@@ -8,10 +8,10 @@ from typing import Any
 
 from bichat.domain import StoredFile
 from bichat.errors import ConflictError
-from bichat.repository.changes import check_saving, over, saved
+from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
 from bichat.repository.moments import utc_now
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
-from bichat.repository.records import Conversation, Json, Message, Part, Run, RunEvent, RunState
+from bichat.repository.records import Conversation, Json, Lease, Message, Part, Run, RunEvent, RunState
 from bichat.repository.rows import admit, admitted_parts
 from bichat.repository.text import fit_short, plain_json
 from bichat.testing.memory.kept_files import publish
@@ -103,6 +103,12 @@ class MemoryMessages:
                     tables.outputs.put(replace(made, message_id=record.id))
         return record
 
+    async def add_all(self, tenant: str, messages: Sequence[Message]) -> None:
+        """See `Messages.add_all`."""
+        with self._tables.transaction():
+            for message in messages:
+                await self.add(tenant, message)
+
     async def get(self, tenant: str, message_id: str) -> Message:
         """See `Messages.get`."""
         return self._tables.messages.get(tenant, message_id)
@@ -113,6 +119,23 @@ class MemoryMessages:
         """See `Messages.page`."""
         whose = self._tables.conversations.get(tenant, conversation_id).id
         return self._tables.messages.page(tenant, lambda message: message.conversation_id == whose, limit, cursor)
+
+    async def of_run(
+        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+    ) -> Page[Message]:
+        """See `Messages.of_run`."""
+        whose = self._tables.runs.get(tenant, run_id).id
+        return self._tables.messages.page(
+            tenant, lambda message: (message.run_id, message.is_input) == (whose, is_input), limit, cursor
+        )
+
+    async def save(self, tenant: str, message: Message) -> Message:
+        """See `Messages.save`."""
+        record = admit(tenant, message)
+        before = self._tables.messages.get(tenant, record.id)
+        return self._tables.messages.put(
+            replace(before, parts=record.parts, status=record.status, metadata=record.metadata)
+        )
 
     async def append(
         self, tenant: str, message_id: str, parts: Sequence[Part], *, status: str | None = None
@@ -149,13 +172,20 @@ class MemoryRuns:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def add(self, tenant: str, run: Run) -> Run:
+    async def add(
+        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+    ) -> Run:
         """See `Runs.add`."""
-        record = admit(tenant, run)
-        if not record.state.is_final and await self.active(tenant, record.conversation_id):
-            raise ConflictError("the conversation has a run already that is not over", stage="repository")
-        self._tables.conversations.require(tenant, record.conversation_id)
-        return self._tables.runs.add(record)
+        record, tables = admit(tenant, run), self._tables
+        with tables.transaction():
+            if conversation is not None:
+                tables.conversations.add(admit(tenant, conversation))
+            if not record.state.is_final and await self.active(tenant, record.conversation_id):
+                raise ConflictError("the conversation has a run already that is not over", stage="repository")
+            tables.conversations.require(tenant, record.conversation_id)
+            tables.runs.add(record)
+            await MemoryMessages(tables).add_all(tenant, inputs)
+        return record
 
     async def get(self, tenant: str, run_id: str) -> Run:
         """See `Runs.get`."""
@@ -181,17 +211,45 @@ class MemoryRuns:
         check_saving(before, owner)
         return self._tables.runs.put(saved(before, record))
 
+    async def hand_over(
+        self,
+        tenant: str,
+        run_id: str,
+        lease: Lease,
+        *,
+        state: RunState,
+        owner: str,
+        events: Sequence[tuple[str, Json]] = (),
+    ) -> Run:
+        """See `Runs.hand_over`."""
+        with self._tables.transaction():
+            after = self._tables.runs.put(handed_over(self._tables.runs.get(tenant, run_id), lease, state, owner))
+            await self.record(tenant, run_id, events)
+            return after
+
+    async def delete(self, tenant: str, run_id: str) -> None:
+        """See `Runs.delete`."""
+        run = self._tables.runs.get(tenant, run_id)
+        check_over(run)
+        self._tables.drop(self._tables.runs, run)
+
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""
-        run = self._tables.runs.get(tenant, run_id)
-        return run if run.state.is_final else self._tables.runs.put(replace(run, state=RunState.CANCELLING))
+        return self._tables.runs.put(cancelled(self._tables.runs.get(tenant, run_id)))
 
-    async def record(self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]]) -> int:
+    async def record(
+        self, tenant: str, run_id: str, events: Sequence[tuple[str, Json]], *, messages: Sequence[Message] = ()
+    ) -> int:
         """See `Runs.record`."""
         rows = [(fit_short(kind, "kind"), plain_json(payload)) for kind, payload in events]
         run = self._tables.runs.get(tenant, run_id)
-        if rows and run.state.is_final:
+        if (rows or messages) and run.state.is_final:
             raise over()
+        said = MemoryMessages(self._tables)
+        with self._tables.transaction():
+            for message in messages:
+                is_there = message.id in self._tables.messages.rows
+                await (said.save if is_there else said.add)(tenant, message)
         before = self._tables.events.get(run.id, ())
         more = tuple(
             RunEvent(sequence=number, kind=kind, payload=payload)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,6 +16,7 @@ from bichat.repository.moments import check_moment
 from bichat.repository.pages import DEFAULT_LIMIT, Page
 from bichat.repository.quota import check_policy
 from bichat.repository.records import (
+    CALLER,
     LOST,
     ApiKey,
     AuditEntry,
@@ -22,6 +24,7 @@ from bichat.repository.records import (
     FileState,
     Policy,
     Pruned,
+    Run,
     RunState,
     Swept,
     Usage,
@@ -53,6 +56,13 @@ class MemoryKeys:
     async def page(self, tenant: str, *, limit: int = DEFAULT_LIMIT, cursor: str = "") -> Page[ApiKey]:
         """See `Keys.page`."""
         return self._keys.page(tenant, lambda _: True, limit, cursor)
+
+    async def any_good(self, now: datetime) -> bool:
+        """See `Keys.any_good`."""
+        moment = check_moment(now)
+        return bool(
+            self._keys.those(lambda key: key.revoked_at is None and (key.expires_at is None or key.expires_at > moment))
+        )
 
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
         """See `Keys.use`."""
@@ -161,14 +171,24 @@ class MemoryUpkeep:
     async def sweep(self, now: datetime, *, limit: int = BATCH) -> Swept:
         """See `Upkeep.sweep`."""
         moment = check_moment(now)
-        failed = {"state": RunState.FAILED, "error": dict(OWNER_LOST)}
         return Swept(
             outputs=self._dropped(self._tables.outputs, moment, limit),
             files=self._dropped(self._tables.files, moment, limit),
             executions=self._ended(self._tables.executions, moment, limit, {"status": LOST}),
             sessions=self._ended(self._tables.sessions, moment, limit, {"end_reason": LOST}),
-            runs=self._ended(self._tables.runs, moment, limit, failed),
+            runs=self._runs_ended(moment, limit),
         )
+
+    async def runs(self, owner: str, states: Collection[RunState]) -> tuple[Run, ...]:
+        """See `Upkeep.runs`."""
+        found = self._tables.runs.those(lambda run: run.lease is not None and run.lease.owner == owner)
+        return tuple(run for run in found if run.state in states)
+
+    def _runs_ended(self, now: datetime, limit: int) -> int:
+        lost = self._tables.ownerless(self._tables.runs, now, limit)
+        for run in lost:
+            self._tables.runs.put(replace(run, **_end_of(run), ended_at=now, lease=None))
+        return len(lost)
 
     async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
         """See `Upkeep.prune`."""
@@ -201,3 +221,12 @@ class MemoryUpkeep:
         expires_at = getattr(file, "expires_at", None)
         is_too_old = days is not None and file.created_at <= now - timedelta(days=days)
         return is_too_old or (expires_at is not None and expires_at <= now)
+
+
+def _end_of(run: Run) -> dict[str, Any]:
+    """What becomes of a run whose lease has run out."""
+    if run.lease is not None and run.lease.owner == CALLER:
+        return {"state": RunState.EXPIRED, "error": None}
+    if run.state is RunState.CANCELLING:
+        return {"state": RunState.CANCELLED, "error": None}
+    return {"state": RunState.FAILED, "error": dict(OWNER_LOST)}

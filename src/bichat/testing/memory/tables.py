@@ -150,6 +150,8 @@ class Tables:
             return [(self.messages, whose), (self.sessions, whose), (self.runs, whose)]
         if isinstance(record, Message):
             return [(self.executions, by("message_id")), (self.outputs, by("message_id"))]
+        if isinstance(record, Run):
+            return [(self.messages, by("run_id"))]
         if isinstance(record, SessionRecord):
             return [(self.executions, by("session_id")), (self.files, by("session_id"))]
         if isinstance(record, ExecutionRecord):

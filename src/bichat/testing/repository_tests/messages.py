@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from bichat.errors import NotFoundError, UserInputError
+from bichat.errors import ConflictError, NotFoundError, UserInputError
 from bichat.repository import ChatRepository, new_id
 from bichat.repository.records import (
     FileState,
@@ -56,6 +56,42 @@ class MessageTests:
         assert first.items == tuple(reversed(said[1:]))
         rest = await repository.messages.page(tenant, conversation.id, limit=100, cursor=first.next_cursor)
         assert (rest.items, rest.next_cursor) == ((said[0],), "")
+
+    async def test_many_messages_are_saved_at_once_or_none_of_them(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = await chat.conversation()
+        said = [
+            Message(
+                tenant=tenant,
+                conversation_id=conversation.id,
+                role=Role.USER,
+                parts=tuple(Part(kind="text", content={"text": f"{number}.{part}"}) for part in range(number % 3)),
+            )
+            for number in range(250)
+        ]
+
+        await repository.messages.add_all(tenant, said)
+        await repository.messages.add_all(tenant, [])
+        more = replace(said[0], id=new_id())
+        with pytest.raises(ConflictError):
+            await repository.messages.add_all(tenant, [more, said[1]])
+
+        assert await everything(repository.messages.page, tenant, conversation.id, limit=100) == said[::-1]
+
+    async def test_a_message_is_saved_with_other_parts_in_the_place_of_those_that_it_had(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        before = await chat.message(await chat.conversation(), "a", "b", "c", status="in_progress")
+        wanted = replace(
+            before, parts=(Part(kind="code", content={"code": "1"}),), status="completed", metadata={"n": 1}
+        )
+
+        saved = await repository.messages.save(tenant, wanted)
+
+        assert saved == wanted == await repository.messages.get(tenant, before.id)
+        with pytest.raises(NotFoundError):
+            await repository.messages.save(tenant, replace(wanted, id=new_id()))
 
     async def test_messages_that_come_while_pages_are_turned_double_nothing(
         self, repository: ChatRepository, chat: Chat, tenant: str

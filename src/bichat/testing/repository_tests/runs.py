@@ -7,9 +7,14 @@ from dataclasses import replace
 import anyio
 import pytest
 
-from bichat.errors import ConflictError
-from bichat.repository import ChatRepository
+from bichat.errors import ConflictError, NotFoundError
+from bichat.repository import ChatRepository, new_id
 from bichat.repository.records import (
+    CALLER,
+    Conversation,
+    Message,
+    Part,
+    Role,
     Run,
     RunEvent,
     RunState,
@@ -17,6 +22,8 @@ from bichat.repository.records import (
 from bichat.testing.repository_tests.chat import (
     Chat,
     everything,
+    lease,
+    moment,
 )
 
 
@@ -120,3 +127,105 @@ class RunTests:
         assert [(one.kind, other.kind) for one, other in zip(events[::2], events[1::2], strict=True)] == [
             ("a", "b")
         ] * 10
+
+    async def test_a_run_is_handed_over_by_its_owner_and_by_nobody_else(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        run = await chat.run(await chat.conversation())
+        to_second = lease("process-2")
+
+        with pytest.raises(ConflictError):
+            await repository.runs.hand_over(tenant, run.id, to_second, state=RunState.QUEUED, owner="process-2")
+        given = await repository.runs.hand_over(
+            tenant, run.id, to_second, state=RunState.QUEUED, owner="process-1", events=[("given", {})]
+        )
+
+        assert (given.state, given.lease) == (RunState.QUEUED, to_second)
+        assert [event.kind for event in await repository.runs.events(tenant, run.id)] == ["given"]
+        assert await repository.runs.get(tenant, run.id) == given
+        assert given in await repository.upkeep.runs("process-2", [RunState.QUEUED])
+        assert given not in await repository.upkeep.runs("process-2", [RunState.RUNNING])
+        assert given not in await repository.upkeep.runs("process-1", [RunState.QUEUED])
+        with pytest.raises(ConflictError):
+            await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED), owner="process-1")
+        await repository.runs.cancel(tenant, run.id)
+        with pytest.raises(ConflictError):
+            await repository.runs.hand_over(tenant, run.id, lease(), state=RunState.QUEUED, owner="process-2")
+
+    async def test_a_run_that_waits_for_its_caller_is_cancelled_at_once_and_expires_in_the_end(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        waiting = [
+            await chat.run(await chat.conversation(), state=RunState.WAITING, lease=lease(CALLER, moment(1)))
+            for _ in range(2)
+        ]
+        unwanted = await chat.run(await chat.conversation(), lease=lease(until=moment(1)))
+        await repository.runs.cancel(tenant, unwanted.id)
+
+        cancelled = await repository.runs.cancel(tenant, waiting[0].id)
+        await repository.upkeep.sweep(moment(2))
+        expired = await repository.runs.get(tenant, waiting[1].id)
+
+        assert (cancelled.state, cancelled.lease) == (RunState.CANCELLED, None)
+        assert cancelled.ended_at is not None
+        assert (expired.state, expired.error, expired.lease) == (RunState.EXPIRED, None, None)
+        unwanted = await repository.runs.get(tenant, unwanted.id)
+        assert (unwanted.state, unwanted.error) == (RunState.CANCELLED, None)
+
+    async def test_a_run_is_deleted_with_its_events_and_with_what_was_said_in_it(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = await chat.conversation()
+        before = await chat.message(conversation, "before")
+        run = await chat.run(conversation)
+        asked = await chat.message(conversation, "asked", run_id=run.id, is_input=True)
+        said = await chat.message(conversation, "said", run_id=run.id)
+        await repository.runs.record(tenant, run.id, [("text", {})])
+        with pytest.raises(ConflictError):
+            await repository.runs.delete(tenant, run.id)
+        assert (await repository.messages.of_run(tenant, run.id, is_input=True)).items == (asked,)
+        assert (await repository.messages.of_run(tenant, run.id, is_input=False)).items == (said,)
+        await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED))
+
+        await repository.runs.delete(tenant, run.id)
+
+        with pytest.raises(NotFoundError):
+            await repository.runs.get(tenant, run.id)
+        assert (await repository.messages.page(tenant, conversation.id)).items == (before,)
+
+    async def test_a_run_comes_with_its_conversation_and_its_inputs_or_not_at_all(
+        self, repository: ChatRepository, tenant: str
+    ) -> None:
+        conversation = Conversation(tenant=tenant)
+        run = Run(tenant=tenant, conversation_id=conversation.id, state=RunState.RUNNING, lease=lease())
+        asked = Message(tenant=tenant, conversation_id=conversation.id, role=Role.USER, run_id=run.id, is_input=True)
+
+        assert await repository.runs.add(tenant, run, conversation=conversation, inputs=[asked]) == run
+        second, more = replace(run, id=new_id()), replace(asked, id=new_id())
+        with pytest.raises(ConflictError):
+            await repository.runs.add(tenant, second, inputs=[more])
+
+        assert (await repository.messages.of_run(tenant, run.id, is_input=True)).items == (asked,)
+        assert (await repository.messages.page(tenant, conversation.id)).items == (asked,)
+
+    async def test_events_come_with_the_messages_that_they_tell_of_or_not_at_all(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = await chat.conversation()
+        run = await chat.run(conversation)
+        part = Part(kind="text", content={"text": "so far"})
+        begun = Message(
+            tenant=tenant, conversation_id=conversation.id, role=Role.ASSISTANT, run_id=run.id, status="in_progress"
+        )
+        done = replace(begun, parts=(part,), status="completed")
+
+        assert await repository.runs.record(tenant, run.id, [("added", {})], messages=[begun]) == 1
+        assert await repository.messages.get(tenant, begun.id) == begun
+        other = replace(begun, id=new_id(), parts=(part, part))
+        assert await repository.runs.record(tenant, run.id, [("done", {})], messages=[done, other]) == 2
+
+        assert (await repository.messages.of_run(tenant, run.id, is_input=False)).items == (other, done)
+        await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED))
+        with pytest.raises(ConflictError):
+            await repository.runs.record(tenant, run.id, [], messages=[begun])
+        assert await repository.messages.get(tenant, begun.id) == done

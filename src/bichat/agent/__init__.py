@@ -1,0 +1,1 @@
+"""What is plugged into the conversation core: the tools that its models call."""

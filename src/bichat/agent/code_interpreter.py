@@ -1,0 +1,219 @@
+"""The tool `python`: code that a model writes runs in the conversation's session."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from opentelemetry import trace
+
+from bichat.agent.logs import Logs
+from bichat.conversation import run_events
+from bichat.conversation.partial_json import ArgumentsError, StringMember
+from bichat.conversation.planner import ToolSpec
+from bichat.conversation.request import CODE_TOOL
+from bichat.conversation.tool import Call, Outcome, Progress
+from bichat.domain import Artifact, ExecutionResult, Origin, Status
+from bichat.errors import LimitError, UserInputError
+from bichat.events import Completed, Displayed, Stderr, Stdout
+from bichat.live_sessions import LiveSessions
+from bichat.sizes import KIB, MIB, format_size
+
+Json = Mapping[str, Any]
+
+#: Output of one call that a model is given, half from the head and half from the tail.
+TOLD_CHARS: Final = 16_000
+#: Output of one call that is kept with it.
+LOGGED_CHARS: Final = 512 * KIB
+#: Files that a model is told of by name.
+_MOST_NAMED: Final = 30
+#: Images of one call that a model is shown, and how large one may be.
+_MOST_SHOWN: Final = 4
+_SHOWN_BYTES: Final = 4 * MIB
+_SEEN_TYPES: Final = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+
+SPEC: Final = ToolSpec(
+    name=CODE_TOOL,
+    description=(
+        "Runs Python in a Jupyter-like session that keeps its variables between calls, and returns what was printed, "
+        "the last expression's value, the traceback of an error, and the names of new files and images."
+    ),
+    parameters={
+        "type": "object",
+        "properties": {"code": {"type": "string", "description": "Python source, as for a notebook's cell."}},
+        "required": ["code"],
+        "additionalProperties": False,
+    },
+)
+
+_tracer = trace.get_tracer("bichat")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The session that a run's code runs in."""
+
+    session_id: str
+    notes: Json
+    """What its caller should know: that it is a new one in the place of one that has ended, say."""
+
+
+class CodeInterpreterTool:
+    """Implements `Tool` for one run."""
+
+    def __init__(
+        self, sessions: LiveSessions, find: Callable[[], Awaitable[Place]], told: Callable[[], Awaitable[str]]
+    ) -> None:
+        """`find` gives the session, and opens one where there is none; `told`: what models are told before."""
+        self._sessions = sessions
+        self._find = find
+        self._told = told
+        self._place: Place | None = None
+
+    @property
+    def spec(self) -> ToolSpec:
+        """See `Tool.spec`."""
+        return SPEC
+
+    @property
+    def kind(self) -> Literal["code", "tool_call"]:
+        """See `Tool.kind`."""
+        return "code"
+
+    async def instructions(self) -> str:
+        """See `Tool.instructions`."""
+        return await self._told()
+
+    async def begin(self, call: Call) -> Json:  # noqa: ARG002  # a session is the run's, not the call's
+        """See `Tool.begin`: opens the session where it is not open yet."""
+        if self._place is None:
+            self._place = await self._find()
+        return {"session_id": self._place.session_id}
+
+    async def call(self, call: Call, arguments: str) -> AsyncGenerator[Progress | Outcome]:
+        """See `Tool.call`."""
+        try:
+            code = _code(arguments)
+        except ArgumentsError as error:
+            yield Outcome(told=str(error), is_ok=False)
+            return
+        place = self._place or await self._find()
+        yield Progress(kind=run_events.CODE_RUNNING, payload={"code": code})
+        logs, result = Logs(LOGGED_CHARS), None
+        try:
+            with _tracer.start_as_current_span("execution", attributes={"bichat.session": place.session_id}):
+                async with self._sessions.held(call.tenant, place.session_id) as session:
+                    origin = Origin(message_id=call.message_id, run_id=call.run_id)
+                    async with aclosing(session.stream(code, origin=origin)) as events:
+                        async for event in events:
+                            match event:
+                                case Stdout(text):
+                                    logs.add(text)
+                                    yield Progress(
+                                        kind=run_events.CODE_OUTPUT, payload={"stream": "stdout", "text": text}
+                                    )
+                                case Stderr(text):
+                                    logs.add(text)
+                                    yield Progress(
+                                        kind=run_events.CODE_OUTPUT, payload={"stream": "stderr", "text": text}
+                                    )
+                                case Displayed(shown):
+                                    logs.add_shown(shown)
+                                    yield Progress(kind=run_events.CODE_SHOWN, payload={"mime_types": list(shown.data)})
+                                case Completed(result):
+                                    pass
+                                case _:
+                                    pass
+        except (UserInputError, LimitError) as error:  # the code itself is unusable: the model can mend it
+            yield Outcome(told=error.message, content={"code": code}, is_ok=False)
+            return
+        if result is None:
+            raise AssertionError("an execution ends with Completed")
+        yield _outcome(code, place, result, logs)
+
+
+def _code(arguments: str) -> str:
+    reader = StringMember("code")
+    reader.feed(arguments)
+    return reader.end()
+
+
+def _outcome(code: str, place: Place, result: ExecutionResult, logs: Logs) -> Outcome:
+    if result.error is not None:
+        logs.add_line(result.error.traceback or f"{result.error.name}: {result.error.message}")
+    images = [artifact for artifact in result.artifacts if artifact.source == "display"]
+    content = {
+        "code": code,
+        "execution_id": result.id,
+        "outputs": [*_logged(logs), *map(_image, images)],
+        "files": [_file(artifact) for artifact in result.artifacts],
+        "error": None if result.error is None else {"name": result.error.name, "message": result.error.message},
+        "status": result.status.value,
+    }
+    return Outcome(
+        told=_told(result, logs),
+        content=content,
+        shown=tuple(_data_url(image) for image in images[:_MOST_SHOWN] if _is_seen(image)),
+        # Code that raises is a call that was carried out; only what the platform or a limit ended has failed.
+        is_ok=result.status in (Status.COMPLETED, Status.ERROR),
+        notes=place.notes,
+    )
+
+
+def _logged(logs: Logs) -> list[dict[str, Any]]:
+    return [{"type": "logs", "logs": logs.text}] if logs.text else []
+
+
+def _image(artifact: Artifact) -> dict[str, Any]:
+    return {"type": "image", "output_id": artifact.id, "name": artifact.name, "mime_type": artifact.mime_type}
+
+
+def _file(artifact: Artifact) -> dict[str, Any]:
+    return {
+        "output_id": artifact.id,
+        "name": artifact.name,
+        "mime_type": artifact.mime_type,
+        "size_bytes": artifact.size_bytes,
+        "source": artifact.source,
+    }
+
+
+def _told(result: ExecutionResult, logs: Logs) -> str:
+    """What the model is given: the output, then in brackets what happened beside it."""
+    beside: list[str] = []
+    if result.notice:
+        beside.append(result.notice)
+    if result.status not in (Status.COMPLETED, Status.ERROR):
+        beside.append(f"The code was ended: {result.status.value}.")
+    if not result.session_alive:
+        beside.append("The session has ended with it: its variables are gone.")
+    beside += _named("New or changed files in /mnt/data", [a for a in result.artifacts if a.source == "file"])
+    beside += _named("Images shown to the user", [a for a in result.artifacts if a.source == "display"])
+    beside += [f"Not kept: {each.name} ({each.reason})." for each in result.refused[:_MOST_NAMED]]
+    beside += [f"Not kept: {a.name} ({a.not_kept})." for a in result.artifacts if a.not_kept]
+    output = logs.cut(TOLD_CHARS)
+    if not output and not beside:
+        return "(no output)"
+    if not beside:
+        return output
+    return "\n".join(filter(None, (output.rstrip("\n"), *(f"[{line}]" for line in beside))))
+
+
+def _named(what: str, artifacts: list[Artifact]) -> list[str]:
+    if not artifacts:
+        return []
+    names = [f"{artifact.name} ({format_size(artifact.size_bytes)})" for artifact in artifacts[:_MOST_NAMED]]
+    rest = len(artifacts) - len(names)
+    return [f"{what}: {', '.join(names)}{f' and {rest:,} more' if rest else ''}."]
+
+
+def _is_seen(artifact: Artifact) -> bool:
+    return artifact.mime_type in _SEEN_TYPES and artifact.size_bytes <= _SHOWN_BYTES
+
+
+def _data_url(artifact: Artifact) -> str:
+    data = b"".join(artifact.content.chunks())
+    return f"data:{artifact.mime_type};base64,{base64.b64encode(data).decode('ascii')}"

@@ -1,0 +1,88 @@
+"""Which files an answer names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+from urllib.parse import quote
+
+from bichat.conversation.parts import Citation
+
+_PREFIX: Final = "sandbox:/mnt/data/"
+#: References that are looked at in one answer.
+_MOST: Final = 1000
+
+
+class KnownFiles:
+    """Files that code made or displayed in a conversation, by name; of those with one name the newest counts."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, Citation] = {}
+        self._uncited: dict[str, Citation] = {}
+
+    def add(self, content: Mapping[str, Any], *, is_new: bool) -> None:
+        """What a code call left behind, by its part's content; `is_new`: in this run, so that its answer is to have it."""
+        for file in content.get("files", ()):
+            citation = _citation(content, file)
+            if citation.output_id:
+                self._by_name[citation.name] = citation
+                if is_new:
+                    self._uncited[citation.name] = citation
+        for output in content.get("outputs", ()):
+            if output.get("type") == "image" and output.get("output_id") and is_new:
+                self._uncited[output["name"]] = _citation(content, output)
+
+    def named(self, text: str) -> list[Citation]:
+        """A citation for each place of `text` that names a file that is there, in their order."""
+        names = self._spellings()
+        found: list[Citation] = []
+        start = text.find(_PREFIX)
+        while start >= 0 and len(found) < _MOST:
+            rest = start + len(_PREFIX)
+            name = next((name for name in names if text.startswith(name, rest) and _ends(text, rest + len(name))), "")
+            end = rest + len(name)
+            if name:
+                cited = self._by_name[names[name]]
+                found.append(replace(cited, text=text[start:end], start=start, end=end))
+                self._uncited.pop(cited.name, None)
+            start = text.find(_PREFIX, end)
+        return found
+
+    def unnamed(self) -> list[Citation]:
+        """Those of this run that no answer has named so far; each once."""
+        rest = list(self._uncited.values())
+        self._uncited.clear()
+        return rest
+
+    def _spellings(self) -> dict[str, str]:
+        """Names as they may stand in an answer, longest first, and what they mean."""
+        spelled = {quote(name, safe="/"): name for name in self._by_name} | {name: name for name in self._by_name}
+        return dict(sorted(spelled.items(), key=lambda pair: len(pair[0]), reverse=True))
+
+
+def citations_json(citations: Iterable[Citation]) -> list[dict[str, Any]]:
+    """As they stand in a text part."""
+    return [citation.to_dict() for citation in citations]
+
+
+def _citation(content: Mapping[str, Any], file: Mapping[str, Any]) -> Citation:
+    return Citation(
+        output_id=file.get("output_id", ""),
+        session_id=content.get("session_id", ""),
+        name=file["name"],
+        mime_type=file.get("mime_type", ""),
+    )
+
+
+def _ends(text: str, place: int) -> bool:
+    """Whether a name may end there: `a.csv` is not what `a.csv.gz` names, nor `a` what `ab` does."""
+    after = text[place : place + 2]
+    if not after:
+        return True
+    if after[0] in ".,:;!?":
+        return not after[1:].isalnum()
+    return not (after[0].isalnum() or after[0] in "_-/%~")
+
+
+__all__: Sequence[str] = ["KnownFiles", "citations_json"]

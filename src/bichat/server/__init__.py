@@ -1,0 +1,1 @@
+"""`bichat serve`: OpenAI's wire over HTTP."""

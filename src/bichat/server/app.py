@@ -1,0 +1,111 @@
+"""The web application: OpenAI's wire, and what operators look at."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+import bichat
+from bichat.errors import BichatError
+from bichat.server import containers, files, models, status
+from bichat.server.answers import JsonAnswer
+from bichat.server.door import Door, caller_of
+from bichat.server.frame import Frame
+from bichat.server.problems import error_body, error_headers, status_of
+from bichat.server.responses import routes as responses
+from bichat.server.responses.service import Responses
+from bichat.server.services import Services
+
+logger = logging.getLogger("bichat.server")
+
+#: Where the wire is served: as by OpenAI, and as by Azure, whose clients put another prefix before it.
+PREFIXES = ("/v1", "/openai/v1", "/openai")
+
+
+def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]], *, is_local: bool = True) -> FastAPI:
+    """The application of one process.
+
+    Args:
+        open_services: opens what it stands on, for as long as it serves.
+        is_local: whether only programs on this machine reach it; see `Door`.
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+        async with open_services() as services:
+            app.state.services = services
+            app.state.door = Door(services.repository, is_local=is_local)
+            async with Responses(services.core, services.archive) as app.state.responses:
+                yield
+
+    app = FastAPI(
+        title="bichat",
+        version=bichat.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/openapi.json",
+        redirect_slashes=False,
+        default_response_class=JsonAnswer,
+    )
+    for number, prefix in enumerate(PREFIXES):
+        app.include_router(_wire(), prefix=prefix, include_in_schema=number == 0)
+    app.include_router(status.router)
+    app.add_exception_handler(BichatError, _told)
+    app.add_exception_handler(HTTPException, _not_served)
+    app.add_exception_handler(RequestValidationError, _not_understood)
+    app.add_exception_handler(Exception, _failed)
+    app.add_middleware(Frame)
+    return app
+
+
+def _wire() -> APIRouter:
+    router = APIRouter()
+    for part in (files.router, containers.router, models.router, responses.router):
+        router.include_router(part, dependencies=[Depends(caller_of)])
+    return router
+
+
+async def _told(_: Request, error: Any) -> Response:
+    code = status_of(error)
+    if code >= 500:
+        logger.error("a request failed: %s", error)
+    headers = error_headers(error)
+    if code == 401:
+        headers["www-authenticate"] = "Bearer"
+    return JsonAnswer(error_body(error), status_code=code, headers=headers)
+
+
+async def _not_served(request: Request, error: Any) -> Response:
+    if error.status_code == 404:
+        message = f"Invalid URL ({request.method} {request.url.path[:200]})"
+    elif error.status_code == 405:
+        message = f"Not allowed to {request.method} on {request.url.path[:200]}"
+    else:
+        message = str(error.detail)
+    return _plain(error.status_code, message, headers=error.headers)
+
+
+async def _not_understood(_: Request, error: Any) -> Response:
+    first = error.errors()[0]
+    where = ".".join(str(each) for each in first["loc"][1:])
+    return _plain(400, f"Invalid '{where}': {first['msg']}.", param=where or None)
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    request_id = request.scope.get("state", {}).get("request_id", "")
+    logger.error("request %s failed", request_id, exc_info=error)
+    return _plain(500, f"The server had an error while processing your request; its log knows it as {request_id}.")
+
+
+def _plain(status_code: int, message: str, *, param: str | None = None, headers: Any = None) -> Response:
+    kind = "server_error" if status_code >= 500 else "invalid_request_error"
+    body = {"error": {"message": message, "type": kind, "param": param, "code": None}}
+    return JsonAnswer(body, status_code=status_code, headers=headers)

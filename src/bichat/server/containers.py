@@ -1,0 +1,227 @@
+"""`/v1/containers`: sessions and the files in them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from bichat.domain import Limits
+from bichat.errors import NotFoundError
+from bichat.live_sessions import FileOfSession
+from bichat.repository.ids import new_id
+from bichat.repository.records import SessionRecord
+from bichat.server import checks, naming
+from bichat.server.content import chunks_of, download, file_name
+from bichat.server.door import caller_of, services_of
+from bichat.server.files import find as find_file
+from bichat.server.forms import file_of, form_of, json_body
+from bichat.server.lists import listed, rows
+from bichat.server.problems import FieldError, MissingError
+from bichat.server.services import Caller, Services
+from bichat.sizes import GIB
+
+#: Sizes that the wire knows; one below all of them is told as the smallest.
+MEMORY: Final = {"1g": GIB, "4g": 4 * GIB, "16g": 16 * GIB, "64g": 64 * GIB}
+_MOST_FILES: Final = 50
+_NO_NETWORK: Final = (
+    "Containers have no network here: network_policy can only be {'type': 'disabled'}. "
+    "Upload the files that the code needs."
+)
+
+router = APIRouter(tags=["containers"])
+Who = Annotated[Caller, Depends(caller_of)]
+What = Annotated[Services, Depends(services_of)]
+
+
+@router.post("/containers")
+async def create(request: Request, caller: Who, services: What) -> dict[str, Any]:
+    """A container: a fresh session."""
+    body = await json_body(request)
+    if "name" not in body:
+        raise checks.missing("name")
+    name = checks.text(body["name"], "name", most=256)
+    minutes = _minutes(body.get("expires_after"), services.settings.bounds)
+    memory = None if body.get("memory_limit") is None else checks.one_of(body["memory_limit"], "memory_limit", MEMORY)
+    check_network(body.get("network_policy"))
+    if body.get("skills"):
+        raise FieldError("Skills are not served here.", param="skills", wire_code="unsupported_parameter")
+    ids = checks.array(body.get("file_ids") or [], "file_ids", most=_MOST_FILES)
+    files = [await find_file(services, caller, checks.text(each, "file_ids")) for each in ids]
+    record = await services.sessions.open(
+        caller.tenant,
+        user=caller.user,
+        idle_s=None if minutes is None else minutes * 60.0,
+        memory=memory,
+        files=files,
+        details={"name": name},
+    )
+    return container_object(record)
+
+
+@router.get("/containers")
+async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
+    """All of them, expired ones too, newest first."""
+    found = await rows(services.repository.sessions.page, caller.tenant)
+    name = request.query_params.get("name")
+    objects = [container_object(record) for record in found]
+    return listed([each for each in objects if name in (None, each["name"])], request.query_params)
+
+
+@router.get("/containers/{container_id}")
+async def retrieve(container_id: str, caller: Who, services: What) -> dict[str, Any]:
+    """One of them; looking at it counts as use."""
+    return container_object(
+        await services.sessions.touched(caller.tenant, (await find(services, caller, container_id)).id)
+    )
+
+
+@router.delete("/containers/{container_id}")
+async def delete(container_id: str, caller: Who, services: What) -> dict[str, Any]:
+    """End it, and delete all that it left."""
+    record = await find(services, caller, container_id)
+    await services.sessions.delete(caller.tenant, record.id)
+    return {"id": naming.on_wire(naming.CONTAINER, record.id), "object": "container.deleted", "deleted": True}
+
+
+@router.post("/containers/{container_id}/files")
+async def put(container_id: str, request: Request, caller: Who, services: What) -> dict[str, Any]:
+    """Put a file into it: one that is uploaded with the request, or one of `/v1/files`."""
+    record = await _live(services, caller, container_id)
+    if request.headers.get("content-type", "").startswith("multipart/form-data"):
+        async with form_of(request) as form:
+            upload = file_of(form)
+            name = f"{new_id().replace('-', '')}-{file_name(upload)}"
+            return file_object(record, await services.sessions.put(caller.tenant, record.id, name, chunks_of(upload)))
+    body = await json_body(request)
+    if "file_id" not in body:
+        raise FieldError("Either a multipart 'file' or a 'file_id' is required.", param="file_id", wire_code=None)
+    file = await find_file(services, caller, checks.text(body["file_id"], "file_id"))
+    await services.sessions.mount(caller.tenant, record.id, [file])
+    path = services.sessions.path_of(file)
+    for there in await services.sessions.files(caller.tenant, record.id):
+        if there.path == path:
+            return file_object(record, there)
+    raise MissingError("The file was removed from the container meanwhile.", param="file_id")
+
+
+@router.get("/containers/{container_id}/files")
+async def files(container_id: str, request: Request, caller: Who, services: What) -> dict[str, Any]:
+    """What lies in it, newest first."""
+    record = await find(services, caller, container_id)
+    found = await services.sessions.files(caller.tenant, record.id)
+    return listed([file_object(record, file) for file in found], request.query_params)
+
+
+@router.get("/containers/{container_id}/files/{file_id}")
+async def file(container_id: str, file_id: str, caller: Who, services: What) -> dict[str, Any]:
+    """One of its files."""
+    record = await find(services, caller, container_id)
+    return file_object(record, await _file(services, caller, record, file_id))
+
+
+@router.get("/containers/{container_id}/files/{file_id}/content")
+async def content(container_id: str, file_id: str, request: Request, caller: Who, services: What) -> Response:
+    """Its bytes."""
+    record = await find(services, caller, container_id)
+    found = await _file(services, caller, record, file_id)
+    return await download(request, services.storage, found.record, found.record.storage_key)
+
+
+@router.delete("/containers/{container_id}/files/{file_id}")
+async def remove(container_id: str, file_id: str, caller: Who, services: What) -> dict[str, Any]:
+    """Remove it from the container."""
+    record = await find(services, caller, container_id)
+    found = await _file(services, caller, record, file_id)
+    await services.sessions.remove(caller.tenant, record.id, found.id)
+    return {
+        "id": naming.on_wire(naming.CONTAINER_FILE, found.id),
+        "object": "container.file.deleted",
+        "deleted": True,
+    }
+
+
+async def find(services: Services, caller: Caller, container_id: str) -> SessionRecord:
+    """The session of an id on the wire.
+
+    Raises:
+        MissingError: there is none.
+    """
+    try:
+        return await services.sessions.record(caller.tenant, naming.row_id(container_id, naming.CONTAINER))
+    except NotFoundError as error:
+        raise MissingError(f"Container with id '{container_id[:100]}' not found.", param="container_id") from error
+
+
+async def _live(services: Services, caller: Caller, container_id: str) -> SessionRecord:
+    record = await find(services, caller, container_id)
+    if record.end_reason:
+        raise MissingError(f"Container with id '{container_id}' has expired.", param="container_id")
+    return record
+
+
+async def _file(services: Services, caller: Caller, record: SessionRecord, file_id: str) -> FileOfSession:
+    row_id = naming.row_id(file_id, naming.CONTAINER_FILE)
+    try:
+        return await services.sessions.file(caller.tenant, record.id, row_id)
+    except NotFoundError as error:
+        raise MissingError(f"Container file with id '{file_id[:100]}' not found.", param="file_id") from error
+
+
+def check_network(policy: Any) -> None:
+    """Nothing, when a policy asks for no network.
+
+    Raises:
+        FieldError: it asks for some.
+    """
+    if policy is None:
+        return
+    kind = checks.mapping(policy, "network_policy").get("type")
+    if kind != "disabled":
+        checks.one_of(kind, "network_policy.type", ("disabled", "allowlist"))
+        raise FieldError(_NO_NETWORK, param="network_policy", wire_code="unsupported_parameter")
+
+
+def _minutes(value: Any, bounds: Limits) -> int | None:
+    if value is None:
+        return None
+    given = checks.mapping(value, "expires_after")
+    if "minutes" not in given:
+        raise checks.missing("expires_after.minutes")
+    checks.one_of(given.get("anchor", "last_active_at"), "expires_after.anchor", ("last_active_at",))
+    most = max(1, int(bounds.idle_s // 60))
+    return checks.integer(given["minutes"], "expires_after.minutes", least=1, most=most)
+
+
+def container_object(record: SessionRecord) -> dict[str, Any]:
+    """As the wire has it."""
+    limits = record.options["limits"]
+    return {
+        "id": naming.on_wire(naming.CONTAINER, record.id),
+        "object": "container",
+        "created_at": int(record.created_at.timestamp()),
+        "status": "expired" if record.end_reason else "running",
+        "expires_after": {"anchor": "last_active_at", "minutes": max(1, round(limits["idle_s"] / 60))},
+        "last_active_at": int(record.last_used_at.timestamp()),
+        "memory_limit": _memory(limits["memory_bytes"]),
+        "name": record.options.get("details", {}).get("name", ""),
+        "network_policy": {"type": "disabled"},
+    }
+
+
+def _memory(size: int) -> str:
+    return next((name for name, most in reversed(MEMORY.items()) if size >= most), "1g")
+
+
+def file_object(record: SessionRecord, file: FileOfSession) -> dict[str, Any]:
+    """A container file as the wire has it."""
+    return {
+        "id": naming.on_wire(naming.CONTAINER_FILE, file.id),
+        "object": "container.file",
+        "created_at": int(file.created_at.timestamp()),
+        "bytes": file.size_bytes,
+        "container_id": naming.on_wire(naming.CONTAINER, record.id),
+        "path": file.path,
+        "source": file.source,
+    }

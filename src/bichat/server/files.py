@@ -1,0 +1,144 @@
+"""`/v1/files`: what people upload."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Final
+
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from bichat.errors import NotFoundError
+from bichat.repository.records import FileRecord
+from bichat.sandbox.mime import HEAD_BYTES, sniff
+from bichat.server import checks, naming
+from bichat.server.content import chunks_of, download, file_name
+from bichat.server.door import caller_of, services_of
+from bichat.server.forms import file_of, form_of, text_of
+from bichat.server.lists import listed, rows
+from bichat.server.problems import FieldError, MissingError
+from bichat.server.services import Caller, Services
+from bichat.sizes import MIB
+
+#: Largest file, as on OpenAI's service.
+MOST_BYTES: Final = 512 * MIB
+_PURPOSES: Final = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
+_MOST_LISTED: Final = 10_000
+_MOST_EXPIRY_S: Final = 30 * 24 * 3600
+_LEAST_EXPIRY_S: Final = 3600
+
+router = APIRouter(tags=["files"])
+Who = Annotated[Caller, Depends(caller_of)]
+What = Annotated[Services, Depends(services_of)]
+
+
+@router.post("/files")
+async def upload(request: Request, caller: Who, services: What) -> dict[str, Any]:
+    """Upload a file; `purpose` says what for."""
+    async with form_of(request) as form:
+        purpose = text_of(form, "purpose")
+        if purpose is None:
+            raise FieldError("'purpose' is a required property", param="purpose", wire_code=None)
+        if purpose not in _PURPOSES:
+            allowed = ", ".join(map(repr, _PURPOSES))
+            raise FieldError(
+                f"'{purpose[:100]}' is not one of [{allowed}] - 'purpose'", param="purpose", wire_code=None
+            )
+        expires_at = _expiry(text_of(form, "expires_after[anchor]"), text_of(form, "expires_after[seconds]"))
+        file = file_of(form)
+        name = file_name(file)
+        head = await file.read(HEAD_BYTES)
+        await file.seek(0)
+        kept = await services.archive.upload(
+            caller.tenant,
+            chunks_of(file),
+            name=name,
+            mime_type=sniff(name, head, is_complete=len(head) < HEAD_BYTES),
+            purpose=purpose,
+            max_bytes=MOST_BYTES,
+            expected_bytes=file.size or 0,
+            user=caller.user,
+            expires_at=expires_at,
+        )
+    return file_object(kept)
+
+
+@router.get("/files")
+async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
+    """Those that were uploaded, newest first."""
+    purpose = request.query_params.get("purpose")
+    found = await rows(services.repository.files.page, caller.tenant, purpose=purpose)
+    files = [file_object(file) for file in found if _is_upload(file)]
+    return listed(files, request.query_params, most=_MOST_LISTED, usual=_MOST_LISTED)
+
+
+@router.get("/files/{file_id}")
+async def retrieve(file_id: str, caller: Who, services: What) -> dict[str, Any]:
+    """One of them."""
+    return file_object(await find(services, caller, file_id))
+
+
+@router.get("/files/{file_id}/content")
+async def content(file_id: str, request: Request, caller: Who, services: What) -> Response:
+    """Its bytes."""
+    file = await find(services, caller, file_id)
+    return await download(request, services.storage, file, file.storage_key)
+
+
+@router.delete("/files/{file_id}")
+async def delete(file_id: str, caller: Who, services: What) -> dict[str, Any]:
+    """Delete it; containers that have a copy keep that."""
+    file = await find(services, caller, file_id)
+    await services.repository.files.delete(caller.tenant, file.id)
+    return {"id": naming.on_wire(naming.FILE, file.id), "object": "file", "deleted": True}
+
+
+async def find(services: Services, caller: Caller, file_id: str) -> FileRecord:
+    """The file with this id on the wire.
+
+    Raises:
+        MissingError: there is none.
+    """
+    try:
+        file = await services.repository.files.get(caller.tenant, naming.row_id(file_id, naming.FILE))
+    except NotFoundError as error:
+        raise MissingError(f"No such File object: {file_id[:100]}", param="id") from error
+    if not _is_upload(file):
+        raise MissingError(f"No such File object: {file_id[:100]}", param="id")
+    return file
+
+
+def file_object(file: FileRecord) -> dict[str, Any]:
+    """As the wire has it."""
+    return {
+        "id": naming.on_wire(naming.FILE, file.id),
+        "object": "file",
+        "bytes": file.size_bytes,
+        "created_at": int(file.created_at.timestamp()),
+        "expires_at": None if file.expires_at is None else int(file.expires_at.timestamp()),
+        "filename": file.name,
+        "purpose": file.purpose,
+        "status": "processed",
+        "status_details": None,
+    }
+
+
+def _is_upload(file: FileRecord) -> bool:
+    """And not what belongs to a session."""
+    if file.expires_at is not None and file.expires_at <= datetime.now(UTC):
+        return False
+    return file.session_id is None
+
+
+def _expiry(anchor: str | None, seconds: str | None) -> datetime | None:
+    if anchor is None and seconds is None:
+        return None
+    checks.one_of(anchor, "expires_after.anchor", ("created_at",))
+    if seconds is None or not (seconds.isascii() and seconds.isdigit() and len(seconds) < 12):
+        raise FieldError(
+            "Invalid type for 'expires_after.seconds': expected an integer.",
+            param="expires_after.seconds",
+            wire_code="invalid_type",
+        )
+    count = checks.integer(int(seconds), "expires_after.seconds", least=_LEAST_EXPIRY_S, most=_MOST_EXPIRY_S)
+    return datetime.now(UTC) + timedelta(seconds=count)

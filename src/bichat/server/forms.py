@@ -1,0 +1,109 @@
+"""Requests whose body is JSON or a form with files."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import asynccontextmanager
+from typing import Any, Final, cast
+
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+
+from bichat.server.problems import FieldError
+
+Json = Mapping[str, Any]
+
+#: Longest JSON body, by default.
+MOST_JSON_BYTES: Final = 32 << 20
+#: Deepest nesting of JSON.
+MOST_DEPTH: Final = 200
+_TEXTS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+
+
+async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
+    """The object that a request's body is.
+
+    Raises:
+        FieldError: it is no JSON object, or nested more deeply than `MOST_DEPTH`.
+    """
+    body = await request.body()
+    if not body.strip() and may_be_empty:
+        return {}
+    try:
+        _check_depth(body)
+        value: Any = json.loads(body, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
+        raise FieldError(
+            "We could not parse the JSON body of your request: it must be a JSON object.", wire_code=None
+        ) from error
+    if not isinstance(value, dict):
+        raise FieldError("The body of the request must be a JSON object.", wire_code=None)
+    return cast("Json", value)
+
+
+def _finite(text: str) -> float:
+    """A number that JSON can hold: `NaN` and `1e999` are read by Python, and could not be told again."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("no number of JSON")
+    return number
+
+
+def _check_depth(body: bytes) -> None:
+    """Brackets in texts are none: what is between quotes is taken out first."""
+    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+        return
+    depth = 0
+    for bracket in _BRACKETS.findall(_TEXTS.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MOST_DEPTH:
+            raise ValueError("nested too deeply")
+
+
+@asynccontextmanager
+async def form_of(request: Request) -> AsyncGenerator[FormData]:
+    """The fields of a form; its files lie on the disk and are gone with the block.
+
+    Raises:
+        FieldError: it is no such form.
+    """
+    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+        raise FieldError("The body of the request must be multipart/form-data.", wire_code=None)
+    try:
+        async with request.form(max_files=2, max_fields=50) as form:
+            yield form
+    except HTTPException as error:
+        if error.status_code == 400:
+            raise FieldError(f"We could not parse the form: {error.detail}", wire_code=None) from error
+        raise
+    except ClientDisconnect:
+        raise
+
+
+def file_of(form: FormData, name: str = "file") -> UploadFile:
+    """A file of a form.
+
+    Raises:
+        FieldError: there is none of this name.
+    """
+    given = form.get(name)
+    if not isinstance(given, UploadFile):
+        raise FieldError(f"'{name}' is a required property, and must be a file.", param=name, wire_code=None)
+    return given
+
+
+def text_of(form: FormData, name: str) -> str | None:
+    """A field of a form that is text; None where it is not there.
+
+    Raises:
+        FieldError: it is a file.
+    """
+    given = form.get(name)
+    if isinstance(given, UploadFile):
+        raise FieldError(f"'{name}' must be text.", param=name, wire_code=None)
+    return given

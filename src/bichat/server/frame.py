@@ -1,0 +1,99 @@
+"""Around every request: its id, its size, how long it took, a line in the log; nothing of what was said in it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any, Final
+from uuid import uuid4
+
+from opentelemetry import trace
+from starlette.datastructures import Headers, MutableHeaders
+
+from bichat.server.problems import RefusedError
+from bichat.sizes import MIB, format_size
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+#: Largest body that is no form with files.
+MOST_BODY_BYTES: Final = 32 * MIB
+#: Largest form with files: what a file may have, and what is around it.
+MOST_FORM_BYTES: Final = 513 * MIB
+_VERSION: Final = "2020-10-01"
+
+logger = logging.getLogger("bichat.server")
+_tracer = trace.get_tracer("bichat")
+
+
+class Frame:
+    """ASGI middleware."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See ASGI."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = f"req_{uuid4().hex}"
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = 0
+
+        async def told(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                headers["openai-processing-ms"] = str(round((time.perf_counter() - started) * 1000))
+                headers["openai-version"] = _VERSION
+            await send(message)
+
+        attributes = {"http.request.method": scope["method"], "bichat.request": request_id}
+        try:
+            with _tracer.start_as_current_span("request", attributes=attributes):
+                await self._app(scope, _bounded(scope, receive), told)
+        finally:
+            _log(scope, request_id, status, time.perf_counter() - started)
+
+
+def _bounded(scope: Scope, receive: Receive) -> Receive:
+    """Bytes of the body as they come, until there are too many."""
+    headers = Headers(scope=scope)
+    is_form = headers.get("content-type", "").startswith("multipart/form-data")
+    most = MOST_FORM_BYTES if is_form else MOST_BODY_BYTES
+    count = 0
+
+    async def received() -> Message:
+        nonlocal count
+        message = await receive()
+        if message["type"] == "http.request":
+            count += len(message.get("body", b""))
+            announced = headers.get("content-length", "")
+            if count > most or (announced.isdigit() and int(announced[:20]) > most):
+                raise RefusedError(
+                    413, f"The body of the request is larger than {format_size(most)}.", wire_code="request_too_large"
+                )
+        return message
+
+    return received
+
+
+def _log(scope: Scope, request_id: str, status: int, seconds: float) -> None:
+    """The route as it is declared: an address may hold what is nobody's business."""
+    route: Any = scope.get("route")
+    caller: Any = scope.get("state", {}).get("caller")
+    logger.info(
+        "request",
+        extra={
+            "request": request_id,
+            "method": scope["method"],
+            "route": getattr(route, "path", "-"),
+            "status": status,
+            "ms": round(seconds * 1000, 1),
+            "tenant": getattr(caller, "tenant", "-"),
+        },
+    )

@@ -1,0 +1,75 @@
+"""Lists as OpenAI's wire has them: `limit`, `order`, `after`, `before`."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+from bichat.repository.pages import Page
+from bichat.server import checks
+from bichat.server.problems import FieldError
+
+Json = Mapping[str, Any]
+
+#: Rows that one list looks at, newest first; older ones are not listed.
+MOST_ROWS: Final = 10_000
+_PAGE: Final = 100
+
+
+async def rows(page: Callable[..., Awaitable[Page[Any]]], *args: Any, **filters: Any) -> list[Any]:
+    """The rows of a repository's list, newest first, `MOST_ROWS` at most."""
+    found: list[Any] = []
+    cursor = ""
+    while len(found) < MOST_ROWS:
+        some = await page(*args, limit=_PAGE, cursor=cursor, **filters)
+        found += some.items
+        cursor = some.next_cursor
+        if not cursor:
+            break
+    return found
+
+
+def listed(objects: Sequence[Json], query: Mapping[str, str], *, most: int = 100, usual: int = 20) -> dict[str, Any]:
+    """The part of `objects`, newest first, that `query` asks for.
+
+    Raises:
+        FieldError: no such part can be.
+    """
+    limit = _limit(query.get("limit"), most, usual)
+    order = checks.one_of(query.get("order", "desc"), "order", ("asc", "desc"))
+    ordered = list(objects) if order == "desc" else list(reversed(objects))
+    ids = [each["id"] for each in ordered]
+    start = _place(ids, query, "after", default=-1) + 1
+    end = _place(ids, query, "before", default=len(ordered))
+    if "before" in query and "after" not in query:
+        start = max(0, end - limit)
+    part = ordered[start:end]
+    return as_list(part[:limit], has_more=len(part) > limit or ("before" in query and start > 0))
+
+
+def as_list(data: Sequence[Json], *, has_more: bool) -> dict[str, Any]:
+    """A list object."""
+    return {
+        "object": "list",
+        "data": list(data),
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": has_more,
+    }
+
+
+def _limit(text: str | None, most: int, usual: int) -> int:
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise FieldError("Invalid type for 'limit': expected an integer.", param="limit", wire_code="invalid_type")
+    return checks.integer(int(text), "limit", least=1, most=most)
+
+
+def _place(ids: Sequence[str], query: Mapping[str, str], name: str, *, default: int) -> int:
+    if name not in query:
+        return default
+    try:
+        return ids.index(query[name])
+    except ValueError:
+        raise FieldError(f"Invalid '{name}': there is nothing with the id {query[name][:100]!r}.", param=name) from None

@@ -1,0 +1,265 @@
+"""The endpoints of responses and conversations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from typing import Any, Final
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from bichat.conversation.run_events import item_payload
+from bichat.repository.pages import Page
+from bichat.repository.records import Conversation, Message
+from bichat.server import checks, naming
+from bichat.server.answers import JsonAnswer
+from bichat.server.forms import json_body
+from bichat.server.problems import FieldError, MissingError
+from bichat.server.responses.inputs import read_input
+from bichat.server.responses.items import Rendering, is_hidden, item_of
+from bichat.server.responses.paging import list_object, page_of, read_page
+from bichat.server.responses.requests import read_ask, read_include
+from bichat.server.responses.service import Responses
+from bichat.server.responses.stream import EventStream
+from bichat.server.services import Caller
+
+#: Items that are put into a conversation with one request.
+_MOST_ADDED: Final = 20
+#: In a conversation row's metadata: the caller's own.
+_METADATA: Final = "metadata"
+
+router = APIRouter()
+
+
+def _service(request: Request) -> Responses:
+    return request.app.state.responses
+
+
+def _caller(request: Request) -> Caller:
+    return request.state.caller
+
+
+def _included(request: Request) -> frozenset[str]:
+    query = request.query_params
+    return frozenset(read_include([*query.getlist("include"), *query.getlist("include[]")]))
+
+
+def _flag(request: Request, name: str) -> bool:
+    value = request.query_params.get(name, "false")
+    if value not in ("true", "false"):
+        raise FieldError(f"Invalid '{name}': true or false is taken.", param=name)
+    return value == "true"
+
+
+def _body(description: str) -> dict[str, Any]:
+    """What the OpenAPI document says of a body: the fields themselves are checked, and named, one by one."""
+    content = {"application/json": {"schema": {"type": "object"}}}
+    return {"requestBody": {"required": True, "description": description, "content": content}}
+
+
+# ----------------------------------------------------------------------------------------------------------- responses
+
+
+@router.post("/responses", openapi_extra=_body("See docs/reference/openai.md."))
+async def create_response(request: Request) -> Response:
+    """Ask for a response: whole, as a stream, or in the background."""
+    service, caller = _service(request), _caller(request)
+    ask = read_ask(await json_body(request), user=caller.user)
+    run = await service.start(caller, ask)
+    if ask.streams:
+        return EventStream(service.stream(caller, run, ask=ask))
+    if ask.is_background:
+        return JsonAnswer(await service.shown(caller, run, frozenset(ask.run.view["include"])))
+    return JsonAnswer(await service.wait(caller, ask, run))
+
+
+@router.get("/responses/{response_id}")
+async def get_response(request: Request, response_id: str) -> Response:
+    """A response as it is now; with `stream=true` its events behind the one numbered `starting_after`."""
+    service, caller = _service(request), _caller(request)
+    run = await service.get(caller, response_id)
+    include = _included(request)
+    if _flag(request, "stream"):
+        after = request.query_params.get("starting_after")
+        if after is not None and (not after.isascii() or not after.isdigit() or len(after) > 12):
+            raise FieldError("Invalid 'starting_after': the number of an event is taken.", param="starting_after")
+        return EventStream(service.stream(caller, run, after=-1 if after is None else int(after)))
+    return JsonAnswer(await service.shown(caller, run, include))
+
+
+@router.post("/responses/{response_id}/cancel")
+async def cancel_response(request: Request, response_id: str) -> Response:
+    """End a response; one that is over stays as it is."""
+    service, caller = _service(request), _caller(request)
+    run = await service.cancel(caller, await service.get(caller, response_id))
+    return JsonAnswer(await service.shown(caller, run, frozenset()))
+
+
+@router.delete("/responses/{response_id}")
+async def delete_response(request: Request, response_id: str) -> Response:
+    """Delete a response with what went into it and came out of it."""
+    service, caller = _service(request), _caller(request)
+    await service.delete(caller, await service.get(caller, response_id))
+    return JsonAnswer({"id": response_id, "object": "response.deleted", "deleted": True})
+
+
+@router.get("/responses/{response_id}/input_items")
+async def list_input_items(request: Request, response_id: str) -> Response:
+    """What went into a response."""
+    service, caller = _service(request), _caller(request)
+    run = await service.get(caller, response_id)
+
+    async def pages(cursor: str) -> Page[Message]:
+        return await service.core.inputs(caller.tenant, run.id, limit=100, cursor=cursor)
+
+    return await _listed(request, service, caller, pages)
+
+
+async def _listed(
+    request: Request,
+    service: Responses,
+    caller: Caller,
+    pages: Callable[[str], Coroutine[Any, Any, Page[Message]]],
+) -> Response:
+    asked, include = read_page(request.query_params), _included(request)
+    messages, has_more = await page_of(_all(pages), asked)
+    items = await service.rendered(caller, messages, include)
+    return JsonAnswer(list_object(items, has_more=has_more))
+
+
+async def _all(pages: Callable[[str], Coroutine[Any, Any, Page[Message]]]) -> AsyncGenerator[Message]:
+    cursor = ""
+    while True:
+        page = await pages(cursor)
+        for message in page.items:
+            if not is_hidden(item_payload(message)):
+                yield message
+        cursor = page.next_cursor
+        if not cursor:
+            return
+
+
+# ------------------------------------------------------------------------------------------------------- conversations
+
+
+def _conversation_object(conversation: Conversation) -> dict[str, Any]:
+    return {
+        "id": naming.on_wire(naming.CONVERSATION, conversation.id),
+        "object": "conversation",
+        "created_at": int(conversation.created_at.timestamp()),
+        "metadata": dict(conversation.metadata.get(_METADATA, {})),
+    }
+
+
+async def _conversation(request: Request, wire_id: str) -> Conversation:
+    found = naming.row_id(wire_id, naming.CONVERSATION)
+    if not found:
+        raise MissingError(f"Conversation with id '{wire_id[:100]}' not found.", param="conversation_id")
+    return await _service(request).conversation(_caller(request), found)
+
+
+def _only(body: Any, *names: str) -> checks.Json:
+    fields = checks.mapping(body, "body")
+    for name in fields:
+        if name not in names:
+            raise FieldError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], wire_code="unknown_parameter")
+    return fields
+
+
+@router.post("/conversations", openapi_extra=_body("`items`, `metadata`."))
+async def create_conversation(request: Request) -> Response:
+    """A conversation, with some items in it from the start."""
+    service, caller = _service(request), _caller(request)
+    body = _only(await json_body(request), "items", "metadata")
+    inputs = read_input(checks.array(body.get("items") or [], "items", most=_MOST_ADDED), "items")
+    metadata = checks.metadata(body.get("metadata"))
+    # Looked up before there is a conversation: what cannot be found leaves none behind.
+    said = await service.resolved(caller, inputs)
+    made = Conversation(tenant=caller.tenant, user=caller.user, metadata={_METADATA: metadata})
+    conversation = await service.repository.conversations.add(caller.tenant, made)
+    await service.add_items(caller, conversation, said)
+    return JsonAnswer(_conversation_object(conversation))
+
+
+@router.get("/conversations/{conversation_id}")
+async def get_conversation(request: Request, conversation_id: str) -> Response:
+    """A conversation."""
+    return JsonAnswer(_conversation_object(await _conversation(request, conversation_id)))
+
+
+@router.post("/conversations/{conversation_id}", openapi_extra=_body("`metadata`."))
+async def update_conversation(request: Request, conversation_id: str) -> Response:
+    """Other metadata in the place of what there was."""
+    service, caller = _service(request), _caller(request)
+    conversation = await _conversation(request, conversation_id)
+    body = _only(await json_body(request), "metadata")
+    if "metadata" not in body:
+        raise checks.missing("metadata")
+    metadata = {**conversation.metadata, _METADATA: checks.metadata(body["metadata"])}
+    changed = await service.repository.conversations.change(caller.tenant, conversation.id, metadata=metadata)
+    return JsonAnswer(_conversation_object(changed))
+
+
+@router.delete("/conversations/{conversation_id}")
+async def delete_conversation(request: Request, conversation_id: str) -> Response:
+    """Delete a conversation with all that was said in it."""
+    service, caller = _service(request), _caller(request)
+    conversation = await _conversation(request, conversation_id)
+    await service.delete_conversation(caller, conversation)
+    return JsonAnswer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
+
+
+@router.get("/conversations/{conversation_id}/items")
+async def list_items(request: Request, conversation_id: str) -> Response:
+    """What was said in a conversation."""
+    service, caller = _service(request), _caller(request)
+    conversation = await _conversation(request, conversation_id)
+
+    async def pages(cursor: str) -> Page[Message]:
+        return await service.repository.messages.page(caller.tenant, conversation.id, limit=100, cursor=cursor)
+
+    return await _listed(request, service, caller, pages)
+
+
+@router.post("/conversations/{conversation_id}/items", openapi_extra=_body("`items`."))
+async def create_items(request: Request, conversation_id: str) -> Response:
+    """Items that go into a conversation without anybody answering."""
+    service, caller = _service(request), _caller(request)
+    conversation = await _conversation(request, conversation_id)
+    body, include = _only(await json_body(request), "items"), _included(request)
+    if "items" not in body:
+        raise checks.missing("items")
+    inputs = read_input(checks.array(body["items"], "items", most=_MOST_ADDED), "items")
+    made = await service.add_items(caller, conversation, inputs)
+    return JsonAnswer(list_object(await service.rendered(caller, made, include), has_more=False))
+
+
+async def _item(request: Request, conversation: Conversation, item_id: str) -> Message:
+    found = naming.row_id(item_id, *naming.ITEMS)
+    problem = MissingError(f"Item with id '{item_id[:100]}' not found.", param="item_id")
+    if not found:
+        raise problem
+    message = await _service(request).message(_caller(request), found, problem)
+    shown = item_of(message, Rendering())
+    if message.conversation_id != conversation.id or shown is None or shown["id"] != item_id:
+        raise problem
+    return message
+
+
+@router.get("/conversations/{conversation_id}/items/{item_id}")
+async def get_item(request: Request, conversation_id: str, item_id: str) -> Response:
+    """One item of a conversation."""
+    service, caller = _service(request), _caller(request)
+    message = await _item(request, await _conversation(request, conversation_id), item_id)
+    (shown,) = await service.rendered(caller, [message], _included(request))
+    return JsonAnswer(shown)
+
+
+@router.delete("/conversations/{conversation_id}/items/{item_id}")
+async def delete_item(request: Request, conversation_id: str, item_id: str) -> Response:
+    """Delete one item; the conversation that it was in."""
+    service, caller = _service(request), _caller(request)
+    conversation = await _conversation(request, conversation_id)
+    message = await _item(request, conversation, item_id)
+    await service.repository.messages.delete(caller.tenant, message.id)
+    return JsonAnswer(_conversation_object(conversation))

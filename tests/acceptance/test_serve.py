@@ -1,0 +1,189 @@
+"""`bichat serve` and `bichat key` as an operator uses them: started, refused, stopped, killed."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+pytestmark = [pytest.mark.sandbox]
+
+
+@dataclass
+class Server:
+    """One that runs."""
+
+    process: subprocess.Popen[str]
+    url: str
+    log: Path
+
+    def client(self, key: str = "anything") -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=self.url, api_key=key, max_retries=0, timeout=60, _strict_response_validation=True
+        )
+
+    def end(self) -> int:
+        """Ask it to end; its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(60)
+
+
+@pytest.fixture
+def bichat(own_data_dir, monkeypatch) -> Callable[..., subprocess.CompletedProcess[str]]:
+    monkeypatch.setenv("BICHAT_DATA_DIR", str(own_data_dir))
+
+    def call(*words: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "bichat", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+
+    return call
+
+
+@pytest.fixture
+def serve(bichat, tmp_path) -> Callable[..., Any]:
+    """Starts one with more words; on leaving it is killed if it still runs."""
+    del bichat  # its data directory
+
+    @contextmanager
+    def running(*words: str) -> Generator[Server]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        log = tmp_path / f"log-{port}"
+        command = [sys.executable, "-m", "bichat", "serve", "--port", str(port), *words]
+        with log.open("w") as stderr, subprocess.Popen(command, stderr=stderr, text=True) as process:
+            server = Server(process, f"http://127.0.0.1:{port}/v1", log)
+            try:
+                _wait_until_up(server)
+                yield server
+            finally:
+                with suppress(ProcessLookupError):
+                    process.kill()
+
+    return running
+
+
+def _wait_until_up(server: Server) -> None:
+    deadline = time.monotonic() + 60
+    with server.client() as client:
+        while True:
+            try:
+                client.models.list()
+            except openai.APIConnectionError:
+                assert server.process.poll() is None, server.log.read_text()
+                assert time.monotonic() < deadline, server.log.read_text()
+            except openai.AuthenticationError:
+                return
+            else:
+                return
+
+
+def _code(seconds: float) -> dict[str, Any]:
+    return {
+        "model": "local-python",
+        "input": f"print('begun', flush=True)\nimport time; time.sleep({seconds})\nprint('ended')",
+        "tools": [{"type": "code_interpreter", "container": {"type": "auto"}}],
+    }
+
+
+def test_a_server_that_is_ended_lets_what_runs_come_to_its_end_and_the_next_one_knows_it(serve):
+    with serve() as server, server.client() as client:
+        client.responses.create(**_code(0))
+        response = client.responses.create(**_code(1), background=True)
+        with client.responses.retrieve(response.id, stream=True) as events:
+            for event in events:
+                if event.type == "response.code_interpreter_call.interpreting":
+                    break
+        assert server.end() == 0
+    with serve() as server, server.client() as client:
+        after = client.responses.retrieve(response.id)
+        assert server.end() == 0
+
+    assert (after.status, after.output_text) == ("completed", "begun\nended\n")
+    assert "begun" not in server.log.read_text()
+
+
+def test_a_server_that_is_ended_ends_what_takes_too_long_with_a_word(serve):
+    with serve("--patience", "0.2") as server, server.client() as client:
+        seen = []
+        with client.responses.create(**_code(600), stream=True) as events:
+            for event in events:
+                seen.append(event.type)
+                if event.type == "response.code_interpreter_call.interpreting":
+                    server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
+
+    assert seen[-1] == "response.failed"
+
+
+def test_a_server_that_is_killed_leaves_responses_that_the_next_one_can_tell_of(serve):
+    with serve() as server, server.client() as client:
+        response = client.responses.create(**_code(600), background=True)
+        with client.responses.retrieve(response.id, stream=True) as events:
+            for event in events:
+                if event.type == "response.code_interpreter_call.interpreting":
+                    break
+        server.process.kill()
+        server.process.wait()
+    with serve() as server, server.client() as client:
+        assert client.responses.retrieve(response.id).status == "in_progress"  # its lease has not run out
+        assert client.responses.cancel(response.id).status in ("in_progress", "cancelled")
+        assert server.end() == 0
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--host", "0.0.0.0"), "bichat key create"),  # which it refuses
+        (("--host", "192.0.2.1"), "bichat key create"),
+        (("--behind-proxy", "127.0.0.1"), "bichat key create"),
+    ],
+)
+def test_a_server_that_others_would_reach_refuses_to_start_without_keys(bichat, words, said):
+    refused = bichat("serve", "--port", "0", *words)
+
+    assert refused.returncode == 2
+    assert said in refused.stderr
+
+
+def test_a_server_that_others_would_reach_refuses_to_start_without_tls(bichat):
+    assert bichat("key", "create").returncode == 0
+
+    refused = bichat("serve", "--port", "0", "--host", "0.0.0.0")
+
+    assert refused.returncode == 2
+    assert "--tls-cert" in refused.stderr
+
+
+def test_a_key_is_printed_once_opens_its_tenant_and_is_revoked(bichat, serve):
+    made = bichat("key", "create", "--name", "ci", "--tenant", "acme", "--user", "ann", "--json")
+    key = json.loads(made.stdout)
+    listed = bichat("key", "list", "--tenant", "acme")
+
+    assert key["key"].startswith("sk-bichat-")
+    assert key["key"] not in listed.stdout
+    assert key["prefix"] in listed.stdout
+    with serve() as server:
+        with server.client(key["key"]) as client, server.client("sk-bichat-wrong") as stranger:
+            assert [model.id for model in client.models.list()] == ["local-python"]
+            with pytest.raises(openai.AuthenticationError):
+                stranger.models.list()
+            assert bichat("key", "revoke", key["id"], "--tenant", "other").returncode == 2
+            assert bichat("key", "revoke", key["id"], "--tenant", "acme").returncode == 0
+            bichat("key", "create")  # so that there is a good one, and the door stays shut
+            with pytest.raises(openai.AuthenticationError):
+                client.models.list()
+        assert server.end() == 0
+    assert key["key"] not in server.log.read_text()
+    assert key["id"] in bichat("key", "list", "--tenant", "acme", "--json").stdout
