@@ -110,7 +110,7 @@ def test_garbage_on_the_channel_ends_the_execution_at_once(run_code, code):
 def test_half_a_frame_is_waited_for_until_the_timeout(run_code, limits):
     outcome = run_code(
         CHANNEL + 'os.write(channel, struct.pack(">I", 1000) + b"{")\nimport signal; signal.pause()',
-        limits=replace(limits, timeout_s=1),
+        limits=replace(limits, timeout_s=0.5, grace_s=0.2),
     )
 
     assert outcome.status is Status.TIMEOUT

@@ -98,7 +98,9 @@ def test_the_way_a_process_ended_is_named_as_the_kernel_names_it(run_code, code,
 
 
 def test_a_guest_that_stops_itself_is_timed_out(run_code, limits):
-    outcome = run_code("import signal; os.kill(os.getpid(), signal.SIGSTOP)", limits=replace(limits, timeout_s=1))
+    outcome = run_code(
+        "import signal; os.kill(os.getpid(), signal.SIGSTOP)", limits=replace(limits, timeout_s=0.5, grace_s=0.2)
+    )
 
     assert outcome.status is Status.TIMEOUT
 
@@ -128,7 +130,7 @@ def test_a_loop_that_ignores_every_signal_is_killed_at_the_timeout(run_code, lim
         while True:
             pass
         """,
-        limits=replace(limits, timeout_s=1),
+        limits=replace(limits, timeout_s=1, grace_s=0.2),
     )
 
     assert outcome.status is Status.TIMEOUT
