@@ -238,6 +238,8 @@ class Runs(Protocol):
     async def delete(self, tenant: str, run_id: str) -> None:
         """Delete it with its events, and with what went into it and came out of it.
 
+        What its code did and left behind is its session's, and stays with that.
+
         Raises:
             ConflictError: it is not over.
         """

@@ -12,6 +12,8 @@ import pytest
 from openai.types.responses import Response
 
 from bichat.conversation.planner import PlannerError, ReasoningDelta, ReasoningEnded
+from bichat.errors import NotFoundError
+from bichat.server import naming
 from bichat.testing.planner import calls, says
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
@@ -253,8 +255,8 @@ async def test_a_response_in_the_background_is_followed_and_cancelled(served):
     assert ask(served.client(), previous_response_id=made.id).output_text == "after"
 
 
-def test_what_is_not_stored_leaves_nothing(served, client):
-    served.plays(says("gone"), says("gone"))
+def test_what_is_not_stored_leaves_nothing_but_its_files(served, client):
+    served.plays(python("open('a.txt', 'w').write('a')"), says("gone"), says("gone"))
     whole = ask(client, store=False)
     *_, last = ask(client, store=False, stream=True)
     for made in (whole, last.response):
@@ -262,6 +264,11 @@ def test_what_is_not_stored_leaves_nothing(served, client):
             client.responses.retrieve(made.id)
         with pytest.raises(openai.BadRequestError, match="Previous response"):
             ask(client, previous_response_id=made.id)
+    (cited,) = whole.output[-1].content[0].annotations
+    assert client.containers.files.content.retrieve(cited.file_id, container_id=cited.container_id).read() == b"a"
+    row_id = naming.row_id(whole.output[-1].id, naming.MESSAGE)
+    with pytest.raises(NotFoundError):
+        served.call(served.services.repository.messages.get, "acme", row_id)
 
 
 def test_a_model_that_fails_before_code_ran_is_an_error_and_after_it_a_failed_response(served, client):

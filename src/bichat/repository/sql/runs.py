@@ -16,7 +16,7 @@ from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
 from bichat.repository.records import ACTIVE_STATES, Conversation, Json, Lease, Message, Run, RunEvent, RunState
 from bichat.repository.rows import admit, from_row, lease_columns, to_row
 from bichat.repository.sql.messages import add_messages, put_messages
-from bichat.repository.sql.shelves import CONVERSATIONS, MESSAGES, RUNS
+from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, MESSAGES, OUTPUTS, RUNS
 from bichat.repository.text import fit_short, plain_json, stored
 
 _EVENTS = schema.run_events
@@ -111,6 +111,10 @@ class SqlRuns:
             run = await _locked(connection, tenant, run_id)
             check_over(run)
             its = sa.and_(columns.tenant == tenant, columns.run_id == run.id)
+            said = sa.select(columns.id).where(its)
+            for table in (EXECUTIONS.table, OUTPUTS.table):  # they are their session's too, and stay with it
+                of_run = table.c.message_id.in_(said)
+                await connection.execute(sa.update(table).where(of_run).values(message_id=None))
             await connection.execute(sa.delete(MESSAGES.table).where(its))
             await RUNS.delete(connection, tenant, run_id)
 

@@ -186,12 +186,16 @@ class RunTests:
         assert (await repository.messages.of_run(tenant, run.id, is_input=True)).items == (asked,)
         assert (await repository.messages.of_run(tenant, run.id, is_input=False)).items == (said,)
         await repository.runs.save(tenant, replace(run, state=RunState.COMPLETED))
+        execution = await chat.execution(message_id=said.id)
+        made = await chat.output(execution, message_id=said.id)
 
         await repository.runs.delete(tenant, run.id)
 
         with pytest.raises(NotFoundError):
             await repository.runs.get(tenant, run.id)
         assert (await repository.messages.page(tenant, conversation.id)).items == (before,)
+        assert (await repository.executions.get(tenant, execution.id)).message_id is None
+        assert (await repository.outputs.get(tenant, made.id)).message_id is None
 
     async def test_a_run_comes_with_its_conversation_and_its_inputs_or_not_at_all(
         self, repository: ChatRepository, tenant: str
