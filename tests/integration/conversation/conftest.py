@@ -69,13 +69,13 @@ class Tools:
     tool: Tool
     owner: str = ""
 
-    async def home(self, *_: object) -> str:
+    async def home(self, *_: Any, **__: Any) -> str:
         return self.owner
 
-    async def tools(self, run: Run, request: RunRequest, *_: object) -> Sequence[Tool]:  # noqa: ARG002
+    async def tools(self, run: Run, request: RunRequest, *_: Any, **__: Any) -> Sequence[Tool]:  # noqa: ARG002
         return [self.tool] if request.code is not None else []
 
-    async def readied(self, tenant: str, history: Sequence[Message], **_: object) -> list[Message]:  # noqa: ARG002
+    async def readied(self, tenant: str, history: Sequence[Message], **_: Any) -> list[Message]:  # noqa: ARG002
         return list(history)
 
 
@@ -114,7 +114,7 @@ class Process:
     tools: Tools
 
     async def start(self, text: str = "hello", **others: Any) -> Run:
-        request = {"model": "m", "code": CodeOptions(), "inputs": (said(text),), **others}
+        request: dict[str, Any] = {"model": "m", "code": CodeOptions(), "inputs": (said(text),), **others}
         return await self.core.start(TENANT, RunRequest(**request))
 
     async def events(self, run: Run, *, after: int = 0) -> list[tuple[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -53,7 +54,7 @@ class Talk:
 
     def __init__(self, core, planner, sessions, repository) -> None:
         self.core, self.planner, self.sessions, self.repository = core, planner, sessions, repository
-        self.last = None
+        self.last: Any = None
 
     async def ask(self, *turns, **others):
         run = await self.begin(*turns, **others)

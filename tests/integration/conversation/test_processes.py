@@ -7,6 +7,7 @@ import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import anyio
 import anyio.to_thread
@@ -29,7 +30,7 @@ async def test_everybody_who_follows_sees_every_event_once_and_in_order_wherever
     turns = [[*pieces[:150], go.wait, *pieces[150:], *says()], says("x")]
     async with process(turns) as here, process() as there:
         run = await here.start()
-        seen: list[list[tuple[str, object]]] = []
+        seen: list[list[tuple[str, Any]]] = []
 
         async def follow(core, after: int) -> None:
             found = [
@@ -199,4 +200,4 @@ async def _live(address: str, moment: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(_live, *sys.argv[1:])
+    anyio.run(_live, sys.argv[1], sys.argv[2])

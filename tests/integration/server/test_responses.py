@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from textwrap import dedent
+from typing import Any
 
 import anyio
 import openai
@@ -71,7 +72,7 @@ def test_with_no_model_at_all_data_goes_in_code_runs_and_files_come_out(client):
     client.responses.delete(first.id)
 
 
-def ask(client, text="go", **others):
+def ask(client, text: Any = "go", **others: Any):
     return client.responses.create(model="m", input=text, tools=[TOOL], **others)
 
 
