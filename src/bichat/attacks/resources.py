@@ -44,7 +44,7 @@ _PASSES_ON: Final = (
 
 def _holding(code: str, what: str) -> str:
     """The bomb, then a wait to be found out (the watchdog looks every 20 ms), and what it held all that time."""
-    return f"{textwrap.dedent(code)}\nimport time\ntime.sleep(3)\nthrough({what!r})\n"
+    return f"{textwrap.dedent(code)}\nimport time\ntime.sleep(6)\nthrough({what!r})\n"
 
 
 #: Fills the disk by files that `opened()` gives.
