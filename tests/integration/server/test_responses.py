@@ -475,3 +475,26 @@ def test_a_chat_completion_that_its_reader_leaves_is_ended(served, client):
                 await served.services.core.wait("acme", run_id)
 
     served.call(gone)
+
+
+async def test_a_hundred_streams_at_a_time_lose_mix_and_double_nothing(served):
+    pieces = {f"many {number}": [f"{number}.{piece} " for piece in range(20)] for number in range(100)}
+    served.planner.by_text.update({text: says(*said) for text, said in pieces.items()})
+    heard: dict[str, list[dict[str, object]]] = {}
+
+    async def listen(client, text):
+        async with await client.responses.create(model="m", input=text, stream=True) as stream:
+            heard[text] = [event.to_dict() async for event in stream]
+
+    with anyio.fail_after(60):
+        async with served.async_client() as client, anyio.create_task_group() as tasks:
+            for text in pieces:
+                tasks.start_soon(listen, client, text)
+    served.planner.by_text.clear()
+    served.planner.asked.clear()
+
+    for text, events in heard.items():
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        said = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        assert said == "".join(pieces[text])
+        assert events[-1]["type"] == "response.completed"
