@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, Self
 
 from bichat.conversation.planner import Sampling, ToolSpec
@@ -72,7 +72,7 @@ class RunRequest:
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a run's row: all but the inputs, which are rows of their own."""
-        values = asdict(self)
+        values = asdict(replace(self, inputs=()))  # there may be thousands
         del values["inputs"]
         return values
 

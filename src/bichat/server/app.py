@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 import bichat
 from bichat.errors import BichatError
-from bichat.server import containers, files, models, status
+from bichat.server import chat, containers, files, models, status
 from bichat.server.answers import JsonAnswer
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
@@ -68,7 +68,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
 def _wire() -> APIRouter:
     router = APIRouter()
-    for part in (files.router, containers.router, models.router, responses.router):
+    for part in (files.router, containers.router, models.router, responses.router, chat.router):
         router.include_router(part, dependencies=[Depends(caller_of)])
     return router
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import suppress
 from textwrap import dedent
 from typing import Any
+from uuid import UUID
 
 import anyio
 import openai
@@ -178,6 +180,7 @@ def test_variables_live_on_by_previous_response_and_by_conversation(served, clie
     items = list(client.conversations.items.list(talk.id, order="asc", limit=2))
     assert [item.type for item in items] == ["message", *["message", "code_interpreter_call", "message"] * 2]
     assert items[0].content[0].text == "before"
+    assert [item.id for item in client.conversations.items.list(talk.id, limit=2)] == [i.id for i in reversed(items)]
     newest = client.conversations.items.list(talk.id, limit=3)
     assert [item.id for item in newest.data] == [item.id for item in reversed(items[-3:])]
     assert newest.has_more
@@ -451,3 +454,48 @@ def test_a_file_that_comes_with_the_question_lies_where_code_finds_it(served, cl
     assert made.output[0].outputs[0].logs == CSV.decode() + "\n"
     (kept,) = client.responses.input_items.list(made.id).data[0].content
     assert client.files.retrieve(kept.file_id).filename == "sales.csv"
+
+
+def test_a_stream_that_its_reader_leaves_goes_on_without_him(served, client):
+    served.plays(python("print('on')"), says("and on"))
+    with ask(client, stream=True) as stream:
+        made = next(iter(stream)).response
+    *_, last = client.responses.retrieve(made.id, stream=True)
+    assert (last.type, last.response.output_text) == ("response.completed", "and on")
+
+
+def test_a_chat_completion_that_its_reader_leaves_is_ended(served, client):
+    served.plays([*says("begun")[:1], *python("while True: pass")])
+    with client.chat.completions.create(model="m", messages=[{"role": "user", "content": "go"}], stream=True) as stream:
+        made = next(iter(stream))
+    run_id = str(UUID(made.id.removeprefix("chatcmpl-")))
+
+    async def gone() -> None:
+        with anyio.fail_after(20), suppress(NotFoundError):
+            while True:
+                await served.services.core.wait("acme", run_id)
+
+    served.call(gone)
+
+
+async def test_a_hundred_streams_at_a_time_lose_mix_and_double_nothing(served):
+    pieces = {f"many {number}": [f"{number}.{piece} " for piece in range(20)] for number in range(100)}
+    served.planner.by_text.update({text: says(*said) for text, said in pieces.items()})
+    heard: dict[str, list[dict[str, Any]]] = {}
+
+    async def listen(client, text):
+        async with await client.responses.create(model="m", input=text, stream=True) as stream:
+            heard[text] = [event.to_dict() async for event in stream]
+
+    with anyio.fail_after(120):
+        async with served.async_client() as client, anyio.create_task_group() as tasks:
+            for text in pieces:
+                tasks.start_soon(listen, client, text)
+    served.planner.by_text.clear()
+    served.planner.asked.clear()
+
+    for text, events in heard.items():
+        assert [event["sequence_number"] for event in events] == list(range(len(events)))
+        said = "".join(event["delta"] for event in events if event["type"] == "response.output_text.delta")
+        assert said == "".join(pieces[text])
+        assert events[-1]["type"] == "response.completed"

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from bichat.conversation.run_events import item_payload
+from bichat.repository.pages import Page, Place
 from bichat.repository.records import Message
-from bichat.server import naming
 from bichat.server.problems import FieldError
+from bichat.server.responses.items import is_hidden
 
 if TYPE_CHECKING:
     from starlette.datastructures import QueryParams
 
 Json = Mapping[str, Any]
+Pages = Callable[[str], Coroutine[Any, Any, Page[Message]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,34 +43,39 @@ def read_page(query: QueryParams, *, most: int = 100) -> Asked:
     return Asked(int(given), order == "desc", query.get("after", ""))
 
 
-async def page_of(messages: AsyncIterable[Message], asked: Asked) -> tuple[list[Message], bool]:
+async def page_of(pages: Pages, asked: Asked, after: Message | None) -> tuple[list[Message], bool]:
     """That part of a list that comes newest first, and whether there is more behind it.
 
-    Oldest first takes reading all of it.
-
-    Raises:
-        FieldError: the entry to go on from is not in it.
+    Args:
+        pages: the list's page at a cursor.
+        asked: which part. Oldest first takes reading all that is newer.
+        after: the entry with the id in it, where there is one.
     """
-    after = naming.row_id(asked.after, *naming.ITEMS) if asked.after else ""
     found: list[Message] = []
-    is_begun = not asked.after
-    async for message in messages:
-        if asked.is_newest_first and is_begun:
+    if asked.is_newest_first:
+        cursor = "" if after is None else Place(after.created_at, after.id).cursor()
+        async for message in _all(pages, cursor):
             found.append(message)
             if len(found) > asked.limit:
                 break
-        elif not asked.is_newest_first:
+    else:
+        async for message in _all(pages, ""):
+            if after is not None and message.id == after.id:
+                break
             found.append(message)
-        is_begun = is_begun or message.id == after
-    if not asked.is_newest_first:
         found.reverse()
-        if asked.after:
-            place = next((number for number, each in enumerate(found) if each.id == after), -1)
-            is_begun = place >= 0
-            found = found[place + 1 :]
-    if not is_begun:
-        raise FieldError(f"Invalid 'after': there is no entry '{asked.after[:100]}'.", param="after")
     return found[: asked.limit], len(found) > asked.limit
+
+
+async def _all(pages: Pages, cursor: str) -> AsyncGenerator[Message]:
+    while True:
+        page = await pages(cursor)
+        for message in page.items:
+            if not is_hidden(item_payload(message)):
+                yield message
+        cursor = page.next_cursor
+        if not cursor:
+            return
 
 
 def list_object(items: Sequence[Json], *, has_more: bool) -> dict[str, Any]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from bichat.conversation.run_events import item_payload
 from bichat.repository.pages import Page
 from bichat.repository.records import Conversation, Message
 from bichat.server import checks, naming
@@ -16,8 +14,8 @@ from bichat.server.answers import JsonAnswer
 from bichat.server.forms import json_body
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.responses.inputs import read_input
-from bichat.server.responses.items import Rendering, is_hidden, item_of
-from bichat.server.responses.paging import list_object, page_of, read_page
+from bichat.server.responses.items import Rendering, item_of
+from bichat.server.responses.paging import Pages, list_object, page_of, read_page
 from bichat.server.responses.requests import read_ask, read_include
 from bichat.server.responses.service import Responses
 from bichat.server.responses.stream import EventStream
@@ -115,28 +113,15 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     return await _listed(request, service, caller, pages)
 
 
-async def _listed(
-    request: Request,
-    service: Responses,
-    caller: Caller,
-    pages: Callable[[str], Coroutine[Any, Any, Page[Message]]],
-) -> Response:
+async def _listed(request: Request, service: Responses, caller: Caller, pages: Pages) -> Response:
     asked, include = read_page(request.query_params), _included(request)
-    messages, has_more = await page_of(_all(pages), asked)
+    after: Message | None = None
+    if asked.after:
+        problem = FieldError(f"Invalid 'after': there is no entry '{asked.after[:100]}'.", param="after")
+        after = await service.message(caller, naming.row_id(asked.after, *naming.ITEMS), problem)
+    messages, has_more = await page_of(pages, asked, after)
     items = await service.rendered(caller, messages, include)
     return JsonAnswer(list_object(items, has_more=has_more))
-
-
-async def _all(pages: Callable[[str], Coroutine[Any, Any, Page[Message]]]) -> AsyncGenerator[Message]:
-    cursor = ""
-    while True:
-        page = await pages(cursor)
-        for message in page.items:
-            if not is_hidden(item_payload(message)):
-                yield message
-        cursor = page.next_cursor
-        if not cursor:
-            return
 
 
 # ------------------------------------------------------------------------------------------------------- conversations

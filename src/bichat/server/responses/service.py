@@ -339,7 +339,7 @@ class Responses:
             await self._repository.messages.add_all(caller.tenant, messages)
         return messages
 
-    async def message(self, caller: Caller, row_id: str, problem: MissingError) -> Message:
+    async def message(self, caller: Caller, row_id: str, problem: BichatError) -> Message:
         """One message; `problem` is raised where there is none."""
         try:
             return await self._repository.messages.get(caller.tenant, row_id)

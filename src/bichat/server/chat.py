@@ -1,0 +1,326 @@
+"""`/v1/chat/completions`: one answer over the same core, with the code interpreter in it; nothing of it is kept."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Final, cast
+
+import anyio
+from fastapi import APIRouter, Depends, Request
+from starlette.responses import Response
+
+from bichat.conversation import parts, run_events
+from bichat.errors import BichatError
+from bichat.repository.records import Run, RunState
+from bichat.server import checks
+from bichat.server.answers import JsonAnswer
+from bichat.server.door import caller_of, services_of
+from bichat.server.forms import json_body
+from bichat.server.problems import FailedError, FieldError, RefusedError, error_body
+from bichat.server.responses.requests import read_ask
+from bichat.server.responses.response import error_of
+from bichat.server.responses.service import Responses
+from bichat.server.responses.stream import EventStream
+from bichat.server.services import Caller, Services
+
+Json = Mapping[str, Any]
+
+#: Fields that are carried out; others are taken and have no effect, but for those that are refused.
+SUPPORTED: Final = frozenset(
+    {
+        "max_completion_tokens",
+        "max_tokens",
+        "messages",
+        "metadata",
+        "model",
+        "parallel_tool_calls",
+        "reasoning_effort",
+        "response_format",
+        "stream",
+        "stream_options",
+        "temperature",
+        "tool_choice",
+        "tools",
+        "top_p",
+    }
+)
+REFUSED: Final[Mapping[str, str]] = {
+    "audio": "answers are text",
+    "functions": "send tools",
+    "function_call": "send tool_choice",
+}
+#: How long links to files in an answer lead somewhere.
+_LINK_S: Final = 24 * 3600.0
+_FINISHES: Final = {"max_output_tokens": "length", "max_turns": "length", "content_filter": "content_filter"}
+
+router = APIRouter(tags=["chat"])
+Who = Annotated[Caller, Depends(caller_of)]
+What = Annotated[Services, Depends(services_of)]
+_BODY: Final = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
+
+
+@router.post("/chat/completions", openapi_extra=_BODY)
+async def complete(request: Request, caller: Who, services: What) -> Response:
+    """An answer: whole, or as a stream of chunks."""
+    body = await json_body(request)
+    ask = read_ask(as_response_request(body), user=caller.user)
+    options: Any = body.get("stream_options")
+    has_usage = options is not None and bool(checks.mapping(options, "stream_options").get("include_usage"))
+    responses: Responses = request.app.state.responses
+    run = await responses.start(caller, ask)
+    answer = _Answer(services, caller, run)
+    if ask.streams:
+        return EventStream(_chunks(answer, has_usage=has_usage))
+    try:
+        async with aclosing(answer.deltas()) as deltas:
+            async for _ in deltas:
+                pass
+        return JsonAnswer(answer.whole())
+    finally:
+        await answer.forget()
+
+
+# ------------------------------------------------------------------------------------------------------------- request
+
+
+def as_response_request(body: Json) -> dict[str, Any]:
+    """The request for a response that asks for the same.
+
+    Raises:
+        FieldError: a field is not as it must be, or asks for what is not served.
+    """
+    for name, why in REFUSED.items():
+        if body.get(name) is not None:
+            raise FieldError(f"Unsupported parameter: '{name}': {why}.", param=name, wire_code="unsupported_parameter")
+    if body.get("n") not in (None, 1):
+        raise FieldError("Invalid 'n': one answer is given.", param="n")
+    if "messages" not in body:
+        raise checks.missing("messages")
+    messages = checks.array(body["messages"], "messages", most=10_000)
+    made: dict[str, Any] = {
+        "input": [item for number, each in enumerate(messages) for item in _items(each, f"messages[{number}]")],
+        "tools": _tools(body.get("tools")),
+        "tool_choice": _choice(body.get("tool_choice")),
+        "text": {"format": _format(body.get("response_format"))},
+        "reasoning": {"effort": body.get("reasoning_effort")},
+        "max_output_tokens": body.get("max_completion_tokens", body.get("max_tokens")),
+        "store": False,
+    }
+    same = ("model", "temperature", "top_p", "parallel_tool_calls", "metadata", "stream")
+    return made | {name: body[name] for name in same if name in body}
+
+
+def _items(value: Any, param: str) -> list[dict[str, Any]]:
+    message = checks.mapping(value, param)
+    role = checks.one_of(message.get("role"), f"{param}.role", ("system", "developer", "user", "assistant", "tool"))
+    content = message.get("content")
+    if role == "tool":
+        pieces = content if isinstance(content, str) or content is None else _pieces(content, f"{param}.content", role)
+        return [{"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": pieces}]
+    items: list[dict[str, Any]] = []
+    if content:
+        pieces = content if isinstance(content, str) else _pieces(content, f"{param}.content", role)
+        items.append({"type": "message", "role": role, "content": pieces})
+    for number, each in enumerate(checks.array(message.get("tool_calls") or [], f"{param}.tool_calls", most=1000)):
+        call = checks.mapping(each, f"{param}.tool_calls[{number}]")
+        function = checks.mapping(call.get("function"), f"{param}.tool_calls[{number}].function")
+        given = {"name": function.get("name"), "arguments": function.get("arguments")}
+        items.append({"type": "function_call", "call_id": call.get("id"), **given})
+    return items
+
+
+def _pieces(content: Any, param: str, role: str) -> list[dict[str, Any]]:
+    return [
+        _piece(checks.mapping(each, f"{param}[{number}]"), f"{param}[{number}]", role)
+        for number, each in enumerate(checks.array(content, param, most=1000))
+    ]
+
+
+def _piece(piece: Json, param: str, role: str) -> dict[str, Any]:
+    match piece.get("type"):
+        case "text":
+            return {"type": "output_text" if role == "assistant" else "input_text", "text": piece.get("text")}
+        case "image_url":
+            image = checks.mapping(piece.get("image_url"), f"{param}.image_url")
+            return {"type": "input_image", "image_url": image.get("url"), "detail": image.get("detail")}
+        case "file":
+            return {"type": "input_file", **checks.mapping(piece.get("file"), f"{param}.file")}
+        case kind:
+            return {"type": kind, **{name: piece[name] for name in ("refusal",) if name in piece}}
+
+
+def _tools(value: Any) -> list[Json]:
+    """The caller's functions, and the code interpreter, which every answer has."""
+    tools: list[Json] = []
+    for number, each in enumerate(checks.array(value or [], "tools", most=127)):
+        tool = checks.mapping(each, f"tools[{number}]")
+        if tool.get("type") == "function":
+            tool = {"type": "function", **checks.mapping(tool.get("function"), f"tools[{number}].function")}
+        tools.append(tool)
+    if not any(tool.get("type") == "code_interpreter" for tool in tools):
+        tools.append({"type": "code_interpreter", "container": {"type": "auto"}})
+    return tools
+
+
+def _choice(value: Any) -> Any:
+    if isinstance(value, Mapping) and "function" in value:
+        return {"type": "function", **checks.mapping(value["function"], "tool_choice.function")}
+    return cast("Any", value)
+
+
+def _format(value: Any) -> Any:
+    if isinstance(value, Mapping) and "json_schema" in value:
+        return {"type": "json_schema", **checks.mapping(value["json_schema"], "response_format.json_schema")}
+    return cast("Any", value)
+
+
+# -------------------------------------------------------------------------------------------------------------- answer
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer as it is made."""
+
+    services: Services
+    caller: Caller
+    run: Run
+    text: list[str] = field(default_factory=list[str])
+    calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
+
+    async def deltas(self) -> AsyncGenerator[dict[str, Any]]:
+        """What is added to the message, piece by piece.
+
+        Raises:
+            FailedError: it failed, and no code has run.
+            RefusedError: it failed otherwise: asking again would run code again.
+        """
+        async with aclosing(self.services.core.follow(self.caller.tenant, self.run.id)) as events:
+            async for event in events:
+                for delta in await self._delta(event.kind, event.payload):
+                    yield delta
+        self.run = await self.services.core.get(self.caller.tenant, self.run.id)
+        if self.run.state in (RunState.COMPLETED, RunState.INCOMPLETE):
+            return
+        error: Json = self.run.error or {}
+        if error and not error.get("code_ran"):
+            raise FailedError(error)
+        raise RefusedError(422, error_of(self.run)["message"], wire_code=self.run.state.value)
+
+    async def _delta(self, kind: str, payload: Json) -> list[dict[str, Any]]:
+        match kind:
+            case run_events.ITEM_ADDED if payload["item"]["kind"] == parts.TEXT and self.text:
+                return [self._said("\n\n")]
+            case run_events.TEXT_DELTA:
+                return [self._said(payload["delta"])]
+            case run_events.ITEM_DONE if payload["item"]["kind"] == parts.TEXT:
+                links = await self._links(payload["item"]["parts"][0]["content"].get("citations") or ())
+                return [self._said(links)] if links else []
+            case run_events.ITEM_DONE if payload["item"]["kind"] == parts.TOOL_CALL:
+                return self._called(payload["item"])
+            case _:
+                return []
+
+    def _said(self, text: str) -> dict[str, Any]:
+        self.text.append(text)
+        return {"content": text}
+
+    def _called(self, item: Json) -> list[dict[str, Any]]:
+        if item["metadata"].get("internal"):
+            return []
+        content: Json = item["parts"][0]["content"]
+        function = {"name": content["name"], "arguments": content["arguments"]}
+        call = {"id": content["call_id"], "type": "function", "function": function}
+        self.calls.append(call)
+        return [{"tool_calls": [{"index": len(self.calls) - 1, **call}]}]
+
+    async def _links(self, citations: Sequence[Json]) -> str:
+        """Addresses of the files of a text, below it: nothing else of this wire could carry them."""
+        lines: list[str] = []
+        for cited in {each["output_id"]: each for each in citations}.values():
+            with suppress(BichatError):
+                kept = await self.services.repository.outputs.get(self.caller.tenant, cited["output_id"])
+                url = await self.services.storage.url(kept.storage_key, expires_in_s=_LINK_S)
+                mark = "!" if kept.mime_type.startswith("image/") else ""
+                lines.append(f"\n\n{mark}[{kept.name}]({url})")
+        return "".join(lines)
+
+    @property
+    def finish(self) -> str:
+        """Why it ended."""
+        if self.calls:
+            return "tool_calls"
+        reason = (self.run.error or {}).get("reason", "")
+        return _FINISHES.get(reason, "length") if self.run.state is RunState.INCOMPLETE else "stop"
+
+    def head(self, kind: str) -> dict[str, Any]:
+        """What every object of it begins with."""
+        return {
+            "id": f"chatcmpl-{self.run.id.replace('-', '')}",
+            "object": kind,
+            "created": int(self.run.created_at.timestamp()),
+            "model": self.run.model,
+            "service_tier": "default",
+            "system_fingerprint": None,
+        }
+
+    def usage(self) -> dict[str, Any]:
+        """What it took."""
+        counted = self.run.usage
+        return {
+            "prompt_tokens": counted.get("input_tokens", 0),
+            "completion_tokens": counted.get("output_tokens", 0),
+            "total_tokens": counted.get("total_tokens", 0),
+            "prompt_tokens_details": {"cached_tokens": counted.get("cached_tokens", 0)},
+            "completion_tokens_details": {"reasoning_tokens": counted.get("reasoning_tokens", 0)},
+        }
+
+    def whole(self) -> dict[str, Any]:
+        """All of it, as one object."""
+        text = "".join(self.text)
+        message = {
+            "role": "assistant",
+            "content": text or None,
+            "refusal": None,
+            "annotations": [],
+            **({"tool_calls": self.calls} if self.calls else {}),
+        }
+        choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": self.finish}
+        return {**self.head("chat.completion"), "choices": [choice], "usage": self.usage()}
+
+    async def forget(self) -> None:
+        """Leave nothing of it; whoever has gone gets no answer any more."""
+        core, tenant = self.services.core, self.caller.tenant
+        with anyio.CancelScope(shield=True), suppress(BichatError):
+            run = await core.get(tenant, self.run.id)
+            if not run.state.is_final:
+                await core.cancel(tenant, run.id)
+                await core.wait(tenant, run.id)
+            await core.forget(tenant, run.id)
+
+
+async def _chunks(answer: _Answer, *, has_usage: bool) -> AsyncGenerator[bytes]:
+    def chunk(delta: Json, finish: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish}
+        usage = {"usage": None} if has_usage else {}
+        return _line({**answer.head("chat.completion.chunk"), "choices": [choice], **usage})
+
+    try:
+        yield chunk({"role": "assistant", "content": "", "refusal": None})
+        async with aclosing(answer.deltas()) as deltas:
+            async for delta in deltas:
+                yield chunk(delta)
+        yield chunk({}, answer.finish)
+        if has_usage:
+            yield _line({**answer.head("chat.completion.chunk"), "choices": [], "usage": answer.usage()})
+        yield b"data: [DONE]\n\n"
+    except BichatError as error:
+        yield _line(error_body(error))
+    finally:
+        await answer.forget()
+
+
+def _line(value: Json) -> bytes:
+    return f"data: {json.dumps(value, separators=(',', ':'))}\n\n".encode("ascii")
