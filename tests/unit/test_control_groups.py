@@ -7,6 +7,7 @@ missing; version 1 is tried on the real kernel in `tests/integration/sandbox/tes
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -187,9 +188,13 @@ def test_without_one_of_the_controllers_there_are_none(tree, find, lacking):
 
 
 def test_a_group_that_is_shared_with_processes_of_others_is_left_alone(tree, find):
-    tree.write("cgroup.procs", f"{os.getpid()}\n1\n")
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as other:
+        tree.write("cgroup.procs", f"{os.getpid()}\n{other.pid}\n")
 
-    assert find() is None
+        found = find()
+        other.kill()
+
+    assert found is None
     assert tree.read("cgroup.subtree_control") == ""
 
 
