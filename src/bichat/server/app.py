@@ -18,6 +18,7 @@ from bichat.server import chat, containers, files, models, status
 from bichat.server.answers import JsonAnswer
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
+from bichat.server.limiter import Limiter
 from bichat.server.problems import error_body, error_headers, status_of
 from bichat.server.responses import routes as responses
 from bichat.server.responses.service import Responses
@@ -41,6 +42,9 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with open_services() as services:
             app.state.services = services
+            app.state.limiter = Limiter(
+                per_minute=services.settings.key_requests_per_minute, at_once=services.settings.key_requests_at_once
+            )
             app.state.door = Door(services.repository, is_local=is_local)
             async with Responses(services.core, services.archive) as app.state.responses:
                 yield

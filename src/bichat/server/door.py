@@ -14,6 +14,7 @@ from bichat.errors import BichatError, NotFoundError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.records import ApiKey
 from bichat.server.keys import hash_of, is_good
+from bichat.server.limiter import Limiter
 from bichat.server.problems import RefusedError
 from bichat.server.services import Caller, Services
 from bichat.tenants import LOCAL
@@ -66,10 +67,12 @@ class Door:
 
 
 async def caller_of(connection: HTTPConnection) -> Caller:
-    """Whose request it is, for routes."""
+    """Whose request it is, for routes; it counts from now on until it is answered."""
     door: Door = connection.app.state.door
     caller = await door.caller(connection)
     connection.state.caller = caller
+    limiter: Limiter = connection.app.state.limiter
+    connection.state.ticket = limiter.enter(caller.key_id or caller.tenant)
     return caller
 
 

@@ -16,6 +16,8 @@ from bichat.sizes import MIB, format_size
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from bichat.server.limiter import Ticket
+
 #: Largest body that is no form with files.
 MOST_BODY_BYTES: Final = 32 * MIB
 #: Largest form with files: what a file may have, and what is around it.
@@ -50,6 +52,7 @@ class Frame:
                 headers["x-request-id"] = request_id
                 headers["openai-processing-ms"] = str(round((time.perf_counter() - started) * 1000))
                 headers["openai-version"] = _VERSION
+                headers.update(_counted(scope))
             await send(message)
 
         attributes = {"http.request.method": scope["method"], "bichat.request": request_id}
@@ -57,7 +60,14 @@ class Frame:
             with _tracer.start_as_current_span("request", attributes=attributes):
                 await self._app(scope, _bounded(scope, receive), told)
         finally:
+            if (ticket := scope["state"].get("ticket")) is not None:
+                ticket.leave()
             _log(scope, request_id, status, time.perf_counter() - started)
+
+
+def _counted(scope: Scope) -> dict[str, str]:
+    ticket: Ticket | None = scope["state"].get("ticket")
+    return {} if ticket is None else ticket.headers
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:

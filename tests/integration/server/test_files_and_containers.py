@@ -276,3 +276,16 @@ def test_the_state_of_the_server_needs_no_key_and_tells_how_strong_its_walls_are
 
     assert health["status"] == "ok"
     assert httpx.get(f"{closed_site.root}/readyz").json() == {"status": "ready"}
+
+
+def test_a_key_that_asks_for_too_much_is_told_when_to_come_back(tmp_path, bare_settings):
+    settings = replace(_own(bare_settings(), tmp_path), key_requests_per_minute=5, key_requests_at_once=3)
+    with _site(settings) as busy:
+        answers = [httpx.get(f"{busy.root}/v1/models") for _ in range(7)]
+
+        assert [answer.status_code for answer in answers[:4]] == [200] * 4
+        assert answers[0].headers["x-ratelimit-limit-requests"] == "5"
+        refused = answers[-1]
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert httpx.get(f"{busy.root}/healthz").status_code == 200
