@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 from openai import OpenAI
 
+from bichat.conversation.planner import Planners
 from bichat.repository.opening import open_repository
 from bichat.server.app import create_app
 from bichat.server.keys import new_key
@@ -24,6 +25,8 @@ from bichat.server.opening import open_services
 from bichat.testing.planner import ScriptedPlanner
 
 pytestmark = [pytest.mark.sandbox]
+
+_NO_MODEL = ScriptedPlanner([])
 
 
 @dataclass
@@ -52,10 +55,9 @@ class Site:
 
 
 @contextmanager
-def _site(settings: Any, *, is_local: bool = True) -> Generator[Site]:
-    application = create_app(
-        lambda: open_services(settings, planners=ScriptedPlanner([]), preload=False), is_local=is_local
-    )
+def _site(settings: Any, *, is_local: bool = True, planners: Planners | None = ScriptedPlanner([])) -> Generator[Site]:
+    """`planners`: None for those of the settings."""
+    application = create_app(lambda: open_services(settings, planners=planners, preload=False), is_local=is_local)
     listening = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on"))
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
