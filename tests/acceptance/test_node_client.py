@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from .test_serve import bichat, serve  # noqa: F401  # fixtures
+from . import test_serve
 
 pytestmark = [pytest.mark.sandbox, pytest.mark.network]
 
+bichat, serve = test_serve.bichat, test_serve.serve
 _VERSION = "7.57.0"
 _PROGRAM = Path(__file__).with_name("node_client.mjs")
 
@@ -29,7 +30,7 @@ def node_folder(tmp_path_factory, require) -> Path:
     return folder
 
 
-def test_the_core_of_the_wire_works_with_the_node_client(serve, node_folder):  # noqa: F811
+def test_the_core_of_the_wire_works_with_the_node_client(serve, node_folder):
     program = node_folder / _PROGRAM.name
     shutil.copy(_PROGRAM, program)  # imports are looked up from where it lies
     with serve() as server:

@@ -55,7 +55,7 @@ class Site:
 
 
 @contextmanager
-def _site(settings: Any, *, is_local: bool = True, planners: Planners | None = ScriptedPlanner([])) -> Generator[Site]:
+def _site(settings: Any, *, is_local: bool = True, planners: Planners | None = _NO_MODEL) -> Generator[Site]:
     """`planners`: None for those of the settings."""
     application = create_app(lambda: open_services(settings, planners=planners, preload=False), is_local=is_local)
     listening = socket.create_server(("127.0.0.1", 0))
