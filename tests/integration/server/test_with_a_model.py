@@ -137,3 +137,34 @@ def test_two_servers_on_one_database_share_everything_and_code_runs_where_its_se
         with pytest.raises(openai.InternalServerError) as elsewhere:
             there.containers.files.create(first.output[0].container_id, file_id=file.id)
         assert elsewhere.value.code == "session_elsewhere"
+
+
+@pytest.mark.parametrize("is_strict", [False, True])
+def test_a_conversation_whose_container_has_expired_goes_on_in_a_new_one_or_is_refused(
+    is_strict, tmp_path, bare_settings, sqlite_address
+):
+    usual = bare_settings()
+    settings = replace(
+        _own(usual, tmp_path),
+        database_url=sqlite_address,
+        strict_containers=is_strict,
+        limits=replace(usual.limits, idle_s=0.5),
+    )
+    with _site(settings, planners=None) as site:
+        client = site.client()
+        first = client.responses.create(model="local-python", input="open('a.txt', 'w').write('kept')", tools=AUTO)
+        container = first.output[0].container_id
+        while container not in [each.id for each in client.containers.list() if each.status == "expired"]:
+            pass  # looking at it alone would be use
+        asked = {"model": "local-python", "input": "print(open('a.txt').read())", "tools": AUTO}
+        if is_strict:
+            with pytest.raises(openai.BadRequestError):
+                client.responses.create(**asked, previous_response_id=first.id)
+            return
+        second = client.responses.create(**asked, previous_response_id=first.id)
+        again = client.containers.retrieve(first.output[0].container_id)
+
+    assert second.output_text.startswith("kept")
+    assert second.output[0].container_id != first.output[0].container_id
+    assert "expired" in second.metadata["bichat.container"]
+    assert again.status == "expired"
