@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from contextlib import ExitStack
 from dataclasses import replace
+from typing import Any
 
 import openai
 import pytest
@@ -20,7 +21,7 @@ pytestmark = [pytest.mark.sandbox]
 kind, address = databases.kind, databases.address
 sqlite_address, sqlite_with_tables = databases.sqlite_address, databases.sqlite_with_tables
 postgres, postgres_with_tables = databases.postgres, databases.postgres_with_tables
-AUTO = [{"type": "code_interpreter", "container": {"type": "auto"}}]
+AUTO: Any = [{"type": "code_interpreter", "container": {"type": "auto"}}]
 LINK = "sandbox:/mnt/data/größe.csv"
 #: In several scripts, and with characters outside the first plane of Unicode.
 PROSE = f"📊 Über 30 — итого, 合計: 👉🏽 [файл]({LINK}) 🎉"
@@ -152,16 +153,16 @@ def test_a_conversation_whose_container_has_expired_goes_on_in_a_new_one_or_is_r
     )
     with _site(settings, planners=None) as site:
         client = site.client()
-        first = client.responses.create(model="local-python", input="open('a.txt', 'w').write('kept')", tools=AUTO)
+        first: Any = client.responses.create(model="local-python", input="open('a.txt', 'w').write('kept')", tools=AUTO)
         container = first.output[0].container_id
         while container not in [each.id for each in client.containers.list() if each.status == "expired"]:
             pass  # looking at it alone would be use
-        asked = {"model": "local-python", "input": "print(open('a.txt').read())", "tools": AUTO}
+        asked: dict[str, Any] = {"model": "local-python", "input": "print(open('a.txt').read())", "tools": AUTO}
         if is_strict:
             with pytest.raises(openai.BadRequestError):
                 client.responses.create(**asked, previous_response_id=first.id)
             return
-        second = client.responses.create(**asked, previous_response_id=first.id)
+        second: Any = client.responses.create(**asked, previous_response_id=first.id)
         again = client.containers.retrieve(first.output[0].container_id)
 
     assert second.output_text.startswith("kept")
