@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bichat.errors import StorageError
+from bichat.sandbox.descriptors import OUT_OF_DESCRIPTORS
 
 MAX_DEPTH = 32
 """Folders inside one another; a deeper one is refused."""
@@ -80,7 +81,10 @@ class Walk:
             # Locked by the guest in the moment between our unlocking and opening it: its own files are the loss.
             yield Entry(dirfd, ".", b".", UNSEEN, in_words(exc))
         except OSError as exc:
-            raise StorageError(f"cannot read the sandbox's /mnt/data: {in_words(exc)}", stage="capture") from exc
+            remedy = "Raise ulimit -n." if exc.errno in OUT_OF_DESCRIPTORS else ""
+            raise StorageError(
+                f"cannot read the sandbox's /mnt/data: {in_words(exc)}", stage="capture", remedy=remedy
+            ) from exc
 
     def _below(self, folder: int, prefix: bytes, depth: int) -> Generator[Entry]:
         entries, subfolders = self._listed(folder, prefix)

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from typing import Final
 
-from bichat.settings.settings import Settings
+from bichat.domain import Limits
+from bichat.settings.settings import Caps, Settings
 from bichat.sizes import format_size
 
 _PREFIX: Final = "BICHAT_"
@@ -37,8 +38,8 @@ def misspelt() -> tuple[Doubt, ...]:
         return ()
     from difflib import get_close_matches  # a usual start has no need of it
 
-    limits = {f"DEFAULT_{spec.name.upper()}" for spec in fields(Settings().limits)}
-    caps = {f"CAP_{spec.name.upper()}" for spec in fields(Settings().caps)}
+    limits = {f"DEFAULT_{spec.name.upper()}" for spec in fields(Limits)}
+    caps = {f"CAP_{spec.name.upper()}" for spec in fields(Caps)}
     nearest = {name: get_close_matches(name, sorted(known | limits | caps), n=1, cutoff=_ALIKE) for name in strange}
     return tuple(
         Doubt(
