@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +28,8 @@ from bichat.repository.text import write_json
 #: How long a transaction waits for another's locks.
 LOCK_WAIT_S: Final = 10
 _CONNECT_S: Final = 10
+#: How long connections may take to end.
+_END_S: Final = 5.0
 #: Of one statement, so that no connection is held for ever by a database that does not answer.
 _STATEMENT_S: Final = 60
 _CONNECTIONS: Final = 10
@@ -37,9 +39,13 @@ _WRITES: Final = "bichat_writes"
 class Database:
     """Made by `open_database`; any number of tasks of one event loop may use it at a time."""
 
-    def __init__(self, engine: AsyncEngine) -> None:
-        """`engine` is configured as `open_database` does it."""
+    def __init__(self, engine: AsyncEngine, *, ended: Callable[[float], Awaitable[None]] | None = None) -> None:
+        """`engine` is configured as `open_database` does it.
+
+        `ended` waits, so many seconds at most, until its connections have come to their end.
+        """
         self._engine = engine
+        self._ended = ended
         self._turn = anyio.Lock()
         self.url = engine.url
         self.is_embedded = engine.dialect.name == "sqlite"
@@ -87,6 +93,8 @@ class Database:
         """End every connection, also of who is cancelled meanwhile: each is a thread, or a process of the server's."""
         with anyio.CancelScope(shield=True):
             await self._engine.dispose()
+            if self._ended is not None:
+                await self._ended(_END_S)
 
 
 def open_database(address: str, *, create: bool = True, enforce_keys: bool = True) -> Database:
@@ -127,13 +135,16 @@ def _open_file(url: sa.URL, *, create: bool, enforce_keys: bool) -> Database:
         raise unusable("it names no file by its whole path", shown=shown)
     if not create and not path.exists():
         raise DatabaseError(f"there is no database {shown} yet", stage="database", remedy="Run `bichat db upgrade`.")
+    from bichat.repository.sqlite_driver import Connections
+
+    connections = Connections()
     engine = create_async_engine(
         url,
         pool_size=_CONNECTIONS,
         max_overflow=0,
         pool_timeout=LOCK_WAIT_S * 3,
         json_serializer=write_json,
-        connect_args={"timeout": LOCK_WAIT_S},
+        connect_args={"timeout": LOCK_WAIT_S, "async_creator_fn": connections.make},
     )
     try:
         _make_file(path)  # once it is known that its driver is there
@@ -150,7 +161,7 @@ def _open_file(url: sa.URL, *, create: bool, enforce_keys: bool) -> Database:
         writes = connection.get_execution_options().get(_WRITES, False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
-    return Database(engine)
+    return Database(engine, ended=connections.ended)
 
 
 def _open_server(url: sa.URL) -> Database:
