@@ -65,7 +65,6 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     app.add_exception_handler(BichatError, _told)
     app.add_exception_handler(HTTPException, _not_served)
     app.add_exception_handler(RequestValidationError, _not_understood)
-    app.add_exception_handler(Exception, _failed)
     app.add_middleware(Frame)
     return app
 
@@ -101,12 +100,6 @@ async def _not_understood(_: Request, error: Any) -> Response:
     first = error.errors()[0]
     where = ".".join(str(each) for each in first["loc"][1:])
     return _plain(400, f"Invalid '{where}': {first['msg']}.", param=where or None)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    request_id = request.scope.get("state", {}).get("request_id", "")
-    logger.error("request %s failed", request_id, exc_info=error)
-    return _plain(500, f"The server had an error while processing your request; its log knows it as {request_id}.")
 
 
 def _plain(status_code: int, message: str, *, param: str | None = None, headers: Any = None) -> Response:

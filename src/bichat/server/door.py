@@ -53,6 +53,8 @@ class Door:
             if key is not None and is_good(key, now):
                 await self._note_use(key, now)
                 return Caller(tenant=key.tenant, user=key.user, key_id=key.id)
+            if key is not None:  # it is not let in as if it had come without one
+                raise RefusedError(401, _wrong(given), wire_code="invalid_api_key")
         if not self._is_local or await self._repository.keys.any_good(now):
             raise RefusedError(401, _wrong(given) if given else _NO_KEY, wire_code="invalid_api_key")
         _check_local(connection)
