@@ -29,6 +29,8 @@ class Effort:
     """Fresh sessions of each arrangement of walls."""
     kept: int
     """Cells of each kind, kept and not."""
+    served: int
+    """Responses, and cells to compare them with."""
 
 
 def _by_name(counts: Mapping[Task, int]) -> dict[str, int]:
@@ -44,6 +46,7 @@ FULL: Final = Effort(
     cancels=20,
     walls=100,
     kept=60,
+    served=100,
 )
 QUICK: Final = Effort(
     rounds=_by_name({PRINT: 20, GROUP: 6, CHART: 8}),
@@ -54,6 +57,7 @@ QUICK: Final = Effort(
     cancels=3,
     walls=20,
     kept=10,
+    served=20,
 )
 TRIAL: Final = Effort(
     rounds=_by_name({PRINT: 1, GROUP: 1, CHART: 1}),
@@ -64,4 +68,5 @@ TRIAL: Final = Effort(
     cancels=1,
     walls=1,
     kept=1,
+    served=1,
 )

@@ -18,6 +18,7 @@ from bench.keeping import keep
 from bench.latency import Latencies, Latency, take_turns
 from bench.machine import Machine
 from bench.samples import Samples
+from bench.serving import Serving, serve
 from bench.tasks import TASKS
 from bench.variants import open_variants
 from bichat.sandbox.environments import Environment
@@ -43,6 +44,7 @@ class Measured:
     """Fresh sessions by what stands around them; see `isolation.fresh_sessions`."""
     keeping: Mapping[str, Mapping[str, Samples]]
     """Cells by what they leave behind, and by whether that is kept; see `keeping.keep`."""
+    serving: Serving
 
 
 async def measure(
@@ -76,6 +78,8 @@ async def measure(
         opened = await crowd.opened_at_once(demand, effort)
     say("what keeping costs")
     kept = await keep(effort.kept)
+    say("over HTTP")
+    served = await serve(effort.served)
     say("what the walls cost")
     walls = await isolation.fresh_sessions(environment, scratch, effort.walls)
     say("memory of idle sandboxes")
@@ -92,4 +96,5 @@ async def measure(
         floods=floods,
         walls=walls,
         keeping=kept,
+        serving=served,
     )

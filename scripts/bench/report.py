@@ -13,6 +13,7 @@ from bench.keeping import KEPT, NOT_KEPT
 from bench.latency import Latencies, Latency
 from bench.measured import PROCESSORS, Measured
 from bench.samples import Samples
+from bench.serving import IDLE_STREAMS, Serving
 from bench.table import Table
 from bench.tasks import TASKS, Task
 from bench.variants import BARE, CELL, COMMAND, DEMAND, FLOOR, KERNEL_COLD, KERNEL_WARM, POOL
@@ -67,6 +68,7 @@ def tables(measured: Measured) -> tuple[Table, ...]:
         _cancels(measured),
         _walls(measured),
         _keeping(measured.keeping),
+        _serving(measured.serving),
     )
 
 
@@ -300,6 +302,24 @@ def _keeping(found: Mapping[str, Mapping[str, Samples]]) -> Table:
                 f"{both[KEPT].median_ms / both[NOT_KEPT].median_ms:.2f}",
             )
             for cell, both in found.items()
+        ],
+    )
+
+
+def _serving(found: Serving) -> Table:
+    return Table(
+        title="Over HTTP",
+        sentences=(
+            "`bichat serve` on loopback, asked by one client that keeps its connection; a response is stored with its items, its events and its execution, each synced to the disk.",
+        ),
+        header=("what", "measured"),
+        rows=[
+            ("`print(1)` in an open session, Python API, nothing kept, p50", f"{found.api.median_ms:.2f} ms"),
+            ("the same in an open container by a response, p50", f"{found.http.median_ms:.2f} ms"),
+            ("more by HTTP, with all that is stored", f"{found.http.median_ms - found.api.median_ms:+.2f} ms"),
+            ("responses a second, four clients, 2 processors", f"{found.responses_per_s:.1f}"),
+            (f"one of {found.events} events of a stream with live output", f"{found.event_ms:.3f} ms"),
+            (f"one of {IDLE_STREAMS} idle streams, PSS of the server", f"{found.idle_bytes / 1024:.0f} KiB"),
         ],
     )
 

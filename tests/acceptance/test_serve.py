@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import socket
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -187,3 +188,48 @@ def test_a_key_is_printed_once_opens_its_tenant_and_is_revoked(bichat, serve):
         assert server.end() == 0
     assert key["key"] not in server.log.read_text()
     assert key["id"] in bichat("key", "list", "--tenant", "acme", "--json").stdout
+
+
+@pytest.mark.parametrize(
+    "words, said",
+    [
+        (("--tls-cert", "/nowhere.pem", "--tls-key", "/nowhere.key"), "the certificate cannot be used"),
+        (("--tls-cert", "{text}"), "the certificate cannot be used"),
+        (("--tls-key", "{text}"), "--tls-key is given without --tls-cert"),
+        (("--behind-proxy", "the-proxy"), "--behind-proxy takes addresses"),
+    ],
+)
+def test_what_a_server_cannot_use_is_said_in_words(bichat, tmp_path, words, said):
+    text = tmp_path / "text"
+    text.write_text("no certificate")
+
+    refused = bichat("serve", "--port", "0", *(word.format(text=text) for word in words))
+
+    assert refused.returncode == 2
+    assert said in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_server_whose_port_is_taken_says_so_and_ends(bichat):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        ended = bichat("serve", "--port", str(taken.getsockname()[1]))
+
+    assert ended.returncode == 3
+    assert "address already in use" in ended.stderr
+
+
+def test_a_server_that_is_ended_takes_no_more_requests_on_connections_that_it_had(serve):
+    with serve() as server, server.client() as client:
+        response = client.responses.create(**_code(600), background=True)
+        with client.responses.retrieve(response.id, stream=True) as events:
+            for event in events:
+                if event.type == "response.code_interpreter_call.interpreting":
+                    break
+        with closing(http.client.HTTPConnection(server.url.split("/")[2], timeout=30)) as kept:
+            kept.request("GET", "/healthz")
+            assert kept.getresponse().read()
+
+            server.process.send_signal(signal.SIGTERM)
+
+            assert kept.sock.recv(1) == b""  # closed, while what runs goes on
+            assert server.process.poll() is None

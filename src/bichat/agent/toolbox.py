@@ -39,8 +39,16 @@ _WORDS: Final = (
 class CodeToolbox:
     """Implements `Toolbox`: the code interpreter, in the session of the run's conversation."""
 
-    def __init__(self, sessions: LiveSessions, repository: ChatRepository, storage: FileStorage) -> None:
-        """`storage` keeps the bytes of what `repository` records."""
+    def __init__(
+        self,
+        sessions: LiveSessions,
+        repository: ChatRepository,
+        storage: FileStorage,
+        *,
+        is_strict: bool = False,
+    ) -> None:
+        """`storage` keeps the bytes of what `repository` records; `is_strict`: as `CodeOptions.is_strict`, for all."""
+        self._is_strict = is_strict
         self._sessions = sessions
         self._repository = repository
         self._storage = storage
@@ -54,7 +62,7 @@ class CodeToolbox:
         if record is None:
             return ""
         if record.end_reason:
-            if options.session_id or options.is_strict:
+            if options.session_id or options.is_strict or self._is_strict:
                 raise SessionEndedError(
                     f"the session {record.id} has ended",
                     reason=record.end_reason,

@@ -82,8 +82,7 @@ class Ledger:
             created_at=datetime.now(UTC),
         )
         try:
-            execution = await self._repository.executions.add(tenant, execution)
-            await self._note(execution, "begun")
+            execution = await self._repository.executions.add(tenant, execution, entry=self._entry(execution, "begun"))
         except BaseException as error:
             if is_in_doubt(error):
                 await self.give_up(execution, Status.CANCELLED)
@@ -117,37 +116,47 @@ class Ledger:
             isolation=result.isolation.level,
             ended_at=datetime.now(UTC),
         )
-        try:
-            await self._repository.executions.finish(self._session.tenant, finished, published=published)
-        except BichatError as error:
-            logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
-            await self._unpublish(finished, published)
-            unkept = tuple(replace(artifact, not_kept=error.message) for artifact in result.artifacts)
-            self._remember(unkept)
-            return replace(result, artifacts=unkept, id=execution.id, not_recorded=error.message)
-        await self._upkeep.see_to(lambda: self._note(finished, result.status.value))
-        if present is not None:
-            names = set(present)
-            self._remember(kept)
-            self._files = {name: file for name, file in self._files.items() if name in names}
-            await self._upkeep.see_to(self._save_session)
-        return replace(result, artifacts=kept, id=execution.id)
+        before = self._files
+        async with self._saving:  # what was saved last is all that is known by then
+            if present is not None:
+                names = set(present)
+                self._remember(kept)
+                self._files = {name: file for name, file in self._files.items() if name in names}
+            try:
+                await self._repository.executions.finish(
+                    self._session.tenant,
+                    finished,
+                    published=published,
+                    entry=self._entry(finished, result.status.value),
+                    session=None if present is None else self._lying(),
+                )
+            except BichatError as error:
+                logger.error("an execution could not be recorded: %s", error)  # noqa: TRY400  # a traceback could hold what was to be written
+                why = error.message
+                self._files = before
+            else:
+                return replace(result, artifacts=kept, id=execution.id)
+        await self._unpublish(finished, published)
+        unkept = tuple(replace(artifact, not_kept=why) for artifact in result.artifacts)
+        self._remember(unkept)
+        return replace(result, artifacts=unkept, id=execution.id, not_recorded=why)
 
     async def _unpublish(self, finished: ExecutionRecord, published: Mapping[str, StoredFile]) -> None:
         """The execution has ended, but nothing is known to be kept of it."""
         for output_id, stored in published.items():
             await self._upkeep.abandon(self._repository.outputs, finished.tenant, output_id, stored.key)
-        await self._upkeep.see_to(lambda: self._repository.executions.finish(finished.tenant, finished))
+        entry = self._entry(finished, finished.status)
+        await self._upkeep.see_to(lambda: self._repository.executions.finish(finished.tenant, finished, entry=entry))
 
     def _remember(self, artifacts: Iterable[Artifact]) -> None:
         """These lie in the session's folder now, in the place of older versions."""
-        self._files |= {artifact.name: _lying(artifact) for artifact in artifacts if artifact.source == "file"}
+        self._files |= {artifact.name: _kept_file(artifact) for artifact in artifacts if artifact.source == "file"}
 
     async def give_up(self, execution: ExecutionRecord, status: Status) -> None:
         """Its caller has left, or its sandbox was lost, and nobody will conclude it.  Not to be cancelled."""
         ended = replace(execution, status=status.value, ended_at=datetime.now(UTC))
-        await self._upkeep.see_to(lambda: self._repository.executions.finish(self._session.tenant, ended))
-        await self._upkeep.see_to(lambda: self._note(ended, status.value))
+        entry = self._entry(ended, status.value)
+        await self._upkeep.see_to(lambda: self._repository.executions.finish(ended.tenant, ended, entry=entry))
 
     async def miss(self, name: str, size_bytes: int) -> None:
         """A file lies in the session's folder that is not kept, and cannot be brought back.
@@ -276,26 +285,27 @@ class Ledger:
 
     async def _save_session(self) -> None:
         async with self._saving:  # what was saved last is all that is known by then
-            self._session = replace(self._session, files=tuple(self._files.values()), last_used_at=datetime.now(UTC))
-            await self._repository.sessions.save(self._session.tenant, self._session)
+            await self._repository.sessions.save(self._session.tenant, self._lying())
 
-    async def _note(self, execution: ExecutionRecord, outcome: str) -> None:
-        await self._repository.audit.add(
-            execution.tenant,
-            AuditEntry(
-                id=new_id(),
-                tenant=execution.tenant,
-                user=self._session.user,
-                action="execution",
-                subject_id=execution.id,
-                code_sha256=execution.code_sha256,
-                outcome=outcome,
-                at=datetime.now(UTC),
-            ),
+    def _lying(self) -> SessionRecord:
+        """The session with what lies in its folder now."""
+        self._session = replace(self._session, files=tuple(self._files.values()), last_used_at=datetime.now(UTC))
+        return self._session
+
+    def _entry(self, execution: ExecutionRecord, outcome: str) -> AuditEntry:
+        return AuditEntry(
+            id=new_id(),
+            tenant=execution.tenant,
+            user=self._session.user,
+            action="execution",
+            subject_id=execution.id,
+            code_sha256=execution.code_sha256,
+            outcome=outcome,
+            at=datetime.now(UTC),
         )
 
 
-def _lying(artifact: Artifact) -> KeptFile:
+def _kept_file(artifact: Artifact) -> KeptFile:
     """What lies in the folder now; its key is empty where it could not be kept, and an older version is not meant."""
     return KeptFile(
         name=artifact.name,

@@ -30,7 +30,7 @@ def create(
     name: str = typer.Option("", "--name", help="What the key is for."),
     tenant: str = _TENANT,
     user: str = typer.Option("", "--user", help="Whose within the tenant."),
-    days: float = typer.Option(0.0, "--days", min=0.0, help="Days until it expires; 0 for never."),
+    days: float = typer.Option(0.0, "--days", min=0.0, max=36_500.0, help="Days until it expires; 0 for never."),
     as_json: bool = _JSON,
 ) -> None:
     """Make a key, and print it: now and never again."""

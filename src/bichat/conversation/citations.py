@@ -25,13 +25,12 @@ class KnownFiles:
         """What a code call left behind, by its part's content; `is_new`: in this run, so that its answer is to have it."""
         for file in content.get("files", ()):
             citation = _citation(content, file)
-            if citation.output_id:
+            if not citation.output_id:
+                continue
+            if not citation.is_shown:
                 self._by_name[citation.name] = citation
-                if is_new:
-                    self._uncited[citation.name] = citation
-        for output in content.get("outputs", ()):
-            if output.get("type") == "image" and output.get("output_id") and is_new:
-                self._uncited[output["name"]] = _citation(content, output)
+            if is_new:
+                self._uncited[citation.output_id] = citation
 
     def named(self, text: str) -> list[Citation]:
         """A citation for each place of `text` that names a file that is there, in their order."""
@@ -45,7 +44,7 @@ class KnownFiles:
             if name:
                 cited = self._by_name[names[name]]
                 found.append(replace(cited, text=text[start:end], start=start, end=end))
-                self._uncited.pop(cited.name, None)
+                self._uncited.pop(cited.output_id, None)
             start = text.find(_PREFIX, end)
         return found
 
@@ -72,6 +71,7 @@ def _citation(content: Mapping[str, Any], file: Mapping[str, Any]) -> Citation:
         session_id=content.get("session_id", ""),
         name=file["name"],
         mime_type=file.get("mime_type", ""),
+        is_shown=file.get("source") == "display" or file.get("type") == "image",
     )
 
 

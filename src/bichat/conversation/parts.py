@@ -47,6 +47,8 @@ class Citation:
     start: int = 0
     """Where that begins in the answer's text, in code points."""
     end: int = 0
+    is_shown: bool = False
+    """Whether it is an image that was displayed, and no file that code finds under this name."""
 
     def to_dict(self) -> dict[str, Any]:
         """As it stands in a part."""

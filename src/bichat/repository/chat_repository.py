@@ -307,16 +307,27 @@ class Sessions(Protocol):
 class Executions(Protocol):
     """Pieces of code that ran."""
 
-    async def add(self, tenant: str, execution: ExecutionRecord) -> ExecutionRecord:
-        """Record it, before its code runs: of a session that is there."""
+    async def add(self, tenant: str, execution: ExecutionRecord, *, entry: AuditEntry | None = None) -> ExecutionRecord:
+        """Record it, before its code runs: of a session that is there; and note `entry`: one transaction."""
         ...
 
     async def finish(
-        self, tenant: str, execution: ExecutionRecord, *, published: Mapping[str, StoredFile] | None = None
+        self,
+        tenant: str,
+        execution: ExecutionRecord,
+        *,
+        published: Mapping[str, StoredFile] | None = None,
+        entry: AuditEntry | None = None,
+        session: SessionRecord | None = None,
     ) -> ExecutionRecord:
-        """Record how it ended, and publish outputs of it (id to file, as by `KeptFiles.publish`): one transaction.
+        """Record how it ended, and what goes with that: one transaction.  Its lease ends with it.
 
-        Its lease ends with it.
+        Args:
+            tenant: whose it is.
+            execution: one that was added, ended.
+            published: outputs of it to publish, id to file, as by `KeptFiles.publish`.
+            entry: to note in the audit log.
+            session: its session as it is from now on, as by `Sessions.save`.
 
         Raises:
             ConflictError: it was recorded as ended already, as by a sweep.

@@ -18,6 +18,7 @@ from bichat.server import chat, containers, files, models, status
 from bichat.server.answers import JsonAnswer
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
+from bichat.server.limiter import Limiter
 from bichat.server.problems import error_body, error_headers, status_of
 from bichat.server.responses import routes as responses
 from bichat.server.responses.service import Responses
@@ -41,6 +42,9 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with open_services() as services:
             app.state.services = services
+            app.state.limiter = Limiter(
+                per_minute=services.settings.key_requests_per_minute, at_once=services.settings.key_requests_at_once
+            )
             app.state.door = Door(services.repository, is_local=is_local)
             async with Responses(services.core, services.archive) as app.state.responses:
                 yield
@@ -61,7 +65,6 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     app.add_exception_handler(BichatError, _told)
     app.add_exception_handler(HTTPException, _not_served)
     app.add_exception_handler(RequestValidationError, _not_understood)
-    app.add_exception_handler(Exception, _failed)
     app.add_middleware(Frame)
     return app
 
@@ -97,12 +100,6 @@ async def _not_understood(_: Request, error: Any) -> Response:
     first = error.errors()[0]
     where = ".".join(str(each) for each in first["loc"][1:])
     return _plain(400, f"Invalid '{where}': {first['msg']}.", param=where or None)
-
-
-async def _failed(request: Request, error: Exception) -> Response:
-    request_id = request.scope.get("state", {}).get("request_id", "")
-    logger.error("request %s failed", request_id, exc_info=error)
-    return _plain(500, f"The server had an error while processing your request; its log knows it as {request_id}.")
 
 
 def _plain(status_code: int, message: str, *, param: str | None = None, headers: Any = None) -> Response:

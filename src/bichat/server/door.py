@@ -14,6 +14,7 @@ from bichat.errors import BichatError, NotFoundError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.records import ApiKey
 from bichat.server.keys import hash_of, is_good
+from bichat.server.limiter import Limiter
 from bichat.server.problems import RefusedError
 from bichat.server.services import Caller, Services
 from bichat.tenants import LOCAL
@@ -52,6 +53,8 @@ class Door:
             if key is not None and is_good(key, now):
                 await self._note_use(key, now)
                 return Caller(tenant=key.tenant, user=key.user, key_id=key.id)
+            if key is not None:  # it is not let in as if it had come without one
+                raise RefusedError(401, _wrong(given), wire_code="invalid_api_key")
         if not self._is_local or await self._repository.keys.any_good(now):
             raise RefusedError(401, _wrong(given) if given else _NO_KEY, wire_code="invalid_api_key")
         _check_local(connection)
@@ -66,10 +69,12 @@ class Door:
 
 
 async def caller_of(connection: HTTPConnection) -> Caller:
-    """Whose request it is, for routes."""
+    """Whose request it is, for routes; it counts from now on until it is answered."""
     door: Door = connection.app.state.door
     caller = await door.caller(connection)
     connection.state.caller = caller
+    limiter: Limiter = connection.app.state.limiter
+    connection.state.ticket = limiter.enter(caller.key_id or caller.tenant)
     return caller
 
 

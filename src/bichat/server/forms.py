@@ -9,11 +9,12 @@ from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
-from starlette.datastructures import FormData, UploadFile
+from starlette.datastructures import FormData, Headers, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
-from bichat.server.problems import FieldError
+from bichat.server.problems import FieldError, RefusedError
+from bichat.sizes import format_size
 
 Json = Mapping[str, Any]
 
@@ -21,8 +22,10 @@ Json = Mapping[str, Any]
 MOST_JSON_BYTES: Final = 32 << 20
 #: Deepest nesting of JSON.
 MOST_DEPTH: Final = 200
-_TEXTS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+#: A text without an end takes all that is left, so that no place is looked at twice.
+_TEXTS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_OPENING: Final = frozenset(b"[{")
 
 
 async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
@@ -30,8 +33,9 @@ async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
 
     Raises:
         FieldError: it is no JSON object, or nested more deeply than `MOST_DEPTH`.
+        RefusedError: it is larger than `MOST_JSON_BYTES`, whatever it calls itself.
     """
-    body = await request.body()
+    body = await _body(request)
     if not body.strip() and may_be_empty:
         return {}
     try:
@@ -44,6 +48,25 @@ async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
     if not isinstance(value, dict):
         raise FieldError("The body of the request must be a JSON object.", wire_code=None)
     return cast("Json", value)
+
+
+async def _body(request: Request) -> bytes:
+    """All of it: a form may be larger, and one that only says that it is a form is read no further."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MOST_JSON_BYTES:
+            raise RefusedError(
+                413,
+                f"The body of the request is larger than {format_size(MOST_JSON_BYTES)}.",
+                wire_code="request_too_large",
+            )
+    return bytes(body)
+
+
+def is_form(headers: Headers) -> bool:
+    """Whether a request's body says that it is a form with files."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower() == "multipart/form-data"
 
 
 def _finite(text: str) -> float:
@@ -59,8 +82,8 @@ def _check_depth(body: bytes) -> None:
     if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
         return
     depth = 0
-    for bracket in _BRACKETS.findall(_TEXTS.sub(b"", body)):
-        depth += 1 if bracket in b"[{" else -1
+    for bracket in _TEXTS.sub(b"", body).translate(None, _NO_BRACKETS):
+        depth += 1 if bracket in _OPENING else -1
         if depth > MOST_DEPTH:
             raise ValueError("nested too deeply")
 
@@ -72,7 +95,7 @@ async def form_of(request: Request) -> AsyncGenerator[FormData]:
     Raises:
         FieldError: it is no such form.
     """
-    if not request.headers.get("content-type", "").startswith("multipart/form-data"):
+    if not is_form(request.headers):
         raise FieldError("The body of the request must be multipart/form-data.", wire_code=None)
     try:
         async with request.form(max_files=2, max_fields=50) as form:
@@ -80,8 +103,6 @@ async def form_of(request: Request) -> AsyncGenerator[FormData]:
     except HTTPException as error:
         if error.status_code == 400:
             raise FieldError(f"We could not parse the form: {error.detail}", wire_code=None) from error
-        raise
-    except ClientDisconnect:
         raise
 
 

@@ -9,18 +9,23 @@ from uuid import uuid4
 
 from opentelemetry import trace
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 
+from bichat.server.answers import JsonAnswer
+from bichat.server.forms import MOST_JSON_BYTES, is_form
 from bichat.server.problems import RefusedError
 from bichat.sizes import MIB, format_size
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Largest body that is no form with files.
-MOST_BODY_BYTES: Final = 32 * MIB
+    from bichat.server.limiter import Ticket
+
 #: Largest form with files: what a file may have, and what is around it.
 MOST_FORM_BYTES: Final = 513 * MIB
 _VERSION: Final = "2020-10-01"
+#: In the log: whoever asked went away before the request was whole.
+_GONE: Final = 499
 
 logger = logging.getLogger("bichat.server")
 _tracer = trace.get_tracer("bichat")
@@ -50,21 +55,43 @@ class Frame:
                 headers["x-request-id"] = request_id
                 headers["openai-processing-ms"] = str(round((time.perf_counter() - started) * 1000))
                 headers["openai-version"] = _VERSION
+                headers.update(_counted(scope))
             await send(message)
 
         attributes = {"http.request.method": scope["method"], "bichat.request": request_id}
         try:
             with _tracer.start_as_current_span("request", attributes=attributes):
                 await self._app(scope, _bounded(scope, receive), told)
+        except ClientDisconnect:
+            status = status or _GONE
+        except Exception:
+            if status:
+                raise  # what was begun cannot be taken back: the connection is broken off
+            logger.exception("request %s failed", request_id)
+            await _failed(request_id)(scope, receive, told)
         finally:
+            if (ticket := scope["state"].get("ticket")) is not None:
+                ticket.leave()
             _log(scope, request_id, status, time.perf_counter() - started)
+
+
+def _failed(request_id: str) -> JsonAnswer:
+    """Of an error of ours; nothing of it is told but where to look."""
+    message = f"The server had an error while processing your request; its log knows it as {request_id}."
+    return JsonAnswer(
+        {"error": {"message": message, "type": "server_error", "param": None, "code": None}}, status_code=500
+    )
+
+
+def _counted(scope: Scope) -> dict[str, str]:
+    ticket: Ticket | None = scope["state"].get("ticket")
+    return {} if ticket is None else ticket.headers
 
 
 def _bounded(scope: Scope, receive: Receive) -> Receive:
     """Bytes of the body as they come, until there are too many."""
     headers = Headers(scope=scope)
-    is_form = headers.get("content-type", "").startswith("multipart/form-data")
-    most = MOST_FORM_BYTES if is_form else MOST_BODY_BYTES
+    most = MOST_FORM_BYTES if is_form(headers) else MOST_JSON_BYTES
     count = 0
 
     async def received() -> Message:

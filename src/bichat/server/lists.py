@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from bichat.repository.pages import Page
-from bichat.server import checks
+from bichat.server import checks, naming
 from bichat.server.problems import FieldError
 
 Json = Mapping[str, Any]
@@ -39,8 +40,9 @@ def listed(objects: Sequence[Json], query: Mapping[str, str], *, most: int = 100
     order = checks.one_of(query.get("order", "desc"), "order", ("asc", "desc"))
     ordered = list(objects) if order == "desc" else list(reversed(objects))
     ids = [each["id"] for each in ordered]
-    start = _place(ids, query, "after", default=-1) + 1
-    end = _place(ids, query, "before", default=len(ordered))
+    is_newest_first = order == "desc"
+    start = _place(ids, query, "after", default=-1, is_newest_first=is_newest_first) + 1
+    end = _place(ids, query, "before", default=len(ordered), is_newest_first=is_newest_first)
     if "before" in query and "after" not in query:
         start = max(0, end - limit)
     part = ordered[start:end]
@@ -66,10 +68,19 @@ def _limit(text: str | None, most: int, usual: int) -> int:
     return checks.integer(int(text), "limit", least=1, most=most)
 
 
-def _place(ids: Sequence[str], query: Mapping[str, str], name: str, *, default: int) -> int:
+def _place(ids: Sequence[str], query: Mapping[str, str], name: str, *, default: int, is_newest_first: bool) -> int:
+    """Where an entry stands; for one that is gone, where those begin that came next: programs delete as they list.
+
+    Ids grow as they are made (`bichat.repository.ids.new_id`).
+    """
     if name not in query:
         return default
-    try:
-        return ids.index(query[name])
-    except ValueError:
-        raise FieldError(f"Invalid '{name}': there is nothing with the id {query[name][:100]!r}.", param=name) from None
+    given = query[name]
+    prefix = next((each for each in naming.LISTED if naming.row_id(given, each)), "")
+    number = naming.row_id(given, prefix)
+    if not number or (ids and not naming.row_id(ids[0], prefix)):
+        raise FieldError(f"Invalid '{name}': there is nothing with the id {given[:100]!r}.", param=name)
+    with suppress(ValueError):
+        return ids.index(naming.on_wire(prefix, number))
+    ahead = sum((naming.row_id(each, prefix) > number) == is_newest_first for each in ids)
+    return ahead - 1 if name == "after" else ahead

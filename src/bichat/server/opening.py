@@ -43,7 +43,7 @@ async def open_services(
         if archive is None:
             raise AssertionError("an interpreter with storage and repository has an archive")
         sessions = LiveSessions(interpreter, settings, archive)
-        toolbox = CodeToolbox(sessions, repository, storage)
+        toolbox = CodeToolbox(sessions, repository, storage, is_strict=settings.strict_containers)
         links = DownloadLinks(await anyio.to_thread.run_sync(load_secret, settings.data_dir), settings.public_url)
         async with Core(repository, archive.upkeep, planners or chosen, toolbox) as core:
             yield Services(

@@ -79,6 +79,7 @@ class RefusedError(BichatError):
         super().__init__(message, stage="request", remedy=remedy)
         self.status = status
         self.wire_code = wire_code
+        self.retry_after_s: float | None = None
 
 
 def status_of(error: BichatError) -> int:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import logging
 import socket
+import ssl
 import sys
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,6 +17,7 @@ import uvicorn
 from bichat.errors import UserInputError
 from bichat.repository import open_repository
 from bichat.server.app import create_app
+from bichat.server.connection import Connection
 from bichat.server.door import is_loopback
 from bichat.server.opening import open_services
 from bichat.settings.settings import Settings
@@ -54,8 +57,11 @@ async def check_address(address: Address, *, has_keys: bool) -> None:
     """Nothing, when a server may listen there.
 
     Raises:
-        UserInputError: others than this machine reach it, and it has no keys or nobody speaks TLS.
+        UserInputError: others than this machine reach it, and it has no keys or nobody speaks TLS; or its certificate
+            cannot be used, or its proxy has no address.
     """
+    _check_certificate(address)
+    _check_proxy(address)
     if address.is_local:
         return
     if not has_keys:
@@ -70,6 +76,38 @@ async def check_address(address: Address, *, has_keys: bool) -> None:
             stage="serve",
             remedy="Give --tls-cert and --tls-key, or name the proxy that speaks TLS with --behind-proxy ADDRESS.",
         )
+
+
+def _check_certificate(address: Address) -> None:
+    if not address.certificate and not address.key:
+        return
+    if not address.certificate:
+        raise UserInputError(
+            "--tls-key is given without --tls-cert", stage="serve", remedy="Give both, or neither of them."
+        )
+    try:
+        # A key with a pass phrase would be asked for on the terminal: nobody sits there.
+        ssl.create_default_context(ssl.Purpose.CLIENT_AUTH).load_cert_chain(
+            address.certificate, address.key or None, password=lambda: ""
+        )
+    except (OSError, ValueError) as error:
+        raise UserInputError(
+            f"the certificate cannot be used: {getattr(error, 'strerror', None) or error}",
+            stage="serve",
+            remedy="--tls-cert and --tls-key name PEM files that belong together, the key without a pass phrase.",
+        ) from error
+
+
+def _check_proxy(address: Address) -> None:
+    """Names would be taken for ones that never come: nobody would be believed where a request came from."""
+    for each in address.proxy.split(",") if address.proxy else ():
+        try:
+            ipaddress.ip_network(each.strip(), strict=False)
+        except ValueError as error:
+            raise UserInputError(
+                f"--behind-proxy takes addresses such as 10.0.0.1 or 10.0.0.0/24, not {each.strip()[:100]!r}",
+                stage="serve",
+            ) from error
 
 
 async def has_keys(address: str) -> bool:
@@ -100,6 +138,7 @@ class Server(uvicorn.Server):
             lifespan="on",
             timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_AFTERWARDS_S,
+            http=Connection,
         )
         super().__init__(config)
 
@@ -107,6 +146,10 @@ class Server(uvicorn.Server):
         """See `uvicorn.Server`."""
         for listening in self.servers:
             listening.close()
+        # Those that are kept open without a request would bring more of them while others come to their end.
+        for connection in tuple(self.server_state.connections):
+            if not connection.transport.is_closing():
+                connection.shutdown()
         # Before what they stand on is closed, which the base class does once no connection is left.
         await self._drain()
         await super().shutdown(sockets)

@@ -112,6 +112,9 @@ class _Engine(BaseSettings):
     isolation: Literal["namespaces", "landlock"] = "landlock"
     storage_url: str = Field(default="", max_length=2000)
     database_url: str = ""
+    strict_containers: bool = False
+    key_requests_per_minute: int = Field(default=1200, gt=0, le=1_000_000)
+    key_requests_at_once: int = Field(default=200, gt=0, le=100_000)
     public_url: str = Field(default=DEFAULT_PUBLIC_URL, pattern=r"^https?://[^\s?#]+$")
     model: str = Field(default="", max_length=300)
     model_base_url: str = Field(default="", pattern=r"^(https?://[^\s?#@]+)?$")
@@ -172,6 +175,12 @@ class Settings:
     """`BICHAT_STORAGE_URL`: where files are kept (`bichat.storage.open_storage`); `files` in the data directory if empty."""
     database_url: str = field(default="", repr=False)
     """`BICHAT_DATABASE_URL`: the database (`bichat.repository.open_repository`); `bichat.db` in the data directory if empty."""
+    strict_containers: bool = False
+    """`BICHAT_STRICT_CONTAINERS`: whether a conversation whose container has expired is refused, as by OpenAI."""
+    key_requests_per_minute: int = 1200
+    """`BICHAT_KEY_REQUESTS_PER_MINUTE`: how many requests one API key may make; more are answered with 429."""
+    key_requests_at_once: int = 200
+    """`BICHAT_KEY_REQUESTS_AT_ONCE`: how many of its requests may be under way at a time, open streams among them."""
     public_url: str = DEFAULT_PUBLIC_URL
     """`BICHAT_PUBLIC_URL`: where browsers reach the server: download addresses begin with it."""
     model: str = ""

@@ -424,19 +424,19 @@ async def test_what_a_database_was_down_for_is_put_right_by_the_process_that_liv
         events = session.stream("open('a', 'w').write('a')\nprint('x', flush=True)")
         async for event in events:
             if isinstance(event, Stdout):
-                for noun, step in (("executions", "finish"), ("outputs", "abandon"), ("audit", "add")):
+                for noun, step in (("executions", "finish"), ("outputs", "abandon"), ("executions", "add")):
                     getattr(failing, noun).fail(step, DOWN)
         with pytest.raises(DatabaseError):
-            await session.run("print('never')")  # it is on record as begun, and the note of that fails
+            await session.run("print('never')")
         assert (await repository.tenants.usage("local")).files == 1
-        for noun in (failing.executions, failing.outputs, failing.audit):
+        for noun in (failing.executions, failing.outputs):
             noun.mend()
 
         await interpreter.archive.upkeep.settle()
         await interpreter.archive.upkeep.delete()
 
         executions = (await repository.executions.page("local", session.id)).items
-        assert [execution.status for execution in executions] == ["cancelled", "completed"]
+        assert [execution.status for execution in executions] == ["completed"]
         assert {execution.lease for execution in executions} == {None}
         assert (await repository.tenants.usage("local")).files == 0
         assert place.keys() == set()

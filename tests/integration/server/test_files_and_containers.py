@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,13 +17,18 @@ import pytest
 import uvicorn
 from openai import OpenAI
 
+from bichat.conversation.planner import Planners
 from bichat.repository.opening import open_repository
+from bichat.server import models
 from bichat.server.app import create_app
+from bichat.server.connection import Connection
 from bichat.server.keys import new_key
 from bichat.server.opening import open_services
 from bichat.testing.planner import ScriptedPlanner
 
 pytestmark = [pytest.mark.sandbox]
+
+_NO_MODEL = ScriptedPlanner([])
 
 
 @dataclass
@@ -52,12 +57,11 @@ class Site:
 
 
 @contextmanager
-def _site(settings: Any, *, is_local: bool = True) -> Generator[Site]:
-    application = create_app(
-        lambda: open_services(settings, planners=ScriptedPlanner([]), preload=False), is_local=is_local
-    )
+def _site(settings: Any, *, is_local: bool = True, planners: Planners | None = _NO_MODEL) -> Generator[Site]:
+    """`planners`: None for those of the settings."""
+    application = create_app(lambda: open_services(settings, planners=planners, preload=False), is_local=is_local)
     listening = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on"))
+    server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on", http=Connection))
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
     thread.start()
     try:
@@ -209,6 +213,86 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_read(site):
     assert answer.status_code == 413
 
 
+def test_json_that_calls_itself_a_form_may_be_no_larger(site):
+    answer = httpx.post(
+        f"{site.root}/v1/containers",
+        content=(b" " * (1 << 20) for _ in range(33)),
+        headers={"content-type": "multipart/form-data; boundary=x"},
+    )
+
+    assert answer.status_code == 413
+
+
+def test_a_text_without_an_end_is_refused_in_time_that_grows_with_its_length(site):
+    body = b"[" * 201 + b'"' + b'\\"' * (4 << 20)  # hours, where each quote is where a text could begin
+
+    answer = httpx.post(f"{site.root}/v1/containers", content=body, timeout=30)
+
+    assert answer.status_code == 400
+
+
+def test_lists_can_be_emptied_while_they_are_read(closed_site):
+    with closed_site.client(closed_site.key("paging")) as client:
+        for number in range(3):
+            client.files.create(file=(f"{number}.txt", b"x"), purpose="assistants")
+        for order in ("desc", "asc"):
+            kept = client.files.create(file=("kept.txt", b"x"), purpose="assistants")
+            seen = []
+            for file in client.files.list(limit=1, order=order):
+                seen.append(file.id)
+                if file.id != kept.id:
+                    client.files.delete(file.id)
+            assert len(seen) == len(set(seen)) == (4 if order == "desc" else 2)
+        with pytest.raises(openai.BadRequestError):
+            client.files.list(after="cntr_" + "0" * 32)
+
+
+def test_an_error_of_ours_has_the_id_by_which_the_log_knows_it(site, monkeypatch, caplog):
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken")
+
+    monkeypatch.setattr(models, "_model", broken)
+
+    answer = httpx.get(f"{site.root}/v1/models")
+
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] in answer.json()["error"]["message"]
+    assert "broken" not in answer.text
+    assert answer.headers["x-request-id"] in caplog.text
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET /v1/models HTTP/1.1\r\nhost: local",
+        b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\nGET /he",
+        b"POST /v1/containers HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9\r\n\r\n{",
+    ],
+    ids=["nothing", "part of a head", "part of a second head", "part of a body"],
+)
+def test_who_begins_a_request_and_says_no_more_is_not_waited_for(site, monkeypatch, sent):
+    monkeypatch.setattr(Connection, "head_s", 0.2)
+    monkeypatch.setattr(Connection, "body_s", 0.2)
+    with socket.create_connection(("127.0.0.1", int(site.root.rpartition(":")[2])), timeout=20) as slow:
+        slow.sendall(sent)
+        with suppress(ConnectionResetError):
+            while slow.recv(1 << 16):
+                pass  # until it is closed; a time-out is an error
+
+
+def test_who_takes_nothing_of_an_answer_is_not_waited_for(site, client, monkeypatch):
+    file = client.files.create(file=("large", b"x" * (24 << 20)), purpose="assistants")
+    monkeypatch.setattr(Connection, "answer_s", 0.2)
+    ended = threading.Event()
+    lost = Connection.connection_lost
+    monkeypatch.setattr(Connection, "connection_lost", lambda self, exc: (lost(self, exc), ended.set())[0])
+    with socket.create_connection(("127.0.0.1", int(site.root.rpartition(":")[2])), timeout=20) as slow:
+        slow.sendall(f"GET /v1/files/{file.id}/content HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+
+        assert ended.wait(20)
+
+
 def test_azure_s_clients_find_the_same_things(site, client):
     with openai.AzureOpenAI(
         azure_endpoint=site.root, api_key="anything", api_version="2024-10-21", max_retries=0
@@ -263,10 +347,12 @@ def test_a_server_that_others_reach_lets_nobody_in_without_a_good_key_and_tenant
     ann.containers.delete(container.id)
 
 
-def test_a_key_that_was_revoked_or_has_expired_opens_nothing(closed_site):
+def test_a_key_that_was_revoked_or_has_expired_opens_nothing(site, closed_site):
     past = datetime.now(UTC) - timedelta(seconds=1)
     with pytest.raises(openai.AuthenticationError):
         closed_site.client(closed_site.key("ann", expires_at=past)).models.list()
+    with pytest.raises(openai.AuthenticationError):  # where nobody needs one
+        site.client(site.key("ann", expires_at=past)).models.list()
     for header in ({"Authorization": "Basic eDp5"}, {"Authorization": "Bearer"}, {"api-key": "x" * 10_000}):
         assert httpx.get(f"{closed_site.root}/v1/models", headers=header).status_code == 401
 
@@ -276,3 +362,16 @@ def test_the_state_of_the_server_needs_no_key_and_tells_how_strong_its_walls_are
 
     assert health["status"] == "ok"
     assert httpx.get(f"{closed_site.root}/readyz").json() == {"status": "ready"}
+
+
+def test_a_key_that_asks_for_too_much_is_told_when_to_come_back(tmp_path, bare_settings):
+    settings = replace(_own(bare_settings(), tmp_path), key_requests_per_minute=5, key_requests_at_once=3)
+    with _site(settings) as busy:
+        answers = [httpx.get(f"{busy.root}/v1/models") for _ in range(7)]
+
+        assert [answer.status_code for answer in answers[:4]] == [200] * 4
+        assert answers[0].headers["x-ratelimit-limit-requests"] == "5"
+        refused = answers[-1]
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert httpx.get(f"{busy.root}/healthz").status_code == 200

@@ -9,10 +9,11 @@ from bichat.repository.changes import finished
 from bichat.repository.database import Database
 from bichat.repository.ids import check_id
 from bichat.repository.pages import DEFAULT_LIMIT, Page
-from bichat.repository.records import ExecutionRecord
+from bichat.repository.records import AuditEntry, ExecutionRecord, SessionRecord
 from bichat.repository.rows import admit, from_row, to_row
 from bichat.repository.sql.kept_files import publish
-from bichat.repository.sql.shelves import EXECUTIONS, MESSAGES, OUTPUTS, SESSIONS
+from bichat.repository.sql.sessions import save_session
+from bichat.repository.sql.shelves import AUDIT, EXECUTIONS, MESSAGES, OUTPUTS, SESSIONS
 
 
 class SqlExecutions:
@@ -21,25 +22,42 @@ class SqlExecutions:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def add(self, tenant: str, execution: ExecutionRecord) -> ExecutionRecord:
+    async def add(self, tenant: str, execution: ExecutionRecord, *, entry: AuditEntry | None = None) -> ExecutionRecord:
         """See `Executions.add`."""
-        record = admit(tenant, execution)
+        record, note = admit(tenant, execution), entry and admit(tenant, entry)
         async with self._database.writing() as connection:
             await SESSIONS.require(connection, tenant, record.session_id)
             await MESSAGES.require(connection, tenant, record.message_id)
-            return await EXECUTIONS.add(connection, record)
+            await EXECUTIONS.add(connection, record)
+            if note is not None:
+                await AUDIT.add(connection, note)
+            return record
 
     async def finish(
-        self, tenant: str, execution: ExecutionRecord, *, published: Mapping[str, StoredFile] | None = None
+        self,
+        tenant: str,
+        execution: ExecutionRecord,
+        *,
+        published: Mapping[str, StoredFile] | None = None,
+        entry: AuditEntry | None = None,
+        session: SessionRecord | None = None,
     ) -> ExecutionRecord:
         """See `Executions.finish`."""
-        record = admit(tenant, execution)
+        record, note, after_it = (
+            admit(tenant, execution),
+            entry and admit(tenant, entry),
+            session and admit(tenant, session),
+        )
         async with self._database.writing() as connection:
             of_it = OUTPUTS.table.c.execution_id == record.id
             await publish(OUTPUTS, connection, tenant, published or {}, of_it)
             row = await EXECUTIONS.row(connection, tenant, record.id, for_update=True)
             after = finished(from_row(ExecutionRecord, row), record)
             await EXECUTIONS.change(connection, tenant, record.id, to_row(after))
+            if note is not None:
+                await AUDIT.add(connection, note)
+            if after_it is not None:
+                await save_session(connection, after_it)
             return after
 
     async def get(self, tenant: str, execution_id: str) -> ExecutionRecord:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bichat.repository.changes import check_owner, saved_session
 from bichat.repository.database import Database
@@ -45,13 +46,7 @@ class SqlSessions:
         """See `Sessions.save`."""
         record = admit(tenant, session)
         async with self._database.writing() as connection:
-            row = await SESSIONS.row(connection, tenant, record.id, for_update=True)
-            before = from_row(SessionRecord, row)
-            check_owner(before, owner)
-            await CONVERSATIONS.require(connection, tenant, record.conversation_id)
-            after = saved_session(before, record)
-            await SESSIONS.change(connection, tenant, record.id, to_row(after))
-            return after
+            return await save_session(connection, record, owner=owner)
 
     async def delete(self, tenant: str, session_id: str) -> None:
         """See `Sessions.delete`."""
@@ -59,3 +54,16 @@ class SqlSessions:
         await thin(self._database, EXECUTIONS, tenant, of_it)
         async with self._database.writing() as connection:
             await SESSIONS.delete(connection, tenant, session_id)
+
+
+async def save_session(
+    connection: AsyncConnection, record: SessionRecord, *, owner: str | None = None
+) -> SessionRecord:
+    """Let `record`, which `admit` has let in, stand in the place of the session that it was; as it is then."""
+    row = await SESSIONS.row(connection, record.tenant, record.id, for_update=True)
+    before = from_row(SessionRecord, row)
+    check_owner(before, owner)
+    await CONVERSATIONS.require(connection, record.tenant, record.conversation_id)
+    after = saved_session(before, record)
+    await SESSIONS.change(connection, record.tenant, record.id, to_row(after))
+    return after

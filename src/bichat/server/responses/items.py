@@ -162,9 +162,15 @@ def annotation(citation: Json) -> dict[str, Any]:
         "container_id": naming.on_wire(naming.CONTAINER, citation["session_id"]),
         "end_index": citation["end"],
         "file_id": file_id,
-        "filename": PurePosixPath(citation["name"]).name or file_id,
+        "filename": _file_name(citation, file_id),
         "start_index": citation["start"],
     }
+
+
+def _file_name(citation: Json, file_id: str) -> str:
+    """What was only displayed has no name that code could find it under, and is called after its id."""
+    name = PurePosixPath(citation["name"])
+    return f"{file_id}{name.suffix}" if citation.get("is_shown") else name.name or file_id
 
 
 def _code_call(payload: Json, content: Json, rendering: Rendering) -> dict[str, Any]:

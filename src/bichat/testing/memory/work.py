@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bichat.domain import StoredFile
 from bichat.repository.changes import check_owner, finished, saved_session
 from bichat.repository.pages import DEFAULT_LIMIT, Page
-from bichat.repository.records import ExecutionRecord, SessionRecord
+from bichat.repository.records import AuditEntry, ExecutionRecord, SessionRecord
 from bichat.repository.rows import admit
 from bichat.testing.memory.kept_files import publish
 from bichat.testing.memory.tables import Tables
@@ -57,21 +57,36 @@ class MemoryExecutions:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
-    async def add(self, tenant: str, execution: ExecutionRecord) -> ExecutionRecord:
+    async def add(self, tenant: str, execution: ExecutionRecord, *, entry: AuditEntry | None = None) -> ExecutionRecord:
         """See `Executions.add`."""
         record = admit(tenant, execution)
-        self._tables.sessions.require(tenant, record.session_id)
-        self._tables.messages.require(tenant, record.message_id)
-        return self._tables.executions.add(record)
+        with self._tables.transaction():
+            self._tables.sessions.require(tenant, record.session_id)
+            self._tables.messages.require(tenant, record.message_id)
+            self._tables.executions.add(record)
+            if entry is not None:
+                self._tables.audit.add(admit(tenant, entry))
+        return record
 
     async def finish(
-        self, tenant: str, execution: ExecutionRecord, *, published: Mapping[str, StoredFile] | None = None
+        self,
+        tenant: str,
+        execution: ExecutionRecord,
+        *,
+        published: Mapping[str, StoredFile] | None = None,
+        entry: AuditEntry | None = None,
+        session: SessionRecord | None = None,
     ) -> ExecutionRecord:
         """See `Executions.finish`."""
         record, tables = admit(tenant, execution), self._tables
         with tables.transaction():
             publish(tables, tables.outputs, tenant, published or {}, lambda made: made.execution_id == record.id)
-            return tables.executions.put(finished(tables.executions.get(tenant, record.id), record))
+            after = tables.executions.put(finished(tables.executions.get(tenant, record.id), record))
+            if entry is not None:
+                tables.audit.add(admit(tenant, entry))
+            if session is not None:
+                await MemorySessions(tables).save(tenant, session)
+            return after
 
     async def get(self, tenant: str, execution_id: str) -> ExecutionRecord:
         """See `Executions.get`."""
