@@ -8,6 +8,7 @@ from bichat.repository.sql.conversations import SqlConversations
 from bichat.repository.sql.executions import SqlExecutions
 from bichat.repository.sql.kept_files import SqlFiles, SqlOutputs
 from bichat.repository.sql.keys import SqlKeys
+from bichat.repository.sql.leftovers import SqlLeftovers
 from bichat.repository.sql.messages import SqlMessages
 from bichat.repository.sql.outbox import SqlOutbox
 from bichat.repository.sql.runs import SqlRuns
@@ -33,6 +34,7 @@ class SqlRepository:
         self.tenants = SqlTenants(database)
         self.audit = SqlAudit(database)
         self.outbox = SqlOutbox(database)
+        self.leftovers = SqlLeftovers(database)
         self.upkeep = SqlUpkeep(database)
 
     async def close(self) -> None:

@@ -18,6 +18,7 @@ from bichat.testing.repository_tests.conversations import ConversationTests
 from bichat.testing.repository_tests.deletions import DeletionTests
 from bichat.testing.repository_tests.kept_files import KeptFileTests
 from bichat.testing.repository_tests.keys import KeyTests
+from bichat.testing.repository_tests.leftovers import LeftoverTests
 from bichat.testing.repository_tests.messages import MessageTests
 from bichat.testing.repository_tests.ownership import OwnershipTests
 from bichat.testing.repository_tests.quotas import QuotaTests
@@ -39,6 +40,7 @@ class RepositoryConformance(
     DeletionTests,
     UpkeepTests,
     KeyTests,
+    LeftoverTests,
 ):
     """Subclass it; see the module."""
 

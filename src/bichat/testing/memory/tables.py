@@ -24,6 +24,7 @@ from bichat.repository.records import (
     ExecutionRecord,
     FileRecord,
     FileState,
+    Leftover,
     Message,
     Policy,
     Run,
@@ -104,6 +105,7 @@ class Tables:
         self.files = Table[FileRecord]("file")
         self.keys = Table[ApiKey]("key")
         self.audit = Table[AuditEntry]("entry", "at")
+        self.leftovers = Table[Leftover]("leftover")
         self.policies: dict[str, Policy] = {}
         self.events: dict[str, tuple[RunEvent, ...]] = {}
         self.deletions: dict[int, Deletion] = {}
