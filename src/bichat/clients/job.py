@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from bichat.clients.loading import RemoteFile
@@ -60,10 +60,11 @@ class Job:
     began: float = field(default_factory=time.perf_counter)
 
     def add_file(self, file: RemoteFile) -> None:
-        """A file that came out, unless it is known already; what is cited is a file and no mere image."""
+        """A file that came out; of one that is known already, what is new: its size, that it is cited and no mere image."""
         for number, known in enumerate(self.remote_files):
             if known.id == file.id:
-                if known.source != file.source == "file":
-                    self.remote_files[number] = file
+                size = file.size_bytes if known.size_bytes is None else known.size_bytes
+                best = file if known.source != file.source == "file" else known
+                self.remote_files[number] = replace(best, size_bytes=size)
                 return
         self.remote_files.append(file)

@@ -122,7 +122,7 @@ class Loader:
             self._spool.cut(offset)
             offset, again, head = await self._received(file)
             size = self._spool.size_bytes - offset
-            if again != digest:
+            if size != file.size_bytes and again != digest:
                 self._spool.cut(offset)
                 raise RemoteServiceError(
                     f"the server gives other bytes each time, and announced {file.size_bytes:,} of them",
@@ -130,9 +130,12 @@ class Loader:
                     is_retryable=True,
                     ran=True,
                 )
-            self.loaded.notes.append(
-                f"The server announced {file.size_bytes:,} bytes for {file.name}, and gave {size:,} twice: those are kept."
-            )
+            if size != file.size_bytes:
+                self.loaded.notes.append(
+                    f"The server announced {file.size_bytes:,} bytes for {file.name}, and gave {size:,} twice: "
+                    "those are kept."
+                )
+            digest = again
         self._add(file.name, file.source, offset, digest, head)
 
     async def _received(self, file: RemoteFile) -> tuple[int, str, bytes]:

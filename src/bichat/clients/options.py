@@ -40,6 +40,8 @@ class ClientOptions:
     Calls that make something are made again after 429 alone, which says that nothing was made.  Looking at a run goes on
     until its timeout, however often that fails.
     """
+    retry_wait_s: float = 0.1
+    """Seconds before the first of these, each next one twice as long, up to 5; a server's `retry-after` is obeyed instead."""
     cleanup_s: float = 30.0
     """How long, behind a result or a failure, a run is cancelled and things are deleted before they are left for later."""
     max_file_bytes: int = 512 * MIB

@@ -332,6 +332,7 @@ class RemoteExecutor(ABC):
         """
         deadline = anyio.current_time() + job.timeout_s
         failure: RemoteServiceError | None = None
+        has_answered = False
         with anyio.move_on_after(job.timeout_s):
             while failure is None:
                 try:
@@ -342,13 +343,16 @@ class RemoteExecutor(ABC):
                         raise
                     failure = error
                     continue
+                has_answered = True
                 if answer.body.get("status") not in _ACTIVE:
                     job.is_over = True
                     return answer.body, False
                 await anyio.sleep(answer.poll_after_s or self._options.poll_interval_s)
         run = await self._cancelled(job)
-        if run is None and failure is not None:
-            raise failure
+        if run is None and (failure is not None or not has_answered):
+            raise failure or RemoteServiceError(
+                f"the server did not say within {job.timeout_s:g} s what became of the run", is_retryable=True
+            )
         return run or {}, run is None or run.get("status") != "completed"
 
     async def _cancelled(self, job: Job) -> Json | None:

@@ -27,7 +27,6 @@ Json = Mapping[str, Any]
 #: Pages of one list that are read: a server that has always one more is not followed for ever.
 MOST_PAGES: Final = 200
 _PAGE: Final = 100
-_FIRST_WAIT_S: Final = 0.1
 _LONGEST_WAIT_S: Final = 5.0
 #: What a server may ask for with `retry-after`; who must wait longer is told so.
 _MOST_ASKED_S: Final = 60.0
@@ -58,11 +57,12 @@ class Server:
         """`client` stays its owner's to close."""
         self._client = client.with_options(max_retries=0, timeout=options.request_timeout_s)
         self._retries = options.retries
+        self._first_wait_s = options.retry_wait_s
         self.name = (options.server_name or str(client.base_url).rstrip("/"))[:255]
 
     def wait_s(self, attempt: int) -> float:
         """How long to wait before something is tried for this time more, where the server does not say."""
-        return min(_FIRST_WAIT_S * 2 ** min(attempt, 16), _LONGEST_WAIT_S)
+        return min(self._first_wait_s * 2 ** min(attempt, 16), _LONGEST_WAIT_S)
 
     async def get(self, where: str, *, stage: str, params: Json | None = None, until: float | None = None) -> Answer:
         """What lies there.

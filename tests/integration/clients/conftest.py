@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
 from bichat.clients import AssistantsClient, ClientOptions, ResponsesClient
 from bichat.clients.remote_executor import RemoteExecutor
@@ -19,7 +19,9 @@ from bichat.testing.fault_server import FaultServer
 from bichat.testing.memory import MemoryRepository
 
 #: Long enough for an answer on a busy machine, short enough to wait for one that does not come.
-_SOON = ClientOptions(request_timeout_s=0.6, retries=1, timeout_s=20, poll_interval_s=0.01, cleanup_s=5)
+_SOON = ClientOptions(
+    request_timeout_s=0.3, retries=1, retry_wait_s=0.001, timeout_s=20, poll_interval_s=0.01, cleanup_s=5
+)
 _CLIENTS = {"assistants": AssistantsClient, "responses": ResponsesClient}
 
 
@@ -57,6 +59,10 @@ class Bench:
         return is_kept and all(each.status != "running" for each in await self.executions())
 
 
+def memory_storage() -> MemoryStorage:
+    return MemoryStorage(DownloadLinks(b"s" * 32, "https://bi.example.com"))
+
+
 @pytest.fixture(params=_CLIENTS)
 def kind(request) -> str:
     return request.param
@@ -70,20 +76,30 @@ def soon() -> Callable[..., ClientOptions]:
 
 @pytest.fixture
 def memory() -> MemoryStorage:
-    return MemoryStorage(DownloadLinks(b"s" * 32, "https://bi.example.com"))
+    return memory_storage()
 
 
 @pytest.fixture
-def bench(memory) -> Callable[..., Any]:
-    """`async with bench(server, "assistants") as it`: a client of the server's, entered."""
+def bench() -> Callable[..., Any]:
+    """A context manager for each server: a client of it, entered."""
 
     @asynccontextmanager
     async def made(
-        server: FaultServer, kind: str, *, options: ClientOptions = _SOON, storage: Any = None, repository: Any = None
+        server: FaultServer,
+        kind: str,
+        *,
+        options: ClientOptions = _SOON,
+        storage: Any = None,
+        behind: MemoryStorage | None = None,
+        repository: Any = None,
     ) -> AsyncGenerator[Bench]:
+        memory = behind or memory_storage()
         rows = repository or MemoryRepository()
         async with (
-            AsyncOpenAI(base_url=server.url, api_key="any") as client,
+            # Certificates take a while to load, and nobody shows any.
+            AsyncOpenAI(
+                base_url=server.url, api_key="any", http_client=DefaultAsyncHttpxClient(verify=False)
+            ) as client,
             _CLIENTS[kind](client, storage or memory, repository=rows, options=options) as executor,
         ):
             yield Bench(server, executor, memory, rows)

@@ -201,9 +201,9 @@ async def test_what_cannot_be_asked_for_is_refused_before_the_server_is_asked_fo
             unentered = ResponsesClient(client, memory, repository=MemoryRepository())
             with pytest.raises(UserInputError, match="async with"):
                 await unentered.execute(CodeRequest(code="1"))
-        with openai.OpenAI(base_url=server.url, api_key="any") as blocking:
-            with pytest.raises(UserInputError, match="AsyncOpenAI"):
-                AssistantsClient(blocking, memory)  # pyright: ignore[reportArgumentType]
+        blocking = openai.OpenAI(base_url=server.url, api_key="any")
+        with blocking, pytest.raises(UserInputError, match="AsyncOpenAI"):
+            AssistantsClient(blocking, memory)  # pyright: ignore[reportArgumentType]
         with pytest.raises(UserInputError):
             ClientOptions(timeout_s=0)
 
