@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import aclosing
+from collections.abc import Generator
+from contextlib import aclosing, contextmanager
 from typing import ClassVar, Final
 
 from bichat.clients import messages, uploads
@@ -112,23 +113,48 @@ class AssistantsClient(RemoteExecutor):
 
     async def _collect(self, job: Job, trail: Trail, run: Json) -> None:
         job.usage = mapping_in(run.get("usage"))
-        thread, run_id = job.ids["thread"], job.ids["run"]
-        oldest_first = {"order": "asc"}
-        steps = self._server.everything(f"{self._run_path(job)}/steps", stage="collect", params=oldest_first)
+        try:
+            await self._read_steps(job, "collect")
+            await self._read_messages(job, "collect")
+        finally:
+            await trail.found(("file", file.id) for file in job.remote_files)
+
+    async def _read_steps(self, job: Job, stage: str) -> None:
+        """Note in `job` what its run's code was, printed and showed."""
+        steps = self._server.everything(f"{self._run_path(job)}/steps", stage=stage, params={"order": "asc"})
         async with aclosing(steps):
             async for step in steps:
                 for call in objects_in(mapping_in(step.get("step_details")).get("tool_calls")):
                     _read_call(job, mapping_in(call.get("code_interpreter")))
-        said = self._server.everything(
-            path("threads", thread, "messages"), stage="collect", params={**oldest_first, "run_id": run_id}
-        )
+
+    async def _read_messages(self, job: Job, stage: str) -> None:
+        """Note in `job` what its run said, and which files that names."""
+        run_id = job.ids["run"]
+        params = {"order": "asc", "run_id": run_id}
+        said = self._server.everything(path("threads", job.ids["thread"], "messages"), stage=stage, params=params)
         async with aclosing(said):
             async for message in said:
                 # A server that does not know the filter gives those of others as well.
                 if message.get("role") == "assistant" and message.get("run_id") in (None, run_id):
                     for block in objects_in(message.get("content")):
                         _read_block(job, block)
-        await trail.found(("file", file.id) for file in job.remote_files)
+
+    async def _inside(self, thing: Thing) -> list[Thing]:
+        """Files that runs left: the thread is all that names them."""
+        if thing[0] != "thread":
+            return []
+        known = Job(tenant="", text="", model="", timeout_s=0.0)
+        known.ids["thread"] = thing[1]
+        runs = self._server.everything(path("threads", thing[1], "runs"), stage="cleanup")
+        with _gone_or_not():
+            async with aclosing(runs):
+                async for run in runs:
+                    known.ids["run"] = id_of(run, "cleanup")
+                    with _gone_or_not():
+                        await self._read_steps(known, "cleanup")
+                    with _gone_or_not():
+                        await self._read_messages(known, "cleanup")
+        return [("file", file.id) for file in known.remote_files]
 
     def _where(self, thing: Thing) -> str:
         return path(f"{thing[0]}s", thing[1])
@@ -142,6 +168,16 @@ class AssistantsClient(RemoteExecutor):
                 async for assistant in assistants
                 if mapping_in(assistant.get("metadata")).get(_MARK) == marker
             ]
+
+
+@contextmanager
+def _gone_or_not() -> Generator[None]:
+    """Within, what is not there any more ends the block, and is no failure."""
+    try:
+        yield
+    except RemoteServiceError as error:
+        if error.status_code != 404:
+            raise
 
 
 def _read_call(job: Job, call: Json) -> None:

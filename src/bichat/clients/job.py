@@ -45,6 +45,8 @@ class Job:
     """Whether it has come to its end there."""
     is_unwanted: bool = False
     """Whether its end was asked for."""
+    is_collected: bool = False
+    """Whether all is known that came out of it."""
     ids: dict[str, str] = field(default_factory=dict[str, str])
     """By kind: assistant, thread, run, container, response."""
     cells: list[Cell] = field(default_factory=list[Cell])

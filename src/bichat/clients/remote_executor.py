@@ -238,6 +238,10 @@ class RemoteExecutor(ABC):
     async def _find(self, kind: str, marker: str) -> list[Thing] | None:
         """See `Broom.find`."""
 
+    async def _inside(self, thing: Thing) -> list[Thing]:  # noqa: ARG002  # most things have nothing that outlives them
+        """See `Broom.inside`."""
+        return []
+
     # ------------------------------------------------------------------------------------------------------- the way of it
 
     async def _carried_out(self, job: Job) -> tuple[CodeInterpreterResult, Loaded]:
@@ -318,6 +322,7 @@ class RemoteExecutor(ABC):
         job.times["run"] = time.perf_counter() - started
         try:
             await self._collect(job, trail, run)
+            job.is_collected = job.is_over
         except RemoteServiceError as error:
             if not is_late:
                 raise
@@ -389,7 +394,9 @@ class RemoteExecutor(ABC):
         """What is left, once the run is over and all is deleted that can be."""
         if "run" in job.ids and not job.is_over and not job.is_unwanted:
             await self._cancelled(job)
-        left, lost = await self._broom.sweep(trail.marker, trail.things, within_s=self._options.cleanup_s)
+        left, lost = await self._broom.sweep(
+            trail.marker, trail.things, within_s=self._options.cleanup_s, is_known=job.is_collected
+        )
         for each in (*left, *lost):
             logger.warning("a %s is left on the server: %s", each.kind, each.reason)
         await trail.close(left)
@@ -400,7 +407,7 @@ class RemoteExecutor(ABC):
         async def delete(thing: Thing) -> None:
             await self._server.delete(self._where(thing))
 
-        return Broom(order=self._order, delete=delete, find=self._find)
+        return Broom(order=self._order, delete=delete, find=self._find, inside=self._inside)
 
     async def _sweep_for_ever(self) -> None:
         while True:

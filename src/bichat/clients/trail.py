@@ -154,19 +154,32 @@ class Broom:
     delete: Callable[[Thing], Awaitable[None]]
     find: Callable[[str, str], Awaitable[list[Thing] | None]]
     """Things of a kind that bear a marker; None where things of that kind cannot be found again."""
+    inside: Callable[[Thing], Awaitable[list[Thing]]]
+    """What goes before a thing does, and is named in it alone."""
 
     async def sweep(
-        self, marker: str, things: Sequence[Thing], *, within_s: float
+        self, marker: str, things: Sequence[Thing], *, within_s: float, is_known: bool = False
     ) -> tuple[list[RemoteObject], list[RemoteObject]]:
-        """Delete all of `things`; what is left and why, and what may be left and cannot be found again."""
+        """Delete all of `things`; what is left and why, and what may be left and cannot be found again.
+
+        Args:
+            marker: what they bear.
+            things: what may be there.
+            within_s: what is not done by then is left.
+            is_known: whether `things` is all there is; else it is looked for what the code made.
+        """
         left = {thing: RemoteObject(kind=thing[0], id=thing[1], reason="there was no time left") for thing in things}
         lost: list[RemoteObject] = []
         with anyio.move_on_after(within_s):
-            for thing in sorted(left, key=lambda thing: self._place(thing[0])):
+            waiting = sorted(left, key=lambda thing: self._place(thing[0]))
+            for thing in waiting:
                 kind, thing_id = thing
                 try:
                     found = [thing] if thing_id else await self.find(kind, marker)
                     for each in found or ():
+                        fresh = [] if is_known else [new for new in await self.inside(each) if new not in left]
+                        waiting += fresh  # they come last, and are gone through as well
+                        left |= {new: RemoteObject(kind=new[0], id=new[1], reason="not tried yet") for new in fresh}
                         await self.delete(each)
                 except RemoteServiceError as error:
                     left[thing] = RemoteObject(kind=kind, id=thing_id, reason=error.message)
