@@ -67,6 +67,7 @@ class Job:
             if known.id == file.id:
                 size = file.size_bytes if known.size_bytes is None else known.size_bytes
                 best = file if known.source != file.source == "file" else known
-                self.remote_files[number] = replace(best, size_bytes=size)
+                name = file.name if file.name.endswith(f"/{known.name}") else best.name  # with its folders
+                self.remote_files[number] = replace(best, size_bytes=size, name=name)
                 return
         self.remote_files.append(file)

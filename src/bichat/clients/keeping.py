@@ -8,18 +8,17 @@ from typing import Final, Protocol
 
 import anyio
 
-from bichat.archive import Archive, Ledger
+from bichat.archive import Archive, Ledger, output_of
 from bichat.archive.contents import chunks_of
 from bichat.clients.job import Job
 from bichat.domain import Artifact, ExecutionResult, Limits, Origin, Status
-from bichat.errors import BichatError, DatabaseError, StorageError
+from bichat.errors import BichatError, StorageError
 from bichat.repository.ids import new_id
 from bichat.repository.records import CodeInterpreterOutput, ExecutionRecord
 from bichat.storage import FileStorage, new_key
 
 #: How long an address is good that a storage gives, where no server of ours gives files out.
 URL_S: Final = 7 * 24 * 3600.0
-_PAGE: Final = 100
 
 logger = logging.getLogger(__name__)
 
@@ -72,23 +71,13 @@ class Recorded:
         """See `Keeper.conclude`."""
         result = await self._ledger.conclude(self._execution, result, None)
         await self._ledger.end("closed")
-        tenant, outputs = self._execution.tenant, list[CodeInterpreterOutput]()
-        for artifact in result.artifacts:
-            if artifact.id:
-                outputs.append(await self._output(tenant, artifact))
-        return result, tuple(outputs)
+        row = self._execution
+        return result, await self._archive.outputs_of(row.tenant, result, message_id=row.message_id)
 
     async def give_up(self, status: Status) -> None:
         """See `Keeper.give_up`."""
         await self._ledger.give_up(self._execution, status)
         await self._ledger.end("closed")
-
-    async def _output(self, tenant: str, artifact: Artifact) -> CodeInterpreterOutput:
-        try:
-            return await self._archive.repository.outputs.get(tenant, artifact.id)
-        except DatabaseError as error:  # it is there; only nobody can look at it now
-            logger.warning("an output that was recorded cannot be read: %s", error)
-            return _output_of(artifact, tenant, self._execution.message_id, self._execution.id)
 
 
 class Unrecorded:
@@ -111,7 +100,7 @@ class Unrecorded:
                     await self._forgotten(artifact)
             raise
         outputs = tuple(
-            _output_of(each, tenant, self._job.message_id, execution_id) for each in kept if each.storage_key
+            output_of(each, tenant, self._job.message_id, execution_id) for each in kept if each.storage_key
         )
         return replace(result, artifacts=tuple(kept), id=execution_id), outputs
 
@@ -143,19 +132,3 @@ class Unrecorded:
             logger.warning("a file that came out of an execution could not be kept: %s", error)
             return replace(artifact, not_kept=error.message)
         return replace(artifact, id=new_id(), url=url, storage_key=key)
-
-
-def _output_of(artifact: Artifact, tenant: str, message_id: str | None, execution_id: str) -> CodeInterpreterOutput:
-    return CodeInterpreterOutput(
-        id=artifact.id,
-        tenant=tenant,
-        message_id=message_id,
-        execution_id=execution_id,
-        name=artifact.name,
-        mime_type=artifact.mime_type,
-        url=artifact.url,
-        size_bytes=artifact.size_bytes,
-        source=artifact.source,
-        storage_key=artifact.storage_key,
-        sha256=artifact.sha256,
-    )
