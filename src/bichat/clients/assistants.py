@@ -11,7 +11,7 @@ from bichat.clients.job import Cell, Job
 from bichat.clients.loading import RemoteFile, plain_name
 from bichat.clients.remote_executor import RemoteExecutor
 from bichat.clients.trail import Thing, Trail
-from bichat.clients.wire import Answer, Json, id_of, is_lost, mapping_in, objects_in, path
+from bichat.clients.wire import Answer, Json, id_of, is_id, is_lost, mapping_in, objects_in, path
 from bichat.errors import RemoteServiceError
 
 _TOOLS: Final = [{"type": "code_interpreter"}]
@@ -207,6 +207,6 @@ def _read_block(job: Job, block: Json) -> None:
 
 
 def _add(job: Job, file_id: object, *, source: str, name: str = "") -> None:
-    if isinstance(file_id, str) and file_id:
+    if is_id(file_id):
         about = path("files", file_id)
         job.add_file(RemoteFile(id=file_id, content=f"{about}/content", about=about, name=name, source=source))

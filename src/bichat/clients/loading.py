@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
+import re
 import tempfile
 from collections.abc import AsyncIterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import unquote
 
 import anyio
 import anyio.to_thread
@@ -92,10 +94,12 @@ class Loader:
         digest = hashlib.sha256(content).hexdigest()
         if any(artifact.sha256 == digest for artifact in self.loaded.artifacts):
             return
-        extension = head.removeprefix("data:image/").removesuffix(";base64").partition("+")[0]
+        extension = re.match(r"data:image/([a-z0-9]*)", head)
         offset = self._spool.size_bytes
         self._spool.append(content)
-        self._add(f"figure.{extension}", "display", offset, digest, content[: mime.HEAD_BYTES])
+        self._add(
+            f"figure.{extension[1] if extension else 'bin'}", "display", offset, digest, content[: mime.HEAD_BYTES]
+        )
 
     def _check_number(self, number: int) -> None:
         if number >= self._options.max_files:
@@ -109,7 +113,7 @@ class Loader:
         return RemoteFile(
             id=file.id,
             content=file.content,
-            name=file.name or plain_name(name) or file.id,
+            name=_best_name(file.name, plain_name(name)) or file.id,
             size_bytes=size if isinstance(size, int) else None,
             source=file.source,
         )
@@ -198,4 +202,13 @@ def plain_name(name: Any) -> str:
     """A name below `/mnt/data`, of what servers write in its place: a path, a link; empty where there is none."""
     if not isinstance(name, str):
         return ""
-    return name.removeprefix("sandbox:").removeprefix(_FOLDER).strip("/")
+    whole = name.encode("utf-8", "backslashreplace").decode()
+    return whole.removeprefix("sandbox:").removeprefix(_FOLDER).strip("/")
+
+
+def _best_name(cited: str, told: str) -> str:
+    """Of what an answer calls a file and what the server does: the one with its folders, as it is without escapes."""
+    for name in (cited, unquote(cited)):
+        if name and (not told or name == told or name.endswith(f"/{told}")):
+            return name
+    return told

@@ -120,6 +120,7 @@ class RemoteExecutor(ABC):
         asked to run it unchanged: `is_verbatim` says whether it did.
         """
         check_code(request.code)
+        messages.check_text(request.code + request.description)
         files = await uploads.checked(request.files)
         job = Job(
             tenant=check_tenant(request.tenant),
@@ -130,7 +131,7 @@ class RemoteExecutor(ABC):
             description=request.description,
             model=await self._model(is_code=True),
             files=files,
-            timeout_s=request.timeout_s or self._options.timeout_s,
+            timeout_s=self._timeout(request.timeout_s),
         )
         return (await self._carried_out(job))[0]
 
@@ -349,7 +350,7 @@ class RemoteExecutor(ABC):
                     failure = error
                     continue
                 has_answered = True
-                if answer.body.get("status") not in _ACTIVE:
+                if str(answer.body.get("status")) not in _ACTIVE:
                     job.is_over = True
                     return answer.body, False
                 await anyio.sleep(answer.poll_after_s or self._options.poll_interval_s)
@@ -376,7 +377,7 @@ class RemoteExecutor(ABC):
                 while True:
                     answer = await self._look(job, None)
                     last = answer.body
-                    if last.get("status") not in _ACTIVE:
+                    if str(last.get("status")) not in _ACTIVE:
                         job.is_over = True
                         return last
                     await anyio.sleep(answer.poll_after_s or self._options.poll_interval_s)
@@ -428,16 +429,25 @@ class RemoteExecutor(ABC):
     ) -> Job:
         if not text.strip():
             raise UserInputError("there is nothing to do: the message is empty", stage="input")
+        messages.check_text(text)
         checked = await uploads.checked(files or {})
+        said, is_code = messages.as_said(text)
         return Job(
             tenant=check_tenant(self._tenant if tenant is None else tenant),
             user=user,
             message_id=None if message_id is None else str(message_id),
-            text=text,
-            model=await self._model(is_code=messages.has_code(text)),
+            text=said,
+            model=await self._model(is_code=is_code),
             files=checked,
-            timeout_s=timeout_s or self._options.timeout_s,
+            timeout_s=self._timeout(timeout_s),
         )
+
+    def _timeout(self, asked: float | None) -> float:
+        if asked is None:
+            return self._options.timeout_s
+        if not 0 < asked < float("inf"):
+            raise UserInputError(f"timeout_s must be above zero and finite, got {asked!r}", stage="input")
+        return asked
 
     async def _model(self, *, is_code: bool) -> str:
         if self._options.model:

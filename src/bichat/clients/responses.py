@@ -10,7 +10,7 @@ from bichat.clients.job import Cell, Job
 from bichat.clients.loading import RemoteFile, plain_name
 from bichat.clients.remote_executor import RemoteExecutor
 from bichat.clients.trail import Thing, Trail
-from bichat.clients.wire import Answer, Json, id_of, mapping_in, objects_in, path
+from bichat.clients.wire import Answer, Json, id_of, is_id, mapping_in, objects_in, path
 from bichat.errors import RemoteServiceError
 
 _OUTPUTS: Final = "code_interpreter_call.outputs"
@@ -149,6 +149,6 @@ def _read_part(job: Job, part: Json) -> None:
 
 
 def _add(job: Job, container_id: str, file_id: object, name: str, size: int | None) -> None:
-    if isinstance(file_id, str) and file_id:
+    if is_id(file_id) and is_id(container_id):
         content = f"{path('containers', container_id, 'files', file_id)}/content"
         job.add_file(RemoteFile(id=file_id, content=content, name=name or file_id, size_bytes=size))

@@ -7,10 +7,11 @@ their types hide what another server leaves out.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
 from urllib.parse import quote
 
 import anyio
@@ -30,6 +31,7 @@ _PAGE: Final = 100
 _LONGEST_WAIT_S: Final = 5.0
 #: What a server may ask for with `retry-after`; who must wait longer is told so.
 _MOST_ASKED_S: Final = 60.0
+_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}", re.ASCII)
 _TRANSIENT: Final = frozenset({408, 409, 425, 429})
 _HEADERS: Final = {"OpenAI-Beta": "assistants=v2"}
 _TRANSPORTS: Final = ("httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio")
@@ -46,8 +48,13 @@ class Answer:
 
 
 def path(*parts: str) -> str:
-    """`/threads/thread_1` of its parts; ids are a server's words, and none leads elsewhere."""
+    """`/threads/thread_1` of its parts, each a word of ours or an id (`is_id`): nothing in them leads elsewhere."""
     return "".join(f"/{quote(part, safe='')}" for part in parts)
+
+
+def is_id(value: object) -> TypeGuard[str]:
+    """Whether it can be the id of something: a word that is no step up or down in a path."""
+    return isinstance(value, str) and bool(_ID.fullmatch(value)) and bool(value.strip("."))
 
 
 class Server:
@@ -58,7 +65,7 @@ class Server:
         self._client = client.with_options(max_retries=0, timeout=options.request_timeout_s)
         self._retries = options.retries
         self._first_wait_s = options.retry_wait_s
-        self.name = (options.server_name or str(client.base_url).rstrip("/"))[:255]
+        self.name = (options.server_name or _plain(client.base_url))[:255]
 
     def wait_s(self, attempt: int) -> float:
         """How long to wait before something is tried for this time more, where the server does not say."""
@@ -233,7 +240,7 @@ def id_of(made: Json, stage: str) -> str:
         RemoteServiceError: it has none.
     """
     found = made.get("id")
-    if not isinstance(found, str) or not found:
+    if not is_id(found):
         raise senseless("what was made has no id", stage)
     return found
 
@@ -269,6 +276,12 @@ def check_client(client: Any) -> None:
             remedy="Make it with openai.AsyncOpenAI(...) or AsyncAzureOpenAI(...): a call that blocks its thread can be "
             "neither cancelled nor timed out, and its run would go on.",
         )
+
+
+def _plain(address: Any) -> str:
+    """Where a server is, without what somebody may have put in to be let in."""
+    port = f":{address.port}" if address.port else ""
+    return f"{address.scheme}://{address.host}{port}{address.path}".rstrip("/")
 
 
 def _objects(values: Sequence[Any]) -> list[Json]:
@@ -330,6 +343,7 @@ def _translation(error: BaseException, stage: str, where: str) -> RemoteServiceE
 def _refused(error: APIError, stage: str) -> RemoteServiceError:
     status = int(getattr(error, "status_code", 0))
     code = str(error.code or "")
+    told = mapping_in(error.body).get("message")
     is_passing = (status in _TRANSIENT or status >= 500) and code != "insufficient_quota"
     headers: Mapping[str, str] = getattr(getattr(error, "response", None), "headers", {})
     if headers.get("x-should-retry") == "false":
@@ -340,7 +354,7 @@ def _refused(error: APIError, stage: str) -> RemoteServiceError:
         404: "Check the client's base_url, and whether that server serves what is asked for.",
     }
     return RemoteServiceError(
-        f"the server refused ({status}{' ' + code if code else ''}): {error.message}"[:500],
+        f"the server refused ({status}{' ' + code if code else ''}): {told or error.message}"[:500],
         stage=stage,
         remedy=remedies.get(status, "Try again later." if is_passing else "Look at what the server says."),
         is_retryable=is_passing,
@@ -360,4 +374,15 @@ def _asked_s(headers: Mapping[str, str]) -> float | None:
     return None
 
 
-__all__ = ["Answer", "Server", "check_client", "id_of", "is_lost", "mapping_in", "objects_in", "path", "senseless"]
+__all__ = [
+    "Answer",
+    "Server",
+    "check_client",
+    "id_of",
+    "is_id",
+    "is_lost",
+    "mapping_in",
+    "objects_in",
+    "path",
+    "senseless",
+]
