@@ -7,11 +7,13 @@ from contextlib import aclosing, contextmanager
 from typing import ClassVar, Final
 
 from bichat.clients import messages, uploads
+from bichat.clients.answers import Json, id_of, is_id, mapping_in, objects_in, path
 from bichat.clients.job import Cell, Job
 from bichat.clients.loading import RemoteFile, plain_name
+from bichat.clients.refusals import is_lost
 from bichat.clients.remote_executor import RemoteExecutor
 from bichat.clients.trail import Thing, Trail
-from bichat.clients.wire import Answer, Json, id_of, is_id, is_lost, mapping_in, objects_in, path
+from bichat.clients.wire import Answer
 from bichat.errors import RemoteServiceError
 
 _TOOLS: Final = [{"type": "code_interpreter"}]

@@ -20,7 +20,7 @@ import anyio.to_thread
 from bichat.clients.options import ClientOptions
 from bichat.clients.wire import Server
 from bichat.domain import Artifact, RefusedFile
-from bichat.errors import BichatError, LimitError, RemoteServiceError
+from bichat.errors import BichatError, LimitError, RemoteServiceError, StorageError
 from bichat.names import with_suffix
 from bichat.sandbox import mime
 from bichat.sandbox.spool import Spool
@@ -78,7 +78,7 @@ class Loader:
                 self._check_number(number)
                 known = await self._described(file)
                 await self._load(known)
-            except (RemoteServiceError, LimitError) as error:
+            except (RemoteServiceError, LimitError, StorageError) as error:
                 self._refuse(known.name or known.id, error)
 
     def keep_image(self, url: str) -> None:

@@ -9,25 +9,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar, Final, Self
 from uuid import UUID
 
 import anyio
 
 from bichat.archive import Archive
-from bichat.clients import messages, uploads
+from bichat.clients import messages, outcomes, uploads
+from bichat.clients.answers import Json, path
 from bichat.clients.job import Job
 from bichat.clients.keeping import Keeper, Recorded, Unrecorded
 from bichat.clients.loading import Loaded, Loader
 from bichat.clients.options import ClientOptions
 from bichat.clients.trail import Broom, InDatabase, InMemory, Thing, Trail, fresh_marker, things_of
-from bichat.clients.wire import Answer, Json, Server, check_client, mapping_in, path
-from bichat.domain import CodeError, ExecutionResult, IsolationReport, Status, Timings
+from bichat.clients.watching import Watch
+from bichat.clients.wire import Answer, Server, check_client
+from bichat.domain import Status
 from bichat.errors import (
-    CodeFailedError,
-    CodeTimeoutError,
     ExecutorError,
-    OutputsNotKeptError,
     RemoteServiceError,
     UserInputError,
 )
@@ -46,10 +46,7 @@ if TYPE_CHECKING:
 
 #: The model that runs code to the letter, where a server has it.
 LOCAL_PYTHON: Final = "local-python"
-#: States in which a run may still do something.
-_ACTIVE: Final = frozenset({"queued", "in_progress", "cancelling"})
 _SWEEP_EVERY_S: Final = 60.0
-_ISOLATION: Final = IsolationReport(level="remote", lacks=("what stands around the code, its server alone knows",))
 
 logger = logging.getLogger(__name__)
 
@@ -177,7 +174,7 @@ class RemoteExecutor(ABC):
             UserInputError, NotFoundError, DatabaseError: it could not be begun; see `Executor.execute`.
         """
         result, loaded = await self._carried_out(await self._job_of(user_message, message_id, None, None, "", None))
-        _check_good(result, loaded)
+        outcomes.check_good(result, loaded)
         return list(result.outputs)
 
     async def sweep(self, now: datetime | None = None) -> int:
@@ -263,7 +260,7 @@ class RemoteExecutor(ABC):
             started = time.perf_counter()
             await self._load(job, loader, is_over=failure is None)
             job.times["capture"] = time.perf_counter() - started
-            result = self._result(job, loader.loaded, status, failure)
+            result = outcomes.result_of(job, loader.loaded, status, failure)
             if failure is not None and not (job.cells or result.artifacts):
                 with anyio.CancelScope(shield=True):
                     await keeper.give_up(result.status)
@@ -279,7 +276,7 @@ class RemoteExecutor(ABC):
         with anyio.CancelScope(shield=True):
             left = await self._cleaned(job, trail)
         whole = CodeInterpreterResult(
-            execution=replace(result, timings=_timings(job)),
+            execution=replace(result, timings=outcomes.timings_of(job)),
             outputs=outputs,
             cells=tuple(cell.code for cell in job.cells),
             is_verbatim=bool(job.code) and [cell.code.strip() for cell in job.cells] == [job.code.strip()],
@@ -289,7 +286,7 @@ class RemoteExecutor(ABC):
             leftovers=tuple(left),
         )
         if failure is not None:
-            raise _finished(failure, job, whole)
+            raise outcomes.finished(failure, job, whole)
         return whole, loader.loaded
 
     async def _begun(self, job: Job) -> tuple[Keeper, Trail]:
@@ -319,7 +316,7 @@ class RemoteExecutor(ABC):
         started = time.perf_counter()
         job.is_started = True
         await self._start(job, trail)
-        run, is_late = await self._awaited(job)
+        run, is_late = await self._watch(job).ended()
         job.times["run"] = time.perf_counter() - started
         try:
             await self._collect(job, trail, run)
@@ -328,62 +325,7 @@ class RemoteExecutor(ABC):
             if not is_late:
                 raise
             job.notes.append(f"What it printed and left until then could not be had: {error.message}")
-        return _status(job, run, is_late=is_late)
-
-    async def _awaited(self, job: Job) -> tuple[Json, bool]:
-        """The run at its end, and whether its time was over before.
-
-        Raises:
-            RemoteServiceError: nobody knows what became of it.
-        """
-        deadline = anyio.current_time() + job.timeout_s
-        failure: RemoteServiceError | None = None
-        has_answered = False
-        with anyio.move_on_after(job.timeout_s):
-            while failure is None:
-                try:
-                    answer = await self._look(job, deadline)
-                except RemoteServiceError as error:
-                    error.ran = None
-                    if not error.is_retryable or (error.retry_after_s or 0) > deadline - anyio.current_time() > 0:
-                        raise
-                    failure = error
-                    continue
-                has_answered = True
-                if str(answer.body.get("status")) not in _ACTIVE:
-                    job.is_over = True
-                    return answer.body, False
-                await anyio.sleep(answer.poll_after_s or self._options.poll_interval_s)
-        run = await self._cancelled(job)
-        if run is None and (failure is not None or not has_answered):
-            raise failure or RemoteServiceError(
-                f"the server did not say within {job.timeout_s:g} s what became of the run", is_retryable=True
-            )
-        return run or {}, run is None or run.get("status") != "completed"
-
-    async def _cancelled(self, job: Job) -> Json | None:
-        """The run, once it has ended because nobody wants it any more; None where nobody knows.
-
-        A run that does not end although it is to is given back as it is.
-        """
-        job.is_unwanted = True
-        last: Json | None = None
-        with anyio.move_on_after(self._options.cleanup_s):
-            try:
-                await self._cancel(job)
-            except RemoteServiceError as error:
-                logger.info("a run could not be cancelled, and may have ended: %s", error)
-            try:
-                while True:
-                    answer = await self._look(job, None)
-                    last = answer.body
-                    if str(last.get("status")) not in _ACTIVE:
-                        job.is_over = True
-                        return last
-                    await anyio.sleep(answer.poll_after_s or self._options.poll_interval_s)
-            except RemoteServiceError as error:
-                logger.warning("a run that is not wanted any more cannot be looked at: %s", error)
-        return last
+        return outcomes.status_of(job, run, is_late=is_late)
 
     async def _load(self, job: Job, loader: Loader, *, is_over: bool) -> None:
         if is_over or job.remote_files:
@@ -394,7 +336,7 @@ class RemoteExecutor(ABC):
     async def _cleaned(self, job: Job, trail: Trail) -> list[RemoteObject]:
         """What is left, once the run is over and all is deleted that can be."""
         if "run" in job.ids and not job.is_over and not job.is_unwanted:
-            await self._cancelled(job)
+            await self._watch(job).cancelled()
         left, lost = await self._broom.sweep(
             trail.marker, trail.things, within_s=self._options.cleanup_s, is_known=job.is_collected
         )
@@ -402,6 +344,9 @@ class RemoteExecutor(ABC):
             logger.warning("a %s is left on the server: %s", each.kind, each.reason)
         await trail.close(left)
         return [*left, *lost]
+
+    def _watch(self, job: Job) -> Watch:
+        return Watch(job, self._options, look=partial(self._look, job), cancel=partial(self._cancel, job))
 
     @property
     def _broom(self) -> Broom:
@@ -470,123 +415,3 @@ class RemoteExecutor(ABC):
                 known = False
             self._has_local_python = known
         return known
-
-    def _result(self, job: Job, loaded: Loaded, status: Status, failure: ExecutorError | None) -> ExecutionResult:
-        logs = "".join(_line(cell.logs) for cell in job.cells)
-        error = messages.error_in(job.cells[-1].logs) if job.cells else None
-        if failure is not None:
-            status = Status.SESSION_LOST if job.is_started else Status.CANCELLED
-            error = CodeError(name=type(failure).__name__, message=failure.message)
-        elif status is Status.TIMEOUT:
-            error = CodeError(name="Timeout", message=f"the code did not end within {job.timeout_s:g} s")
-        elif status is Status.CANCELLED:
-            error = CodeError(name="Cancelled", message="the run was cancelled on its server")
-        elif error is not None:
-            status = Status.ERROR
-        return ExecutionResult(
-            status=status,
-            stdout=logs,
-            error=error,
-            artifacts=tuple(sorted(loaded.artifacts, key=lambda artifact: artifact.name)),
-            refused=tuple(loaded.refused),
-            isolation=_ISOLATION,
-            timings=_timings(job),
-            notice=" ".join((*job.notes, *loaded.notes)),
-        )
-
-
-def _status(job: Job, run: Json, *, is_late: bool) -> Status:
-    """How the code ended, by the state of the run at its end.
-
-    Raises:
-        RemoteServiceError: the run itself failed, or it ran no code that was to be run.
-    """
-    state = str(run.get("status"))
-    if is_late or state == "expired":
-        return Status.TIMEOUT
-    if state == "cancelled":
-        return Status.CANCELLED
-    if state == "incomplete":
-        reason = mapping_in(run.get("incomplete_details")).get("reason")
-        job.notes.append(f"The run ended before its answer was complete: {reason or 'the server does not say why'}.")
-    elif state != "completed":
-        told = mapping_in(run.get("last_error") or run.get("error"))
-        code = str(told.get("code") or "")
-        raise RemoteServiceError(
-            f"the run ended as {state or 'nothing that is known'}: {told.get('message') or 'the server does not say why'}"[
-                :500
-            ],
-            stage="run",
-            remedy="Look at what the server says.",
-            is_retryable=code in ("server_error", "rate_limit_exceeded"),
-            ran=bool(job.cells),
-        )
-    if job.code and not job.cells:
-        raise RemoteServiceError(
-            "the model answered without running the code",
-            stage="run",
-            remedy="Choose another model, or a server that has local-python.",
-            is_retryable=True,
-            ran=False,
-        )
-    return Status.COMPLETED
-
-
-def _finished(failure: ExecutorError, job: Job, result: CodeInterpreterResult) -> ExecutorError:
-    """The failure with all that is known in the end."""
-    if not job.is_started:
-        failure.ran = False
-    elif job.cells:
-        failure.ran = True
-    elif failure.stage == "collect":
-        failure.ran = None
-    if job.cells or result.execution.artifacts:
-        failure.survived = result
-    for left in result.leftovers:
-        failure.add_note(f"A {left.kind} is left on the server ({left.id or 'its id is not known'}): {left.reason}")
-    return failure
-
-
-def _check_good(result: CodeInterpreterResult, loaded: Loaded) -> None:
-    """Nothing, when the code completed and all that came out of it is stored.
-
-    Raises:
-        CodeTimeoutError, CodeFailedError, RemoteServiceError, OutputsNotKeptError: as they say.
-    """
-    execution, error = result.execution, result.execution.error
-    said = f"{error.name}: {error.message}" if error else execution.status.value
-    if execution.status is Status.TIMEOUT:
-        raise CodeTimeoutError(said, remedy="Make the code shorter, or raise timeout_s.", ran=True, survived=result)
-    if execution.status is Status.CANCELLED:
-        raise RemoteServiceError(said, is_retryable=True, ran=True, survived=result)
-    if not execution.ok:
-        raise CodeFailedError(said[:500], remedy="Mend the code.", ran=True, survived=result)
-    for failure in loaded.failures:
-        if isinstance(failure, RemoteServiceError):
-            failure.ran, failure.survived = True, result
-            raise failure
-    for artifact in execution.artifacts:
-        if artifact.not_kept:
-            raise _not_kept(artifact.name, artifact.not_kept, result)
-    for refused in execution.refused:
-        raise _not_kept(refused.name, refused.reason, result)
-
-
-def _not_kept(name: str, why: str, result: CodeInterpreterResult) -> OutputsNotKeptError:
-    return OutputsNotKeptError(
-        f"'{name}' could not be kept: {why}"[:500],
-        stage="storage",
-        remedy="Make room or mend the storage; the bytes that came are in the error's result.",
-        is_retryable=False,
-        ran=True,
-        survived=result,
-    )
-
-
-def _timings(job: Job) -> Timings:
-    seconds: dict[str, Any] = {f"{name}_s": value for name, value in job.times.items()}
-    return Timings(**seconds, total_s=time.perf_counter() - job.began)
-
-
-def _line(logs: str) -> str:
-    return logs if not logs or logs.endswith("\n") else f"{logs}\n"

@@ -6,11 +6,12 @@ from contextlib import aclosing
 from typing import ClassVar, Final
 
 from bichat.clients import messages, uploads
+from bichat.clients.answers import Json, id_of, is_id, mapping_in, objects_in, path
 from bichat.clients.job import Cell, Job
 from bichat.clients.loading import RemoteFile, plain_name
 from bichat.clients.remote_executor import RemoteExecutor
 from bichat.clients.trail import Thing, Trail
-from bichat.clients.wire import Answer, Json, id_of, is_id, mapping_in, objects_in, path
+from bichat.clients.wire import Answer
 from bichat.errors import RemoteServiceError
 
 _OUTPUTS: Final = "code_interpreter_call.outputs"

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import anyio
 
 from bichat.archive import Archive
-from bichat.clients.wire import is_lost
+from bichat.clients.refusals import is_lost
 from bichat.errors import DatabaseError, RemoteServiceError
 from bichat.executor import RemoteObject
 from bichat.repository.ids import new_id

@@ -7,23 +7,21 @@ their types hide what another server leaves out.
 from __future__ import annotations
 
 import logging
-import re
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeGuard, cast
-from urllib.parse import quote
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import anyio
 
+from bichat.clients.answers import Json, objects_in, senseless
+from bichat.clients.refusals import translated
 from bichat.errors import RemoteServiceError, UserInputError
 
 if TYPE_CHECKING:
-    from openai import APIError, AsyncOpenAI
+    from openai import AsyncOpenAI
 
     from bichat.clients.options import ClientOptions
-
-Json = Mapping[str, Any]
 
 #: Pages of one list that are read: a server that has always one more is not followed for ever.
 MOST_PAGES: Final = 200
@@ -31,10 +29,7 @@ _PAGE: Final = 100
 _LONGEST_WAIT_S: Final = 5.0
 #: What a server may ask for with `retry-after`; who must wait longer is told so.
 _MOST_ASKED_S: Final = 60.0
-_ID: Final = re.compile(r"[A-Za-z0-9_.:-]{1,200}", re.ASCII)
-_TRANSIENT: Final = frozenset({408, 409, 425, 429})
 _HEADERS: Final = {"OpenAI-Beta": "assistants=v2"}
-_TRANSPORTS: Final = ("httpx", "httpx2", "httpcore", "httpcore2", "h11", "h2", "anyio")
 
 logger = logging.getLogger(__name__)
 
@@ -45,16 +40,6 @@ class Answer:
 
     body: Json
     poll_after_s: float | None = None
-
-
-def path(*parts: str) -> str:
-    """`/threads/thread_1` of its parts, each a word of ours or an id (`is_id`): nothing in them leads elsewhere."""
-    return "".join(f"/{quote(part, safe='')}" for part in parts)
-
-
-def is_id(value: object) -> TypeGuard[str]:
-    """Whether it can be the id of something: a word that is no step up or down in a path."""
-    return isinstance(value, str) and bool(_ID.fullmatch(value)) and bool(value.strip("."))
 
 
 class Server:
@@ -134,7 +119,7 @@ class Server:
             entries: Any = page.get("data")
             if not isinstance(entries, list):
                 raise senseless(f"{where} is no list", stage)
-            fresh = [each for each in _objects(cast("list[Any]", entries)) if str(each.get("id")) not in seen]
+            fresh = [each for each in objects_in(cast("list[Any]", entries)) if str(each.get("id")) not in seen]
             for each in fresh:
                 seen.add(str(each.get("id")))
                 yield each
@@ -152,7 +137,7 @@ class Server:
         """
         from openai import AsyncAPIResponse
 
-        with _translated("download", where):
+        with translated("download", where):
             response = await self._client.get(
                 where,
                 cast_to=AsyncAPIResponse[bytes],
@@ -204,7 +189,7 @@ class Server:
 
         options: Any = {"headers": dict(_HEADERS), "params": dict(params or {})}
         kind = AsyncAPIResponse[object]
-        with _translated(stage, where):
+        with translated(stage, where):
             match method:
                 case "GET":
                     response = await self._client.get(where, cast_to=kind, options=options)
@@ -221,44 +206,6 @@ class Server:
         if not isinstance(found, dict):
             raise senseless(f"{where} is no object", stage)
         return Answer(cast("Json", found), _hint_s(response.headers.get("openai-poll-after-ms")))
-
-
-def objects_in(value: Any) -> list[Json]:
-    """The objects in a list of JSON's; none where it is no list."""
-    return _objects(cast("list[Any]", value)) if isinstance(value, list) else []
-
-
-def mapping_in(value: Any) -> Json:
-    """An object of JSON's; an empty one where it is none."""
-    return cast("Json", value) if isinstance(value, dict) else {}
-
-
-def id_of(made: Json, stage: str) -> str:
-    """The id of what was made.
-
-    Raises:
-        RemoteServiceError: it has none.
-    """
-    found = made.get("id")
-    if not is_id(found):
-        raise senseless("what was made has no id", stage)
-    return found
-
-
-def is_lost(error: RemoteServiceError) -> bool:
-    """Whether what was to be made may be there all the same: only the answer to it was lost."""
-    return error.status_code is None or error.status_code >= 500 or 200 <= error.status_code < 300
-
-
-def senseless(what: str, stage: str) -> RemoteServiceError:
-    """The server's answer is not as the wire has it."""
-    return RemoteServiceError(
-        f"the server's answer makes no sense: {what}"[:300],
-        stage=stage,
-        remedy="Check that the address is one of a server that speaks OpenAI's API.",
-        is_retryable=True,
-        status_code=200,
-    )
 
 
 def check_client(client: Any) -> None:
@@ -284,105 +231,17 @@ def _plain(address: Any) -> str:
     return f"{address.scheme}://{address.host}{port}{address.path}".rstrip("/")
 
 
-def _objects(values: Sequence[Any]) -> list[Json]:
-    return [cast("Json", each) for each in values if isinstance(each, dict)]
-
-
 def _hint_s(header: str | None) -> float | None:
     try:
         milliseconds = float(header or "")
     except ValueError:
         return None
+    if not milliseconds >= 0:  # nor a number that is none
+        return None
     return min(max(milliseconds / 1000, 0.01), _MOST_ASKED_S)
 
 
 async def _pieces(response: Any, where: str) -> AsyncGenerator[bytes]:
-    with _translated("download", where):
+    with translated("download", where):
         async for piece in response.iter_bytes(1 << 20):
             yield piece
-
-
-@contextmanager
-def _translated(stage: str, where: str) -> Generator[None]:
-    """Within, what the official client and its transport raise becomes ours."""
-    from openai import OpenAIError
-
-    try:
-        yield
-    except (OpenAIError, ValueError) as error:
-        raise _translation(error, stage, where) from error
-    except Exception as error:
-        if not _is_transports(error):
-            raise
-        raise _translation(error, stage, where) from error
-
-
-def _is_transports(error: Exception) -> bool:
-    """Whether it is of the library below the official client, of which there are two generations."""
-    return type(error).__module__.partition(".")[0] in _TRANSPORTS
-
-
-def _translation(error: BaseException, stage: str, where: str) -> RemoteServiceError:
-    from openai import APIConnectionError, APIStatusError, APITimeoutError
-
-    if isinstance(error, APIStatusError):
-        return _refused(error, stage)
-    if isinstance(error, ValueError):
-        return senseless(f"{where} is no JSON", stage)
-    is_silent = isinstance(error, APITimeoutError) or "Timeout" in type(error).__name__
-    how = "did not answer in time" if is_silent else "could not be reached, or broke off"
-    cause = error.__cause__ if isinstance(error, APIConnectionError) and error.__cause__ else error
-    return RemoteServiceError(
-        f"the server {how}: {cause or type(cause).__name__}"[:300],
-        stage=stage,
-        remedy="Check the client's base_url and the network; try again later.",
-        is_retryable=True,
-    )
-
-
-def _refused(error: APIError, stage: str) -> RemoteServiceError:
-    status = int(getattr(error, "status_code", 0))
-    code = str(error.code or "")
-    told = mapping_in(error.body).get("message")
-    is_passing = (status in _TRANSIENT or status >= 500) and code != "insufficient_quota"
-    headers: Mapping[str, str] = getattr(getattr(error, "response", None), "headers", {})
-    if headers.get("x-should-retry") == "false":
-        is_passing = False
-    remedies = {
-        401: "Check the client's api_key.",
-        403: "Check what the client's api_key may do.",
-        404: "Check the client's base_url, and whether that server serves what is asked for.",
-    }
-    return RemoteServiceError(
-        f"the server refused ({status}{' ' + code if code else ''}): {told or error.message}"[:500],
-        stage=stage,
-        remedy=remedies.get(status, "Try again later." if is_passing else "Look at what the server says."),
-        is_retryable=is_passing,
-        status_code=status,
-        # What is refused has not been done; what failed on the way may have.
-        ran=False if 400 <= status < 500 else None,
-        retry_after_s=_asked_s(headers),
-    )
-
-
-def _asked_s(headers: Mapping[str, str]) -> float | None:
-    for name, unit in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        try:
-            return max(0.0, float(headers.get(name, "")) * unit)
-        except ValueError:
-            continue
-    return None
-
-
-__all__ = [
-    "Answer",
-    "Server",
-    "check_client",
-    "id_of",
-    "is_id",
-    "is_lost",
-    "mapping_in",
-    "objects_in",
-    "path",
-    "senseless",
-]
