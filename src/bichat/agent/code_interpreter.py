@@ -121,8 +121,11 @@ class CodeInterpreterTool:
                                         kind=run_events.CODE_OUTPUT, payload={"stream": "stderr", "text": text}
                                     )
                                 case Displayed(shown):
-                                    logs.add_shown(shown)
-                                    yield Progress(kind=run_events.CODE_SHOWN, payload={"mime_types": list(shown.data)})
+                                    text = logs.add_shown(shown)
+                                    yield Progress(
+                                        kind=run_events.CODE_SHOWN,
+                                        payload={"mime_types": list(shown.data), "text": text},
+                                    )
                                 case Completed(result):
                                     pass
                                 case _:

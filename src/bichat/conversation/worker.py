@@ -13,7 +13,7 @@ import anyio
 from opentelemetry import trace
 
 from bichat.conversation import run_events
-from bichat.conversation.history import load
+from bichat.conversation.history import latest, load
 from bichat.conversation.journal import Journal
 from bichat.conversation.loop import Ending, Loop
 from bichat.conversation.planner import Planners
@@ -140,7 +140,7 @@ class Worker:
 
     async def _ended(self, scribe: Scribe) -> _Ended:
         try:
-            with self._scope, anyio.CancelScope(deadline=anyio.current_time() + self._bounds.run_s):
+            with self._scope, anyio.CancelScope(deadline=anyio.current_time() + self._left_s(self._bounds.run_s)):
                 return self._of(await self._go(scribe))
         except ConflictError:
             if self.journal.is_lost:
@@ -167,6 +167,7 @@ class Worker:
             history = await load(self._repository, conversation, bounds=self._bounds, truncates=request.truncates)
         tools = await self._toolbox.tools(run, request, history)
         told = [self._instructions, *[await tool.instructions() for tool in tools], request.instructions]
+        history = latest(history, request.last_messages, run_id=run.id)
         history = await self._toolbox.readied(run.tenant, history, sees_images=planner.sees_images)
         self._loop = Loop(
             run,
@@ -180,6 +181,12 @@ class Worker:
             instructions="\n\n".join(text for text in told if text),
         )
         return await self._loop.go()
+
+    def _left_s(self, most: float) -> float:
+        """Seconds that it may go on, `most` at most."""
+        if self._request.lives_s is None:
+            return most
+        return min(most, self._request.lives_s - (datetime.now(UTC) - self.run.created_at).total_seconds())
 
     def _of(self, ending: Ending) -> _Ended:
         error = {"code": INCOMPLETE, "reason": ending.reason} if ending.reason else None
@@ -215,7 +222,9 @@ class Worker:
         )
         self.run = await self._repository.runs.save(tenant, record, owner=self._owner)
         if ended.state is RunState.WAITING:
-            lease = Lease(owner=CALLER, until=datetime.now(UTC) + timedelta(seconds=self._bounds.caller_s))
+            lease = Lease(
+                owner=CALLER, until=datetime.now(UTC) + timedelta(seconds=self._left_s(self._bounds.caller_s))
+            )
             # Who sees the event may answer it at once.
             events = [(run_events.RUN_WAITING, {"calls": list(ended.calls)})]
             try:

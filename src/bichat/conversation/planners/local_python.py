@@ -59,6 +59,8 @@ class LocalPython:
             PlannerError: `no_code`: the message is none, no code may be run, or there are more than `MOST_BLOCKS` blocks.
         """
         text, calls = _last_said(turn.history)
+        # Those of an answer before this one, to the same message, are none of this answer's.
+        calls = [] if turn.is_first else [call for call in calls if call.run_id == calls[-1].run_id]
         blocks = code_blocks(text)
         if not calls:
             _check(turn, blocks)

@@ -94,13 +94,16 @@ class SqlRuns:
         state: RunState,
         owner: str,
         events: Sequence[tuple[str, Json]] = (),
+        messages: Sequence[Message] = (),
     ) -> Run:
         """See `Runs.hand_over`."""
         rows = _event_rows(events)
+        records = [admit(tenant, message) for message in messages]
         async with self._database.writing() as connection:
             after = handed_over(await _locked(connection, tenant, run_id), lease, state, owner)
-            values = {"state": after.state.value} | lease_columns(after.lease)
+            values = {"state": after.state.value, "started_at": after.started_at} | lease_columns(after.lease)
             await RUNS.change(connection, tenant, run_id, values)
+            await add_messages(connection, records)
             await _recorded(connection, after, rows)
             return after
 

@@ -136,11 +136,19 @@ class RunTests:
 
         with pytest.raises(ConflictError):
             await repository.runs.hand_over(tenant, run.id, to_second, state=RunState.QUEUED, owner="process-2")
+        said = Message(tenant=tenant, conversation_id=run.conversation_id, role=Role.USER, run_id=run.id)
         given = await repository.runs.hand_over(
-            tenant, run.id, to_second, state=RunState.QUEUED, owner="process-1", events=[("given", {})]
+            tenant,
+            run.id,
+            to_second,
+            state=RunState.QUEUED,
+            owner="process-1",
+            events=[("given", {})],
+            messages=[said],
         )
 
-        assert (given.state, given.lease) == (RunState.QUEUED, to_second)
+        assert (given.state, given.lease, given.started_at) == (RunState.QUEUED, to_second, None)
+        assert (await repository.messages.of_run(tenant, run.id, is_input=False)).items == (said,)
         assert [event.kind for event in await repository.runs.events(tenant, run.id)] == ["given"]
         assert await repository.runs.get(tenant, run.id) == given
         assert given in await repository.upkeep.runs("process-2", [RunState.QUEUED])
