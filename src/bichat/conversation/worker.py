@@ -212,13 +212,14 @@ class Worker:
 
     async def _save(self, ended: _Ended) -> None:
         run, tenant = self.run, self.run.tenant
+        described = await self._repository.runs.get(tenant, run.id)  # somebody may have done so meanwhile
         error = None if ended.error is None else {**ended.error, "code_ran": self.code_ran}
         record = replace(
             run,
             state=run.state if ended.state is RunState.WAITING else ended.state,
             error=error,
             usage=self._loop.usage if self._loop is not None else run.usage,
-            metadata={**run.metadata, **ended.notes},
+            metadata={**described.metadata, **ended.notes},
         )
         self.run = await self._repository.runs.save(tenant, record, owner=self._owner)
         if ended.state is RunState.WAITING:

@@ -211,6 +211,10 @@ class Runs(Protocol):
         """
         ...
 
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """The run, over or not, with other metadata."""
+        ...
+
     async def hand_over(
         self,
         tenant: str,

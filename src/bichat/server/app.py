@@ -16,6 +16,8 @@ import bichat
 from bichat.errors import BichatError
 from bichat.server import chat, containers, files, models, status
 from bichat.server.answers import JsonAnswer
+from bichat.server.assistants import routes as assistants
+from bichat.server.assistants.service import Threads
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
 from bichat.server.limiter import Limiter
@@ -46,6 +48,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
                 per_minute=services.settings.key_requests_per_minute, at_once=services.settings.key_requests_at_once
             )
             app.state.door = Door(services.repository, is_local=is_local)
+            app.state.threads = Threads(services)
             async with Responses(services.core, services.archive) as app.state.responses:
                 yield
 
@@ -71,7 +74,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
 def _wire() -> APIRouter:
     router = APIRouter()
-    for part in (files.router, containers.router, models.router, responses.router, chat.router):
+    for part in (files.router, containers.router, models.router, responses.router, chat.router, assistants.router):
         router.include_router(part, dependencies=[Depends(caller_of)])
     return router
 

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
-from bichat.repository.pages import Page
+from bichat.errors import NotFoundError
+from bichat.repository.pages import Page, Place
 from bichat.server import checks, naming
 from bichat.server.problems import FieldError
 
@@ -47,6 +48,49 @@ def listed(objects: Sequence[Json], query: Mapping[str, str], *, most: int = 100
         start = max(0, end - limit)
     part = ordered[start:end]
     return as_list(part[:limit], has_more=len(part) > limit or ("before" in query and start > 0))
+
+
+async def listed_rows(
+    page: Callable[..., Awaitable[Page[Any]]],
+    query: Mapping[str, str],
+    *,
+    wire_id: Callable[[Any], str],
+    find: Callable[[str], Awaitable[Any]],
+    is_listed: Callable[[Any], bool] = lambda _: True,
+) -> tuple[list[Any], bool]:
+    """The rows of a repository's list that `query` asks for, and whether there are more behind them.
+
+    Newest first it reads no more than the page; in the other order, and with `before`, as `listed`.
+
+    Args:
+        page: takes `limit` and `cursor`.
+        query: `limit`, `order`, `after`, `before`.
+        wire_id: of a row.
+        find: the row with such an id; NotFoundError where there is none.
+        is_listed: whether a row is one of the list.
+
+    Raises:
+        FieldError: no such part can be.
+    """
+    limit = _limit(query.get("limit"), 100, 20)
+    order = checks.one_of(query.get("order", "desc"), "order", ("asc", "desc"))
+    after: Any = None
+    if "after" in query:
+        with suppress(NotFoundError):
+            after = await find(query["after"])
+    if order == "asc" or "before" in query or ("after" in query and after is None):
+        found = {wire_id(row): row for row in await rows(page) if is_listed(row)}
+        part = listed([{"id": each} for each in found], query)
+        return [found[each["id"]] for each in part["data"]], part["has_more"]
+    cursor = "" if after is None else Place(after.created_at, after.id).cursor()
+    kept: list[Any] = []
+    while len(kept) <= limit:
+        some = await page(limit=_PAGE, cursor=cursor)
+        kept += [row for row in some.items if is_listed(row)]
+        cursor = some.next_cursor
+        if not cursor:
+            break
+    return kept[:limit], len(kept) > limit
 
 
 def as_list(data: Sequence[Json], *, has_more: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bichat.repository import schema
 from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
 from bichat.repository.database import Database
-from bichat.repository.ids import check_id
+from bichat.repository.ids import check_id, missing
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
 from bichat.repository.records import ACTIVE_STATES, Conversation, Json, Lease, Message, Run, RunEvent, RunState
 from bichat.repository.rows import admit, from_row, lease_columns, to_row
@@ -84,6 +84,14 @@ class SqlRuns:
             values = {name: row[name] for name in _SAVED} | lease_columns(after.lease)
             await RUNS.change(connection, tenant, record.id, values)
             return after
+
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """See `Runs.describe`."""
+        values = {"metadata": plain_json(metadata)}
+        async with self._database.writing() as connection:
+            if not await RUNS.change(connection, tenant, run_id, values):
+                raise missing(RUNS.noun)
+            return await RUNS.get(connection, tenant, run_id)
 
     async def hand_over(
         self,

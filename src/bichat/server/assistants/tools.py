@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from bichat.conversation.planner import ToolSpec
 from bichat.conversation.request import CODE_TOOL
@@ -115,7 +115,7 @@ def read_resources(value: Any, param: str = "tool_resources", *, file_ids: Any =
     Raises:
         FieldError: it is not as it must be.
     """
-    given = {} if value is None else checks.mapping(value, param)
+    given: Json = {} if value is None else checks.mapping(value, param)
     for name in given:
         if name not in ("code_interpreter", "file_search"):
             raise FieldError(f"Unknown parameter: '{param}.{name[:100]}'.", param=param, wire_code="unknown_parameter")
@@ -215,4 +215,4 @@ def read_response_format(value: Any, param: str = "response_format") -> Json | N
             raise checks.missing(f"{param}.json_schema")
         schema = checks.mapping(given["json_schema"], f"{param}.json_schema")
         return read_format({**schema, "schema": schema.get("schema", {}), "type": "json_schema"}, param)
-    return read_format(cast("Json", given), param)
+    return read_format(given, param)

@@ -211,6 +211,11 @@ class MemoryRuns:
         check_saving(before, owner)
         return self._tables.runs.put(saved(before, record))
 
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """See `Runs.describe`."""
+        before = self._tables.runs.get(tenant, run_id)
+        return self._tables.runs.put(replace(before, metadata=plain_json(metadata)))
+
     async def hand_over(
         self,
         tenant: str,

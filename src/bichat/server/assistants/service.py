@@ -1,0 +1,507 @@
+"""Threads, their messages and their runs over the conversation core: what the routes do."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing, suppress
+from dataclasses import replace
+from typing import Any, Final
+
+import anyio
+
+from bichat.agent.toolbox import THREAD, TOOLS
+from bichat.conversation import parts, run_events
+from bichat.conversation.request import RunRequest, Said
+from bichat.conversation.run_events import item_payload
+from bichat.errors import BichatError, ConflictError, NotFoundError, UserInputError
+from bichat.repository.chat_repository import Definitions
+from bichat.repository.records import Conversation, Definition, Message, Run, RunState
+from bichat.server import naming
+from bichat.server.assistants.events import DONE, RunStream, encode
+from bichat.server.assistants.objects import (
+    METADATA,
+    RESOURCES,
+    STATUSES,
+    is_message,
+    message_object,
+    run_object,
+    thread_object,
+)
+from bichat.server.assistants.requests import RunAsk, ThreadAsk, run_request
+from bichat.server.assistants.steps import Step, step_object, steps_of
+from bichat.server.assistants.tools import Resources
+from bichat.server.files import find as find_file
+from bichat.server.lists import as_list, listed, listed_rows
+from bichat.server.problems import FieldError, MissingError
+from bichat.server.services import Caller, Services
+
+Json = Mapping[str, Any]
+
+ASSISTANT: Final = "assistant"
+VECTOR_STORE: Final = "vector_store"
+#: Pairs of a run's metadata that are ours begin so.
+_OURS: Final = "bichat."
+#: How long a deletion waits for a run to end.
+_END_S: Final = 20.0
+_PAGE: Final = 100
+
+
+class Threads:
+    """Of one process."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._core = services.core
+        self._repository = services.repository
+
+    @property
+    def definitions(self) -> Definitions:
+        """Where assistants and vector stores are recorded."""
+        return self._repository.definitions
+
+    # --------------------------------------------------------------------------------------------------- definitions
+
+    async def assistant(self, caller: Caller, wire_id: str, *, param: str = "assistant_id") -> Definition:
+        """The assistant of an id.
+
+        Raises:
+            MissingError: there is none.
+        """
+        row_id = naming.row_id(wire_id, naming.ASSISTANT)
+        try:
+            return await self._repository.definitions.get(caller.tenant, row_id, kind=ASSISTANT)
+        except NotFoundError as error:
+            raise MissingError(f"No assistant found with id '{wire_id[:100]}'.", param=param) from error
+
+    async def resources(self, caller: Caller, asked: Resources) -> dict[str, Any]:
+        """What tools are given, as it is told: files that are there; a store that was asked for is made.
+
+        Raises:
+            MissingError: there is no such file.
+        """
+        store_files = asked.new_store["file_ids"] if asked.new_store is not None else ()
+        for file_id in (*(asked.file_ids or ()), *store_files):
+            await find_file(self._services, caller, file_id)
+        if asked.new_store is None:
+            return asked.to_dict()
+        content = {"name": "", "expires_after": None, **asked.new_store}
+        made = Definition(tenant=caller.tenant, user=caller.user, kind=VECTOR_STORE, content=content)
+        await self._repository.definitions.add(caller.tenant, made)
+        return replace(asked, vector_store_ids=(naming.on_wire(naming.VECTOR_STORE, made.id),)).to_dict()
+
+    # ------------------------------------------------------------------------------------------------------- threads
+
+    async def make_thread(self, caller: Caller, ask: ThreadAsk) -> Conversation:
+        """A thread with its first messages.
+
+        Raises:
+            MissingError: a file that it names is not there.
+        """
+        await self._check_files(caller, ask.messages)
+        resources = await self.resources(caller, ask.resources) if ask.resources is not None else {}
+        metadata = {METADATA: ask.metadata or {}, RESOURCES: _with_files(resources, ask.messages)}
+        made = Conversation(tenant=caller.tenant, user=caller.user, metadata=metadata)
+        conversation = await self._repository.conversations.add(caller.tenant, made)
+        if ask.messages:
+            messages = [_message(caller, conversation, said) for said in ask.messages]
+            await self._repository.messages.add_all(caller.tenant, messages)
+        return conversation
+
+    async def thread(self, caller: Caller, wire_id: str) -> Conversation:
+        """The conversation that a thread is.
+
+        Raises:
+            MissingError: there is none.
+        """
+        row_id = naming.row_id(wire_id, naming.THREAD)
+        try:
+            return await self._repository.conversations.get(caller.tenant, row_id)
+        except NotFoundError as error:
+            raise MissingError(f"No thread found with id '{wire_id[:100]}'.", param="thread_id") from error
+
+    async def change_thread(self, caller: Caller, conversation: Conversation, ask: ThreadAsk) -> Conversation:
+        """It, with what is given in the place of what there was."""
+        metadata = dict(conversation.metadata)
+        if ask.metadata is not None:
+            metadata[METADATA] = ask.metadata
+        if ask.resources is not None:
+            metadata[RESOURCES] = {
+                **metadata.get(RESOURCES, {}),
+                **await self.resources(caller, ask.resources),
+            }
+        return await self._repository.conversations.change(caller.tenant, conversation.id, metadata=metadata)
+
+    async def delete_thread(self, caller: Caller, conversation: Conversation) -> None:
+        """Delete it with all that was said in it and with its session; a run that goes on is ended first."""
+        active = await self._repository.runs.active(caller.tenant, conversation.id)
+        if active is not None:
+            await self._core.cancel(caller.tenant, active.id)
+            with anyio.move_on_after(_END_S):
+                await self._core.wait(caller.tenant, active.id)
+        sessions = await self._sessions(caller, conversation)
+        await self._repository.conversations.delete(caller.tenant, conversation.id)
+        for session_id in sessions:
+            with suppress(BichatError):  # one that lives in another process ends there, by itself
+                await self._services.sessions.delete(caller.tenant, session_id)
+
+    async def _sessions(self, caller: Caller, conversation: Conversation) -> list[str]:
+        """Those that were opened for it."""
+        named: dict[str, None] = {}
+        cursor = ""
+        while True:
+            page = await self._repository.messages.page(caller.tenant, conversation.id, limit=_PAGE, cursor=cursor)
+            for message in page.items:
+                if message.parts and message.parts[0].kind == parts.CODE:
+                    named[message.parts[0].content.get("session_id", "")] = None
+            cursor = page.next_cursor
+            if not cursor:
+                break
+        found: list[str] = []
+        for session_id in named:
+            with suppress(NotFoundError):
+                record = await self._repository.sessions.get(caller.tenant, session_id)
+                details: Json = record.options.get("details") or {}
+                if details.get(THREAD) == conversation.id:
+                    found.append(record.id)
+        return found
+
+    # ------------------------------------------------------------------------------------------------------ messages
+
+    async def add_message(self, caller: Caller, conversation: Conversation, said: Said) -> dict[str, Any]:
+        """A message that somebody puts into a thread.
+
+        Raises:
+            FieldError: a run goes on in it.
+            MissingError: a file that it names is not there.
+        """
+        await self._check_files(caller, [said])
+        await self._check_quiet(caller, conversation, "add messages to")
+        message = await self._repository.messages.add(caller.tenant, _message(caller, conversation, said))
+        await self._give(caller, conversation, [said])
+        return message_object(item_payload(message), conversation.id, None)
+
+    async def _check_quiet(self, caller: Caller, conversation: Conversation, what: str) -> None:
+        active = await self._repository.runs.active(caller.tenant, conversation.id)
+        if active is not None:
+            thread_id = naming.on_wire(naming.THREAD, conversation.id)
+            run_id = naming.on_wire(naming.RUN, active.id)
+            raise FieldError(f"Can't {what} {thread_id} while a run {run_id} is active.", wire_code=None)
+
+    async def _give(self, caller: Caller, conversation: Conversation, said: Sequence[Said]) -> None:
+        """Let a thread's tools have what was attached to messages."""
+        before = conversation.metadata.get(RESOURCES, {})
+        after = _with_files(before, said)
+        if after != before:
+            fresh = await self._repository.conversations.get(caller.tenant, conversation.id)
+            metadata = {**fresh.metadata, RESOURCES: _with_files(fresh.metadata.get(RESOURCES, {}), said)}
+            await self._repository.conversations.change(caller.tenant, conversation.id, metadata=metadata)
+
+    async def _check_files(self, caller: Caller, messages: Sequence[Said]) -> None:
+        named = [part.content["file_id"] for said in messages for part in said.parts if part.content.get("file_id")]
+        for row_id in dict.fromkeys(named):
+            await find_file(self._services, caller, naming.on_wire(naming.FILE, row_id))
+
+    async def message(self, caller: Caller, conversation: Conversation, wire_id: str) -> Message:
+        """One message of a thread.
+
+        Raises:
+            MissingError: there is none.
+        """
+        try:
+            message = await self._repository.messages.get(caller.tenant, naming.row_id(wire_id, naming.MESSAGE))
+        except NotFoundError as error:
+            raise _no_message(wire_id) from error
+        if message.conversation_id != conversation.id or not is_message(item_payload(message)):
+            raise _no_message(wire_id)
+        return message
+
+    async def messages(self, caller: Caller, conversation: Conversation, query: Mapping[str, str]) -> dict[str, Any]:
+        """The list of them that a query asks for; with `run_id` those that a run made."""
+
+        async def page(*, limit: int, cursor: str) -> Any:
+            if "run_id" in query:
+                run = await self.run(caller, conversation, query["run_id"])
+                return await self._repository.messages.of_run(
+                    caller.tenant, run.id, is_input=False, limit=limit, cursor=cursor
+                )
+            return await self._repository.messages.page(caller.tenant, conversation.id, limit=limit, cursor=cursor)
+
+        async def find(wire_id: str) -> Message:
+            return await self.message(caller, conversation, wire_id)
+
+        found, has_more = await listed_rows(
+            page,
+            query,
+            wire_id=lambda message: naming.on_wire(naming.MESSAGE, message.id),
+            find=find,
+            is_listed=lambda message: is_message(item_payload(message)),
+        )
+        return as_list(await self.shown(caller, found), has_more=has_more)
+
+    async def shown(self, caller: Caller, messages: Sequence[Message]) -> list[dict[str, Any]]:
+        """Message objects."""
+        runs: dict[str, Run | None] = {}
+        for message in messages:
+            if message.run_id is not None and message.run_id not in runs:
+                runs[message.run_id] = None
+                with suppress(NotFoundError):
+                    runs[message.run_id] = await self._repository.runs.get(caller.tenant, message.run_id)
+        return [
+            message_object(
+                item_payload(message),
+                message.conversation_id,
+                runs.get(message.run_id or ""),
+                is_input=message.is_input,
+            )
+            for message in messages
+        ]
+
+    async def change_message(self, caller: Caller, message: Message, metadata: Json) -> Message:
+        """It, with other metadata of its caller's."""
+        changed = replace(message, metadata={**message.metadata, METADATA: metadata})
+        return await self._repository.messages.save(caller.tenant, changed)
+
+    async def delete_message(self, caller: Caller, conversation: Conversation, message: Message) -> None:
+        """Delete it.
+
+        Raises:
+            FieldError: a run goes on in its thread.
+        """
+        await self._check_quiet(caller, conversation, "delete messages of")
+        await self._repository.messages.delete(caller.tenant, message.id)
+
+    # ---------------------------------------------------------------------------------------------------------- runs
+
+    async def start(self, caller: Caller, conversation: Conversation, ask: RunAsk) -> Run:
+        """A run in a thread, on record and under way.
+
+        Raises:
+            MissingError: its assistant is not there, or a file.
+            FieldError: another one goes on in the thread.
+            As `Core.start`.
+        """
+        assistant = await self.assistant(caller, ask.assistant_id)
+        asked = run_request(ask, assistant.content, user=caller.user, conversation_id=conversation.id)
+        await self._check_files(caller, ask.messages)
+        active = await self._repository.runs.active(caller.tenant, conversation.id)
+        if active is not None:
+            raise _already(conversation, active)
+        try:
+            run = await self._core.start(caller.tenant, self._supplied(asked, ask, assistant, conversation))
+        except ConflictError as error:
+            active = await self._repository.runs.active(caller.tenant, conversation.id)
+            raise _already(conversation, active) from error
+        await self._give(caller, conversation, ask.messages)
+        return run
+
+    async def start_with_thread(self, caller: Caller, ask: RunAsk) -> tuple[Conversation, Run]:
+        """A run in a thread of its own.
+
+        Raises:
+            As `start`; nothing is left of the thread then.
+        """
+        assistant = await self.assistant(caller, ask.assistant_id)
+        asked = run_request(ask, assistant.content, user=caller.user, conversation_id="")
+        self._core.planners.planner(asked.model)
+        if ask.resources is not None:
+            await self.resources(caller, replace(ask.resources, new_store=None))
+        conversation = await self.make_thread(caller, ask.thread or ThreadAsk())
+        try:
+            return conversation, await self.start(caller, conversation, ask)
+        except BichatError:
+            await self._repository.conversations.delete(caller.tenant, conversation.id)
+            raise
+
+    def _supplied(
+        self, request: RunRequest, ask: RunAsk, assistant: Definition, conversation: Conversation
+    ) -> RunRequest:
+        """The request, with the files that its code has: the assistant's, or those asked for in their place; the thread's."""
+        if request.code is None:
+            return request
+        own = ask.resources.to_dict() if ask.resources is not None else assistant.content.get(RESOURCES) or {}
+        files = [
+            file_id
+            for resources in (own, conversation.metadata.get(RESOURCES, {}))
+            for file_id in resources.get("code_interpreter", {}).get("file_ids", ())
+        ]
+        rows = tuple(dict.fromkeys(naming.row_id(file_id, naming.FILE) for file_id in files))
+        return replace(request, code=replace(request.code, file_ids=rows))
+
+    async def run(self, caller: Caller, conversation: Conversation, wire_id: str) -> Run:
+        """One run of a thread.
+
+        Raises:
+            MissingError: there is none.
+        """
+        try:
+            run = await self._core.get(caller.tenant, naming.row_id(wire_id, naming.RUN))
+        except NotFoundError as error:
+            raise _no_run(wire_id) from error
+        if run.conversation_id != conversation.id or not _is_run(run):
+            raise _no_run(wire_id)
+        return run
+
+    async def runs(self, caller: Caller, conversation: Conversation, query: Mapping[str, str]) -> dict[str, Any]:
+        """The list of them that a query asks for."""
+
+        async def page(*, limit: int, cursor: str) -> Any:
+            return await self._repository.runs.page(caller.tenant, conversation.id, limit=limit, cursor=cursor)
+
+        async def find(wire_id: str) -> Run:
+            return await self.run(caller, conversation, wire_id)
+
+        found, has_more = await listed_rows(
+            page, query, wire_id=lambda run: naming.on_wire(naming.RUN, run.id), find=find, is_listed=_is_run
+        )
+        return as_list([await self.shown_run(caller, run) for run in found], has_more=has_more)
+
+    async def shown_run(self, caller: Caller, run: Run) -> dict[str, Any]:
+        """The run object as it is now."""
+        del caller
+        return run_object(run, awaited=await self._core.awaited(run) if run.state is RunState.WAITING else ())
+
+    async def change_run(self, caller: Caller, run: Run, metadata: Json) -> Run:
+        """It, with other metadata of its caller's."""
+        ours = {key: value for key, value in run.metadata.items() if key.startswith(_OURS)}
+        return await self._repository.runs.describe(caller.tenant, run.id, {**metadata, **ours})
+
+    async def cancel(self, caller: Caller, run: Run) -> Run:
+        """Have it end; as it is: `cancelling`, or over.
+
+        Raises:
+            FieldError: it is over already.
+        """
+        if run.state.is_final:
+            raise FieldError(f"Cannot cancel run with status '{STATUSES[run.state]}'.", wire_code=None)
+        return await self._core.cancel(caller.tenant, run.id)
+
+    async def submit(self, caller: Caller, run: Run, outputs: Mapping[str, str]) -> tuple[Run, Sequence[Step], int]:
+        """Go on with a run that waits: it, the steps that have ended with that, and the number of its last event before.
+
+        Raises:
+            FieldError: it does not wait, or for other calls.
+        """
+        if run.state is not RunState.WAITING:
+            raise _no_outputs(run)
+        before = [step.id for step in await self._steps(caller, run) if step.is_functions and _waits(step)]
+        try:
+            last = await self._repository.runs.record(caller.tenant, run.id, ())
+            resumed = await self._core.resume(caller.tenant, run.id, outputs)
+        except ConflictError as error:
+            raise _no_outputs(await self._core.get(caller.tenant, run.id)) from error
+        except UserInputError as error:
+            wanted = [call["call_id"] for call in await self._core.awaited(run)]
+            message = f"Expected tool outputs for call_ids {wanted}, got {[each[:100] for each in outputs]}"
+            raise FieldError(message, wire_code=None) from error
+        ended = [step for step in await self._steps(caller, resumed) if step.id in before]
+        return resumed, ended, last
+
+    # -------------------------------------------------------------------------------------------------------- stream
+
+    async def stream(
+        self,
+        caller: Caller,
+        run: Run,
+        *,
+        thread: Conversation | None = None,
+        resumed: tuple[Sequence[Step], int] | None = None,
+    ) -> AsyncGenerator[bytes]:
+        """Its events as they are sent, from whichever process it goes on in.
+
+        Args:
+            caller: who asks.
+            run: that was started, or goes on.
+            thread: the one that was made with it.
+            resumed: of one that goes on, the steps that ended with that, and the event behind which the stream begins.
+        """
+        fold = RunStream(run)
+        steps, after = resumed or ((), 0)
+        if thread is not None:
+            yield encode("thread.created", thread_object(thread))
+        for piece in fold.begin() if resumed is None else fold.resume(steps):
+            yield piece
+        try:
+            async with aclosing(self._core.follow(caller.tenant, run.id, after=after)) as events:
+                async for event in events:
+                    if event.kind == run_events.RUN_ENDED:
+                        fold.run = await self._core.get(caller.tenant, run.id)
+                    elif event.kind == run_events.RUN_WAITING:
+                        fold.awaited = event.payload["calls"]
+                    for piece in fold.feed(event):
+                        yield piece
+        except NotFoundError:
+            gone = {"code": "server_error", "message": "the thread was deleted", "param": None, "type": "server_error"}
+            yield encode("error", gone)
+        yield DONE
+
+    # --------------------------------------------------------------------------------------------------------- steps
+
+    async def _steps(self, caller: Caller, run: Run) -> list[Step]:
+        return steps_of([item_payload(item) for item in await self._core.items(caller.tenant, run.id)])
+
+    async def steps(self, caller: Caller, run: Run, query: Mapping[str, str]) -> dict[str, Any]:
+        """The list of a run's steps that a query asks for."""
+        steps = await self._steps(caller, run)
+        return listed([step_object(step, run) for step in reversed(steps)], query)
+
+    async def step(self, caller: Caller, run: Run, wire_id: str) -> dict[str, Any]:
+        """One step of a run.
+
+        Raises:
+            MissingError: there is none.
+        """
+        for step in await self._steps(caller, run):
+            if step.id == wire_id:
+                return step_object(step, run)
+        raise MissingError(f"No run step found with id '{wire_id[:100]}'.", param="step_id")
+
+
+def _message(caller: Caller, conversation: Conversation, said: Said) -> Message:
+    return Message(
+        tenant=caller.tenant,
+        conversation_id=conversation.id,
+        role=said.role,
+        author=caller.user,
+        parts=said.parts,
+        metadata=said.metadata,
+    )
+
+
+def _with_files(resources: Json, messages: Sequence[Said]) -> dict[str, Any]:
+    """What tools are given, and files that came with messages for the code interpreter."""
+    attached = [
+        naming.on_wire(naming.FILE, part.content["file_id"])
+        for said in messages
+        for part in said.parts
+        if "code_interpreter" in part.content.get(TOOLS, ())
+    ]
+    if not attached:
+        return dict(resources)
+    before = resources.get("code_interpreter", {}).get("file_ids", ())
+    return {**resources, "code_interpreter": {"file_ids": list(dict.fromkeys((*before, *attached)))}}
+
+
+def _is_run(run: Run) -> bool:
+    return run.request.get("view", {}).get("kind") == "run"
+
+
+def _waits(step: Step) -> bool:
+    return any(item["id"] not in step.results for item in step.items)
+
+
+def _already(conversation: Conversation, active: Run | None) -> FieldError:
+    thread_id = naming.on_wire(naming.THREAD, conversation.id)
+    run_id = f" {naming.on_wire(naming.RUN, active.id)}" if active is not None else ""
+    return FieldError(f"Thread {thread_id} already has an active run{run_id}.", wire_code=None)
+
+
+def _no_outputs(run: Run) -> FieldError:
+    return FieldError(f'Runs in status "{STATUSES[run.state]}" do not accept tool outputs.', wire_code=None)
+
+
+def _no_message(wire_id: str) -> MissingError:
+    return MissingError(f"No message found with id '{wire_id[:100]}'.", param="message_id")
+
+
+def _no_run(wire_id: str) -> MissingError:
+    return MissingError(f"No run found with id '{wire_id[:100]}'.", param="run_id")
