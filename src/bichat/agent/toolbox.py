@@ -183,7 +183,7 @@ class CodeToolbox:
                 try:
                     file = await self._repository.files.get(tenant, part.content["file_id"])
                 except NotFoundError:
-                    pieces.append(_text("[a file that was deleted]"))
+                    pieces.append(_note("[a file that was deleted]"))
                     continue
                 if part.kind == parts.IMAGE and file.size_bytes <= min(left, _IMAGE_BYTES):
                     left -= file.size_bytes
@@ -191,7 +191,7 @@ class CodeToolbox:
                     pieces.append(Part(kind=parts.IMAGE, content={**part.content, "url": url}))
                 else:
                     path = self._sessions.path_of(file, is_thread=TOOLS in part.content)
-                    pieces.append(_text(f"[the file {file.name} lies at {path}]"))
+                    pieces.append(_note(f"[the file {file.name} lies at {path}]"))
             ready.append(replace(message, parts=tuple(pieces)))
         ready.reverse()
         return ready
@@ -214,5 +214,5 @@ def _given(history: Sequence[Message]) -> list[str]:
     ]
 
 
-def _text(text: str) -> Part:
-    return Part(kind=parts.TEXT, content={"text": text})
+def _note(text: str) -> Part:
+    return Part(kind=parts.TEXT, content={"text": text, parts.NOTE: True})

@@ -26,6 +26,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 TEXT: Final = "text"
+#: In the content of a text that stands in the place of something else, for models alone, and that nobody has said.
+NOTE: Final = "note"
 REFUSAL: Final = "refusal"
 IMAGE: Final = "image"
 FILE: Final = "file"

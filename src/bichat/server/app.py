@@ -17,6 +17,7 @@ from bichat.errors import BichatError
 from bichat.server import chat, containers, files, models, status
 from bichat.server.answers import JsonAnswer
 from bichat.server.assistants import routes as assistants
+from bichat.server.assistants import vector_stores
 from bichat.server.assistants.service import Threads
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
@@ -74,7 +75,15 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
 def _wire() -> APIRouter:
     router = APIRouter()
-    for part in (files.router, containers.router, models.router, responses.router, chat.router, assistants.router):
+    for part in (
+        files.router,
+        containers.router,
+        models.router,
+        responses.router,
+        chat.router,
+        assistants.router,
+        vector_stores.router,
+    ):
         router.include_router(part, dependencies=[Depends(caller_of)])
     return router
 

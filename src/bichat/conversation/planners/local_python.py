@@ -135,7 +135,8 @@ def _last_said(history: Sequence[Message]) -> tuple[str, list[Message]]:
     for message in reversed(history):
         kind = message.parts[0].kind if message.parts else ""
         if message.role == Role.USER and kind in _SAID:
-            said = [part.content.get("text", "") for part in message.parts if part.kind == parts.TEXT]
+            texts = [part for part in message.parts if part.kind == parts.TEXT and not part.content.get(parts.NOTE)]
+            said = [part.content.get("text", "") for part in texts]
             return "\n".join(said), calls[::-1]
         if kind == parts.CODE:
             calls.append(message)

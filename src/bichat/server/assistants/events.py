@@ -38,6 +38,16 @@ def encode(event: str, data: Json) -> bytes:
     return f"event: {event}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode("ascii")
 
 
+def error_event(code: str, message: str) -> bytes:
+    """Something failed; the stream goes on to its end.
+
+    Bare, as the wire has it; and once more as `data`, for the official client, which does not put it there itself for
+    every kind of stream, and then takes it for none of its events.
+    """
+    bare = {"code": code, "message": message, "param": None, "type": code}
+    return encode("error", {**bare, "event": "error", "data": bare})
+
+
 @dataclass(slots=True)
 class _Open:
     """An item that has begun."""
@@ -217,8 +227,7 @@ class RunStream:
             events.append(encode(f"thread.run.step.{ended['status']}", ended))
         if told == "failed":
             error = last_error(run)
-            bare = {"code": error["code"], "message": error["message"], "param": None, "type": error["code"]}
-            events.append(encode("error", bare))
+            events.append(error_event(error["code"], error["message"]))
         return [*events, encode(f"thread.run.{told}", run_object(run))]
 
     def _run(self, kind: str, status: str) -> bytes:
@@ -248,4 +257,4 @@ def _as_grown(item: _Open) -> Json:
     return {**item.payload, "status": "incomplete", "parts": [{"kind": part["kind"], "content": content}]}
 
 
-__all__: Sequence[str] = ["DONE", "RunStream", "call_id", "encode"]
+__all__: Sequence[str] = ["DONE", "RunStream", "call_id", "encode", "error_event"]

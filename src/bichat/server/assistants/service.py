@@ -17,7 +17,7 @@ from bichat.errors import BichatError, ConflictError, NotFoundError, UserInputEr
 from bichat.repository.chat_repository import Definitions
 from bichat.repository.records import Conversation, Definition, Message, Run, RunState
 from bichat.server import naming
-from bichat.server.assistants.events import DONE, RunStream, encode
+from bichat.server.assistants.events import DONE, RunStream, encode, error_event
 from bichat.server.assistants.objects import (
     METADATA,
     RESOURCES,
@@ -430,8 +430,7 @@ class Threads:
                     for piece in fold.feed(event):
                         yield piece
         except NotFoundError:
-            gone = {"code": "server_error", "message": "the thread was deleted", "param": None, "type": "server_error"}
-            yield encode("error", gone)
+            yield error_event("server_error", "the thread was deleted")
         yield DONE
 
     # --------------------------------------------------------------------------------------------------------- steps
