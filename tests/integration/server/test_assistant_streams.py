@@ -12,6 +12,7 @@ import pytest
 from openai import AssistantEventHandler, AsyncAssistantEventHandler, AzureOpenAI
 
 from bichat.conversation.planner import PlannerError, TextDelta, TurnEnded
+from bichat.server.assistants import requests
 from bichat.testing.planner import calls, says
 
 from .test_assistants import CODE, ask, assistant, python, usage
@@ -299,6 +300,23 @@ def test_a_stream_that_is_cancelled_says_so(served, client, assistant):
 
 def event_run(stream) -> str:
     return stream.current_run.id
+
+
+def test_a_run_expires_in_its_time_and_says_so(served, client, assistant, monkeypatch):
+    monkeypatch.setattr(requests, "LIVES_S", 1.0)
+    served.plays([TextDelta("so far"), anyio.sleep_forever])
+    thread, handler = a_thread(client), Handler()
+    with client.beta.threads.runs.stream(
+        thread_id=thread.id, assistant_id=assistant.id, event_handler=handler
+    ) as stream:
+        stream.until_done()
+    run = stream.get_final_run()
+    (message,) = stream.get_final_messages()
+    (step,) = client.beta.threads.runs.steps.list(run_id=run.id, thread_id=thread.id).data
+
+    assert handler.kinds[-3:] == ["thread.message.incomplete", "thread.run.step.expired", "thread.run.expired"]
+    assert (run.status, run.expires_at, message.incomplete_details.reason) == ("expired", None, "run_expired")
+    assert (step.status, step.expired_at is not None) == ("expired", True)
 
 
 def test_what_fails_says_why_and_code_that_raises_is_no_failure(served, client, assistant):
