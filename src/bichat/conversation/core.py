@@ -180,7 +180,8 @@ class Core:
         Raises:
             NotFoundError: there is no such run, or it was deleted meanwhile.
         """
-        async for _ in self.follow(tenant, run_id):
+        last = await self._repository.runs.record(tenant, run_id, ())
+        async for _ in self.follow(tenant, run_id, after=last):
             pass
         return await self.get(tenant, run_id)
 

@@ -574,6 +574,28 @@ async def test_fifty_threads_at_a_time_lose_mix_and_double_nothing(served):
     assert answers == {number: "".join(f"{number}:{piece} " for piece in range(10)) for number in range(50)}
 
 
+@pytest.mark.slow
+async def test_fifty_threads_at_a_time_run_their_own_code_in_sessions_of_their_own(served):
+    results: dict[int, str] = {}
+    async with served.async_client() as client:
+        made = await client.beta.assistants.create(model="local-python", tools=CODE)
+
+        async def talk(number: int) -> None:
+            thread: Any = {"messages": [{"role": "user", "content": f"x = {number}\nopen('x', 'w').write(str(x))"}]}
+            first = await client.beta.threads.create_and_run_poll(assistant_id=made.id, thread=thread)
+            more = "print(x, open('x').read())"
+            await client.beta.threads.messages.create(first.thread_id, role="user", content=more)
+            run = await client.beta.threads.runs.create_and_poll(thread_id=first.thread_id, assistant_id=made.id)
+            (newest,) = (await client.beta.threads.messages.list(run.thread_id, limit=1)).data
+            results[number] = f"{first.status} {run.status} {newest.content[0].text.value}"
+
+        async with anyio.create_task_group() as tasks:
+            for number in range(50):
+                tasks.start_soon(talk, number)
+
+    assert results == {number: f"completed completed {number} {number}\n" for number in range(50)}
+
+
 def test_a_thread_that_is_deleted_ends_its_run_and_its_session(served, client, assistant):
     served.plays(python("open('a.txt', 'w').write('a')"), says("there"), [anyio.sleep_forever])
     thread, _ = ask(client, assistant)

@@ -27,6 +27,8 @@ from bichat.server.services import Caller
 
 #: Milliseconds after which a client that waits for the end of a run may look again.
 _POLL_MS: Final = 100
+#: What the official clients' pollers send.
+_POLLER: Final = "x-stainless-poll-helper"
 
 router = APIRouter(tags=["assistants"])
 
@@ -247,8 +249,12 @@ async def list_runs(request: Request, thread_id: str) -> Response:
 
 @router.get("/threads/{thread_id}/runs/{run_id}")
 async def get_run(request: Request, thread_id: str, run_id: str) -> Response:
-    """One run."""
-    return await _shown_run(request, await _run(request, thread_id, run_id))
+    """One run; a client's poller is answered once there is something new, or after a while."""
+    run = await _run(request, thread_id, run_id)
+    if _POLLER in request.headers:
+        # It asks as often as it was told at first: many at a time would use up what their key has for a minute.
+        run = await _service(request).settled(_caller(request), run, request.state.ticket.pause_s)
+    return await _shown_run(request, run)
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}", openapi_extra=_body("`metadata`."))

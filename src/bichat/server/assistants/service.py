@@ -355,6 +355,14 @@ class Threads:
         )
         return as_list([await self.shown_run(caller, run) for run in found], has_more=has_more)
 
+    async def settled(self, caller: Caller, run: Run, patience_s: float) -> Run:
+        """It, once it is over or waits for its caller, or as it is after so long."""
+        if run.state.is_final or run.state is RunState.WAITING:
+            return run
+        with anyio.move_on_after(patience_s):
+            await self._core.wait(caller.tenant, run.id)
+        return await self._core.get(caller.tenant, run.id)
+
     async def shown_run(self, caller: Caller, run: Run) -> dict[str, Any]:
         """The run object as it is now."""
         del caller
