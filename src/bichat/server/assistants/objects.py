@@ -46,6 +46,8 @@ _ERRORS: Final = {
     "context_too_long": "invalid_prompt",
     "refused": "invalid_prompt",
     "invalid_input": "invalid_prompt",
+    "limit_exceeded": "invalid_prompt",
+    "capacity": "rate_limit_exceeded",
 }
 _SAID: Final = (parts.TEXT, parts.REFUSAL, parts.IMAGE, parts.FILE)
 

@@ -21,6 +21,7 @@ from bichat.server.assistants.requests import (
 )
 from bichat.server.assistants.service import ASSISTANT, Threads
 from bichat.server.forms import json_body
+from bichat.server.limiter import Ticket
 from bichat.server.lists import as_list, listed_rows
 from bichat.server.responses.stream import EventStream
 from bichat.server.services import Caller
@@ -253,7 +254,9 @@ async def get_run(request: Request, thread_id: str, run_id: str) -> Response:
     run = await _run(request, thread_id, run_id)
     if _POLLER in request.headers:
         # It asks as often as it was told at first: many at a time would use up what their key has for a minute.
-        run = await _service(request).settled(_caller(request), run, request.state.ticket.pause_s)
+        ticket: Ticket = request.state.ticket
+        ticket.leave()  # who only waits is not under way
+        run = await _service(request).settled(_caller(request), run, ticket.pause_s)
     return await _shown_run(request, run)
 
 
