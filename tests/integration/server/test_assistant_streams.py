@@ -353,6 +353,26 @@ def test_an_answer_that_comes_to_its_limit_is_incomplete(served, client, assista
     assert (other.status, other.incomplete_details.reason) == ("incomplete", "max_prompt_tokens")
 
 
+def test_a_client_that_asks_again_for_want_of_an_answer_is_given_the_run_that_it_made(client):
+    made = client.beta.assistants.create(model="local-python", tools=CODE)
+    threads = client.beta.threads
+    thread = threads.create()
+    said: Any = [{"role": "user", "content": "print(open('n', 'a').write('x'), open('n').read())"}]
+    first = threads.runs.create_and_poll(thread_id=thread.id, assistant_id=made.id, additional_messages=said)
+    retry = {"x-stainless-retry-count": "1"}
+    asked: Any = {"thread_id": thread.id, "assistant_id": made.id, "additional_messages": said}
+    again = threads.runs.create(**asked, extra_headers=retry)
+    with threads.runs.create(**asked, stream=True, extra_headers=retry) as stream:
+        events = [event.event for event in stream]
+    other = threads.runs.create_and_poll(**asked)
+    later = threads.runs.create(**asked | {"instructions": "otherwise"}, extra_headers=retry)
+
+    assert again.id == first.id
+    assert events[-1] == "thread.run.completed"
+    assert len({first.id, other.id, later.id}) == 3
+    assert threads.messages.list(thread.id, run_id=other.id).data[0].content[0].text.value.startswith("1 xx\n")
+
+
 def test_a_stream_that_its_reader_leaves_goes_on_without_him(served, client, assistant):
     served.plays(python("open('a.txt', 'w').write('a')"), says("done"))
     thread = a_thread(client)

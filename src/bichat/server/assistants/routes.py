@@ -28,7 +28,9 @@ from bichat.server.services import Caller
 
 #: Milliseconds after which a client that waits for the end of a run may look again.
 _POLL_MS: Final = 100
-#: What the official clients' pollers send.
+#: How often a client of the official ones has tried before.
+_RETRIES: Final = "x-stainless-retry-count"
+#: What their pollers send.
 _POLLER: Final = "x-stainless-poll-helper"
 
 router = APIRouter(tags=["assistants"])
@@ -235,7 +237,7 @@ async def create_run(request: Request, thread_id: str) -> Response:
     service, caller = _service(request), _caller(request)
     thread = await _thread(request, thread_id)
     ask = read_run(await json_body(request))
-    run = await service.start(caller, thread, ask)
+    run = await service.start(caller, thread, ask, is_retry=request.headers.get(_RETRIES, "0") != "0")
     if ask.streams:
         return EventStream(service.stream(caller, run))
     return JsonAnswer(run_object(run, status="queued"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, Final
 
 import anyio
@@ -15,7 +16,9 @@ from bichat.conversation.request import RunRequest, Said
 from bichat.conversation.run_events import item_payload
 from bichat.errors import BichatError, ConflictError, NotFoundError, UserInputError
 from bichat.repository.chat_repository import Definitions
+from bichat.repository.moments import utc_now
 from bichat.repository.records import Conversation, Definition, Message, Run, RunState
+from bichat.repository.text import plain_json
 from bichat.server import naming
 from bichat.server.assistants.events import DONE, RunStream, encode, error_event
 from bichat.server.assistants.objects import (
@@ -41,6 +44,8 @@ ASSISTANT: Final = "assistant"
 VECTOR_STORE: Final = "vector_store"
 #: Pairs of a run's metadata that are ours begin so.
 _OURS: Final = "bichat."
+#: How long clients go on trying.
+_RETRIED: Final = timedelta(minutes=5)
 #: How long a deletion waits for a run to end.
 _END_S: Final = 20.0
 _PAGE: Final = 100
@@ -272,8 +277,11 @@ class Threads:
 
     # ---------------------------------------------------------------------------------------------------------- runs
 
-    async def start(self, caller: Caller, conversation: Conversation, ask: RunAsk) -> Run:
+    async def start(self, caller: Caller, conversation: Conversation, ask: RunAsk, *, is_retry: bool = False) -> Run:
         """A run in a thread, on record and under way.
+
+        `is_retry`: the client says that it has asked before and has had no answer: it is given the run that it made then,
+        for code must not run twice.
 
         Raises:
             MissingError: its assistant is not there, or a file.
@@ -283,6 +291,8 @@ class Threads:
         assistant = await self.assistant(caller, ask.assistant_id)
         asked = run_request(ask, assistant.content, user=caller.user, conversation_id=conversation.id)
         await self._check_files(caller, ask.messages)
+        if is_retry and (made := await self._made_before(caller, conversation, asked)) is not None:
+            return made
         active = await self._repository.runs.active(caller.tenant, conversation.id)
         if active is not None:
             raise _already(conversation, active)
@@ -293,6 +303,20 @@ class Threads:
             raise _already(conversation, active) from error
         await self._give(caller, conversation, ask.messages)
         return run
+
+    async def _made_before(self, caller: Caller, conversation: Conversation, asked: RunRequest) -> Run | None:
+        """The thread's last run, if it was made a moment ago of the same request, and nothing was said since."""
+        tenant = caller.tenant
+        page = await self._repository.runs.page(tenant, conversation.id, limit=1)
+        if not page.items or utc_now() - page.items[0].created_at > _RETRIED:
+            return None
+        (last,) = page.items
+        newest = await self._repository.messages.page(tenant, conversation.id, limit=1)
+        is_last = not newest.items or newest.items[0].run_id == last.id or newest.items[0].created_at < last.created_at
+        inputs = await self._core.inputs(tenant, last.id, limit=_PAGE)
+        said = [(message.role, message.parts) for message in reversed(inputs.items)]
+        same = plain_json(asked.view) == last.request.get("view") and said == [(s.role, s.parts) for s in asked.inputs]
+        return last if is_last and same else None
 
     async def start_with_thread(self, caller: Caller, ask: RunAsk) -> tuple[Conversation, Run]:
         """A run in a thread of its own.
