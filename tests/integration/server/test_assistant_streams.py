@@ -373,6 +373,27 @@ def test_a_client_that_asks_again_for_want_of_an_answer_is_given_the_run_that_it
     assert threads.messages.list(thread.id, run_id=other.id).data[0].content[0].text.value.startswith("1 xx\n")
 
 
+def test_outputs_that_are_submitted_again_for_want_of_an_answer_are_taken_once(served, client):
+    threads = client.beta.threads
+    assistant = client.beta.assistants.create(model="m", tools=[*CODE, *WEATHER])
+    served.plays(calls("weather", "{}"), says("Warm."))
+    thread, run = ask(client, assistant)
+    retry = {"x-stainless-retry-count": "1"}
+    submit = threads.runs.submit_tool_outputs
+    asked: Any = {"run_id": run.id, "thread_id": thread.id, "tool_outputs": outputs("call_1")}
+    first = submit(**asked)
+    again = submit(**asked, extra_headers=retry)
+    with submit(**asked, stream=True, extra_headers=retry) as stream:
+        events = [event.event for event in stream]
+
+    assert first.id == again.id == run.id
+    on = ["thread.run.step.completed", "thread.run.queued", "thread.run.in_progress"]
+    assert list(dict.fromkeys(events)) == list(dict.fromkeys([*on, *SAID, "thread.run.completed"]))
+    assert len(threads.runs.steps.list(run_id=run.id, thread_id=thread.id).data) == 2
+    with pytest.raises(openai.BadRequestError, match="do not accept"):
+        submit(**asked | {"tool_outputs": [{"tool_call_id": "call_1", "output": "other"}]}, extra_headers=retry)
+
+
 def test_a_stream_that_its_reader_leaves_goes_on_without_him(served, client, assistant):
     served.plays(python("open('a.txt', 'w').write('a')"), says("done"))
     thread = a_thread(client)

@@ -44,6 +44,10 @@ def _caller(request: Request) -> Caller:
     return request.state.caller
 
 
+def _is_retry(request: Request) -> bool:
+    return request.headers.get(_RETRIES, "0") != "0"
+
+
 def _body(description: str, *, required: bool = True) -> dict[str, Any]:
     """What the OpenAPI document says of a body: the fields themselves are checked, and named, one by one."""
     content = {"application/json": {"schema": {"type": "object"}}}
@@ -237,7 +241,7 @@ async def create_run(request: Request, thread_id: str) -> Response:
     service, caller = _service(request), _caller(request)
     thread = await _thread(request, thread_id)
     ask = read_run(await json_body(request))
-    run = await service.start(caller, thread, ask, is_retry=request.headers.get(_RETRIES, "0") != "0")
+    run = await service.start(caller, thread, ask, is_retry=_is_retry(request))
     if ask.streams:
         return EventStream(service.stream(caller, run))
     return JsonAnswer(run_object(run, status="queued"))
@@ -283,7 +287,7 @@ async def submit_tool_outputs(request: Request, thread_id: str, run_id: str) -> 
     service, caller = _service(request), _caller(request)
     run = await _run(request, thread_id, run_id)
     outputs, streams = read_outputs(await json_body(request))
-    resumed, steps, after = await service.submit(caller, run, outputs)
+    resumed, steps, after = await service.submit(caller, run, outputs, is_retry=_is_retry(request))
     if streams:
         return EventStream(service.stream(caller, resumed, resumed=(steps, after)))
     return JsonAnswer(run_object(resumed, status="queued"))

@@ -407,12 +407,18 @@ class Threads:
             raise FieldError(f"Cannot cancel run with status '{STATUSES[run.state]}'.", wire_code=None)
         return await self._core.cancel(caller.tenant, run.id)
 
-    async def submit(self, caller: Caller, run: Run, outputs: Mapping[str, str]) -> tuple[Run, Sequence[Step], int]:
+    async def submit(
+        self, caller: Caller, run: Run, outputs: Mapping[str, str], *, is_retry: bool = False
+    ) -> tuple[Run, Sequence[Step], int]:
         """Go on with a run that waits: it, the steps that have ended with that, and the number of its last event before.
+
+        `is_retry`: as of `start`; what has been taken already is told once more.
 
         Raises:
             FieldError: it does not wait, or for other calls.
         """
+        if is_retry and (taken := await self._taken_before(caller, run, outputs)) is not None:
+            return taken
         if run.state is not RunState.WAITING:
             raise _no_outputs(run)
         before = [step.id for step in await self._steps(caller, run) if step.is_functions and _waits(step)]
@@ -427,6 +433,26 @@ class Threads:
             raise FieldError(message, wire_code=None) from error
         ended = [step for step in await self._steps(caller, resumed) if step.id in before]
         return resumed, ended, last
+
+    async def _taken_before(
+        self, caller: Caller, run: Run, outputs: Mapping[str, str]
+    ) -> tuple[Run, Sequence[Step], int] | None:
+        """What `submit` gave when these outputs were taken; None where they never were."""
+        for step in reversed(await self._steps(caller, run)):
+            calls = {item["parts"][0]["content"]["call_id"]: item["id"] for item in step.items if step.is_functions}
+            if set(calls) != set(outputs) or _waits(step):
+                continue
+            given = {name: step.results[item_id]["parts"][0]["content"]["output"] for name, item_id in calls.items()}
+            if given != dict(outputs):
+                return None
+            after, number = 0, 0
+            while events := await self._repository.runs.events(caller.tenant, run.id, after=number, limit=_PAGE):
+                number = events[-1].sequence
+                for event in events:
+                    if event.kind == run_events.RUN_WAITING and _names(event.payload["calls"]) == set(outputs):
+                        after = event.sequence
+            return run, [step], after
+        return None
 
     # -------------------------------------------------------------------------------------------------------- stream
 
@@ -518,6 +544,10 @@ def _is_run(run: Run) -> bool:
 
 def _waits(step: Step) -> bool:
     return any(item["id"] not in step.results for item in step.items)
+
+
+def _names(calls: Sequence[Json]) -> set[str]:
+    return {call["call_id"] for call in calls}
 
 
 def _already(conversation: Conversation, active: Run | None) -> FieldError:
