@@ -9,6 +9,7 @@ import pytest
 
 from bichat.server.app import create_app
 from bichat.server.assistants import requests as assistants
+from bichat.server.assistants import run_requests as runs
 from bichat.server.responses import requests as responses
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "openai.md").read_text(encoding="utf-8")
@@ -17,9 +18,7 @@ SECTIONS = {
     "### POST /assistants, POST /assistants/{id}\n": assistants.ASSISTANT_FIELDS,
     "### POST /threads, POST /threads/{id}\n": assistants.THREAD_FIELDS,
     "### POST /threads/{id}/messages\n": assistants.MESSAGE_FIELDS,
-    "### POST /threads/{id}/runs, POST /threads/runs\n": assistants.RUN_FIELDS
-    | assistants.THREAD_RUN_FIELDS
-    | assistants.IGNORED,
+    "### POST /threads/{id}/runs, POST /threads/runs\n": runs.RUN_FIELDS | runs.THREAD_RUN_FIELDS | assistants.IGNORED,
 }
 
 

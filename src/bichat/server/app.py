@@ -18,7 +18,8 @@ from bichat.server import chat, containers, files, models, status
 from bichat.server.answers import JsonAnswer
 from bichat.server.assistants import routes as assistants
 from bichat.server.assistants import vector_stores
-from bichat.server.assistants.service import Threads
+from bichat.server.assistants.runs import Runs
+from bichat.server.assistants.threads import Threads
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
 from bichat.server.limiter import Limiter
@@ -50,6 +51,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             )
             app.state.door = Door(services.repository, is_local=is_local)
             app.state.threads = Threads(services)
+            app.state.runs = Runs(services, app.state.threads)
             async with Responses(services.core, services.archive) as app.state.responses:
                 yield
 

@@ -12,7 +12,7 @@ import pytest
 from openai import AssistantEventHandler, AsyncAssistantEventHandler, AzureOpenAI
 
 from bichat.conversation.planner import PlannerError, TextDelta, TurnEnded
-from bichat.server.assistants import requests
+from bichat.server.assistants import run_requests
 from bichat.testing.planner import calls, says
 
 from .test_assistants import CODE, ask, assistant, python, usage
@@ -303,7 +303,7 @@ def event_run(stream) -> str:
 
 
 def test_a_run_expires_in_its_time_and_says_so(served, client, assistant, monkeypatch):
-    monkeypatch.setattr(requests, "LIVES_S", 1.0)
+    monkeypatch.setattr(run_requests, "LIVES_S", 1.0)
     served.plays([TextDelta("so far"), anyio.sleep_forever])
     thread, handler = a_thread(client), Handler()
     with client.beta.threads.runs.stream(

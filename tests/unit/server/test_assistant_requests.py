@@ -13,8 +13,9 @@ from openai.types.beta import (
 )
 from openai.types.beta.threads import message_create_params, run_create_params
 
-from bichat.server.assistants import requests
-from bichat.server.assistants.requests import read_assistant, read_message, read_outputs, read_run, run_request
+from bichat.server.assistants import requests, run_requests
+from bichat.server.assistants.requests import read_assistant, read_message
+from bichat.server.assistants.run_requests import read_outputs, read_run, run_request
 from bichat.server.problems import FieldError
 
 FILE = "file-" + "0" * 31 + "1"
@@ -33,9 +34,9 @@ def test_every_field_that_the_client_can_send_is_carried_out_or_without_effect()
     assert fields(thread_create_params, "ThreadCreateParams") == requests.THREAD_FIELDS
     assert fields(message_create_params, "MessageCreateParams") | {"file_ids"} == requests.MESSAGE_FIELDS
     run = fields(run_create_params, "RunCreateParamsBase", "RunCreateParamsStreaming")
-    assert run == requests.RUN_FIELDS | requests.IGNORED
+    assert run == run_requests.RUN_FIELDS | requests.IGNORED
     both = fields(thread_create_and_run_params, "ThreadCreateAndRunParamsBase", "ThreadCreateAndRunParamsStreaming")
-    assert both | {"reasoning_effort"} == requests.THREAD_RUN_FIELDS
+    assert both | {"reasoning_effort"} == run_requests.THREAD_RUN_FIELDS
 
 
 def a_run(assistant: dict[str, Any], **given: Any):
@@ -68,7 +69,7 @@ def test_what_is_null_is_left_to_the_server_or_taken_back():
         "tools": [],
     }
     assert read_assistant({"name": None, "model": None}, is_new=False).fields == {"name": None}
-    names = (requests.RUN_FIELDS | requests.IGNORED) - {"assistant_id"}
+    names = (run_requests.RUN_FIELDS | requests.IGNORED) - {"assistant_id"}
     assert a_run({}, **dict.fromkeys(names)).truncates
 
 
@@ -76,7 +77,7 @@ def test_a_tool_that_is_not_served_is_not_forced_upon_anybody():
     search = {"type": "file_search"}
     for choice in ("required", search, {"type": "retrieval"}):
         run = a_run({"tools": [search]}, tool_choice=choice)
-        assert (run.tool_choice, list(run.metadata)) == ("auto", [requests.SEARCH_NOTE])
+        assert (run.tool_choice, list(run.metadata)) == ("auto", [run_requests.SEARCH_NOTE])
 
 
 def test_a_message_is_its_content_and_its_files_each_once():

@@ -11,7 +11,8 @@ from bichat.conversation import parts
 from bichat.conversation.scribe import ENDED_AT
 from bichat.repository.records import Conversation, Definition, Run, RunState
 from bichat.server import naming
-from bichat.server.assistants.requests import LIVES_S, METADATA
+from bichat.server.assistants.requests import METADATA
+from bichat.server.assistants.run_requests import LIVES_S
 
 Json = Mapping[str, Any]
 

@@ -8,16 +8,13 @@ from typing import Any, Final
 
 from bichat.agent.toolbox import TOOLS
 from bichat.conversation import parts
-from bichat.conversation.planner import Sampling
-from bichat.conversation.request import CodeOptions, RunRequest, Said
+from bichat.conversation.request import Said
 from bichat.repository.records import Part, Role
 from bichat.server import checks, naming
 from bichat.server.assistants.tools import (
     MOST_FILES,
     Resources,
-    Tools,
     file_id,
-    read_choice,
     read_file_ids,
     read_resources,
     read_response_format,
@@ -46,41 +43,14 @@ ASSISTANT_FIELDS: Final = frozenset(
 )
 THREAD_FIELDS: Final = frozenset({"messages", "metadata", "tool_resources"})
 MESSAGE_FIELDS: Final = frozenset({"attachments", "content", "file_ids", "metadata", "role"})
-_BOTH_RUN_FIELDS: Final = frozenset(
-    {
-        "assistant_id",
-        "instructions",
-        "max_completion_tokens",
-        "max_prompt_tokens",
-        "metadata",
-        "model",
-        "parallel_tool_calls",
-        "reasoning_effort",
-        "response_format",
-        "stream",
-        "temperature",
-        "tool_choice",
-        "tools",
-        "top_p",
-        "truncation_strategy",
-    }
-)
-RUN_FIELDS: Final = _BOTH_RUN_FIELDS | {"additional_instructions", "additional_messages"}
-THREAD_RUN_FIELDS: Final = _BOTH_RUN_FIELDS | {"thread", "tool_resources"}
 IGNORED: Final = frozenset({"include"})
 
 #: In a message's metadata: the caller's own.
 METADATA: Final = "metadata"
-#: In a run's metadata: what was asked for and is not served.
-SEARCH_NOTE: Final = "bichat.file_search"
-_IGNORED_SEARCH: Final = "file_search is not served here and was ignored; files are given to code_interpreter"
-#: Seconds after its making at which a run expires.
-LIVES_S: Final = 600.0
-
-_MOST_INSTRUCTIONS: Final = 256_000
-_MOST_CHARS: Final = 10_485_760
-_MOST_MESSAGES: Final = 1000
-_MOST_TOKENS: Final = 100_000_000
+#: Characters of instructions, and of a message; messages of one request.
+MOST_INSTRUCTIONS: Final = 256_000
+MOST_CHARS: Final = 10_485_760
+MOST_MESSAGES: Final = 1000
 _EFFORTS: Final = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 _DETAILS: Final = ("auto", "low", "high")
 
@@ -124,21 +94,21 @@ def read_assistant(body: Any, *, is_new: bool) -> AssistantAsk:
     fields: dict[str, Any] = {}
     if given.get("model") is not None:
         fields["model"] = checks.text(given["model"], "model", most=256)
-    for name, most in (("name", 256), ("description", 512), ("instructions", _MOST_INSTRUCTIONS)):
+    for name, most in (("name", 256), ("description", 512), ("instructions", MOST_INSTRUCTIONS)):
         if name in given:
             fields[name] = None if given[name] is None else checks.text(given[name], name, most=most)
     if "tools" in given:
         fields["tools"] = list(read_tools(given["tools"] or []).echo)
     if "metadata" in given:
         fields["metadata"] = checks.metadata(given["metadata"])
-    fields |= _sampled(given)
+    fields |= read_sampled(given)
     resources = None
     if given.get("tool_resources") is not None or given.get("file_ids") is not None:
         resources = read_resources(given.get("tool_resources"), file_ids=given.get("file_ids"))
     return AssistantAsk(fields=fields, resources=resources)
 
 
-def _sampled(given: Json) -> dict[str, Any]:
+def read_sampled(given: Json) -> dict[str, Any]:
     """Fields that say how a model is to answer, checked, as they are told again; null where null was given."""
     found: dict[str, Any] = {}
     for name, most in (("temperature", 2), ("top_p", 1)):
@@ -189,7 +159,7 @@ def read_messages(value: Any, param: str) -> list[Said]:
     Raises:
         FieldError: one is not as it must be.
     """
-    found = checks.array(value or [], param, most=_MOST_MESSAGES)
+    found = checks.array(value or [], param, most=MOST_MESSAGES)
     return [read_message(each, f"{param}[{number}]") for number, each in enumerate(found)]
 
 
@@ -207,9 +177,9 @@ def read_message(body: Any, param: str = "") -> Said:
     role = checks.one_of(given["role"], f"{before}role", ("user", "assistant"))
     content = given["content"]
     if isinstance(content, str):
-        pieces = [_text(checks.text(content, f"{before}content", most=_MOST_CHARS))]
+        pieces = [_text(checks.text(content, f"{before}content", most=MOST_CHARS))]
     else:
-        found = checks.array(content, f"{before}content", most=_MOST_MESSAGES)
+        found = checks.array(content, f"{before}content", most=MOST_MESSAGES)
         pieces = [_content(each, f"{before}content[{number}]") for number, each in enumerate(found)]
     if not any(piece.kind != parts.TEXT or piece.content["text"] for piece in pieces):
         raise FieldError("Message content must be non-empty.", param=f"{before}content")
@@ -259,7 +229,7 @@ def _content(value: Any, param: str) -> Part:
         text = piece.get("text")
         if isinstance(text, Mapping):  # as it is told again
             text = checks.mapping(text, f"{param}.text").get("value")
-        return _text(checks.text(text, f"{param}.text", most=_MOST_CHARS))
+        return _text(checks.text(text, f"{param}.text", most=MOST_CHARS))
     if piece.get(kind) is None:
         raise checks.missing(f"{param}.{kind}")
     image = checks.mapping(piece[kind], f"{param}.{kind}")
@@ -267,7 +237,7 @@ def _content(value: Any, param: str) -> Part:
     if kind == "image_file":
         row_id = naming.row_id(file_id(image.get("file_id"), f"{param}.image_file.file_id"), naming.FILE)
         return Part(kind=parts.IMAGE, content={"file_id": row_id, "detail": detail})
-    url = checks.text(image.get("url"), f"{param}.image_url.url", most=_MOST_CHARS)
+    url = checks.text(image.get("url"), f"{param}.image_url.url", most=MOST_CHARS)
     if not url.startswith(("https://", "data:image/")):
         raise FieldError(
             f"Invalid '{param}.image_url.url': an https URL or a data URL of an image is expected.",
@@ -275,164 +245,3 @@ def _content(value: Any, param: str) -> Part:
             wire_code="invalid_image_url",
         )
     return Part(kind=parts.IMAGE, content={"url": url, "detail": detail})
-
-
-# ---------------------------------------------------------------------------------------------------------------- runs
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunAsk:
-    """A request for a run, before its assistant is looked up."""
-
-    assistant_id: str
-    """On the wire."""
-    fields: Json
-    messages: Sequence[Said]
-    thread: ThreadAsk | None
-    """Of a run that makes its thread."""
-    resources: Resources | None
-    streams: bool
-
-
-def read_run(body: Any, *, makes_thread: bool = False) -> RunAsk:
-    """A request for a run.
-
-    Raises:
-        FieldError: a field is not as it must be.
-    """
-    given = known(body, THREAD_RUN_FIELDS if makes_thread else RUN_FIELDS)
-    if given.get("assistant_id") is None:
-        raise checks.missing("assistant_id")
-    fields = {name: value for name, value in given.items() if value is not None}
-    resources = None
-    if "tool_resources" in fields:
-        resources = read_resources(fields["tool_resources"])
-    return RunAsk(
-        assistant_id=checks.text(fields["assistant_id"], "assistant_id", most=256),
-        fields=fields,
-        messages=read_messages(fields.get("additional_messages"), "additional_messages"),
-        thread=read_thread(fields.get("thread") or {}, "thread") if makes_thread else None,
-        resources=resources,
-        streams=checks.flag(fields.get("stream", False), "stream"),
-    )
-
-
-def run_request(ask: RunAsk, assistant: Json, *, user: str, conversation_id: str) -> RunRequest:
-    """The run that is asked for of an assistant.
-
-    Args:
-        ask: what was asked for; what it does not say, the assistant does.
-        assistant: its content.
-        user: who asks.
-        conversation_id: of the thread; empty where it is made.
-
-    Raises:
-        FieldError: a field is not as it must be.
-    """
-    fields = ask.fields
-    tools = read_tools(fields["tools"] if "tools" in fields else assistant.get("tools", []))
-    sampled = {**_defaults(assistant), **_sampled(fields)}
-    model = checks.text(fields.get("model", assistant["model"]), "model", most=256)
-    instructions = _instructions(fields, assistant)
-    limits = {
-        name: checks.integer(fields[name], name, least=1, most=_MOST_TOKENS) if name in fields else None
-        for name in ("max_completion_tokens", "max_prompt_tokens")
-    }
-    truncation = _truncation(fields.get("truncation_strategy", {"type": "auto"}))
-    parallel = fields.get("parallel_tool_calls")
-    if parallel is not None:
-        checks.flag(parallel, "parallel_tool_calls")
-    choice = fields.get("tool_choice", "auto")
-    echo = {
-        "model": model,
-        "instructions": instructions,
-        "tools": list(tools.echo),
-        "tool_resources": {} if ask.resources is None else ask.resources.to_dict(),
-        "temperature": 1.0 if sampled["temperature"] is None else sampled["temperature"],
-        "top_p": 1.0 if sampled["top_p"] is None else sampled["top_p"],
-        "reasoning_effort": sampled["reasoning_effort"],
-        "response_format": sampled["response_format"] or "auto",
-        "truncation_strategy": truncation,
-        "tool_choice": choice,
-        "parallel_tool_calls": True if parallel is None else parallel,
-        **limits,
-    }
-    return RunRequest(
-        inputs=ask.messages,
-        conversation_id=conversation_id or None,
-        user=user,
-        model=model,
-        instructions=instructions,
-        code=CodeOptions(is_thread=True) if tools.has_code else None,
-        client_tools=tools.functions,
-        waits_for_caller=True,
-        tool_choice=read_choice(choice, tools),
-        sampling=Sampling(
-            max_output_tokens=limits["max_completion_tokens"],
-            temperature=sampled["temperature"],
-            top_p=sampled["top_p"],
-            parallel_tool_calls=parallel,
-            reasoning_effort=sampled["reasoning_effort"],
-            text_format=read_response_format(sampled["response_format"]),
-        ),
-        max_input_tokens=limits["max_prompt_tokens"],
-        last_messages=truncation["last_messages"],
-        lives_s=LIVES_S,
-        truncates=True,
-        metadata=_run_metadata(fields, tools),
-        view={"kind": "run", "assistant_id": ask.assistant_id, "echo": echo},
-    )
-
-
-def _run_metadata(fields: Json, tools: Tools) -> Json:
-    note = {SEARCH_NOTE: _IGNORED_SEARCH} if tools.has_search else {}
-    return checks.metadata(fields.get("metadata")) | note
-
-
-def _defaults(assistant: Json) -> dict[str, Any]:
-    return {name: assistant.get(name) for name in ("temperature", "top_p", "reasoning_effort", "response_format")}
-
-
-def _instructions(fields: Json, assistant: Json) -> str:
-    given = fields.get("instructions", assistant.get("instructions") or "")
-    more = fields.get("additional_instructions", "")
-    texts = (
-        checks.text(given, "instructions", most=_MOST_INSTRUCTIONS),
-        checks.text(more, "additional_instructions", most=_MOST_INSTRUCTIONS),
-    )
-    return "\n\n".join(text for text in texts if text)
-
-
-def _truncation(value: Any) -> dict[str, Any]:
-    given = known(value, ("type", "last_messages"), "truncation_strategy")
-    kind = checks.one_of(given.get("type"), "truncation_strategy.type", ("auto", "last_messages"))
-    count = given.get("last_messages")
-    if kind == "auto":
-        return {"type": kind, "last_messages": None}
-    if count is None:
-        raise checks.missing("truncation_strategy.last_messages")
-    least = checks.integer(count, "truncation_strategy.last_messages", least=1, most=1_000_000)
-    return {"type": kind, "last_messages": least}
-
-
-def read_outputs(body: Any) -> tuple[dict[str, str], bool]:
-    """What came of the functions that a run waits for, by the ids of their calls; and whether a stream is wanted.
-
-    Raises:
-        FieldError: it is not as it must be.
-    """
-    given = known(body, ("tool_outputs", "stream"))
-    if given.get("tool_outputs") is None:
-        raise checks.missing("tool_outputs")
-    outputs: dict[str, str] = {}
-    for number, each in enumerate(checks.array(given["tool_outputs"], "tool_outputs", most=_MOST_MESSAGES)):
-        place = f"tool_outputs[{number}]"
-        entry = known(each, ("tool_call_id", "output"), place)
-        if entry.get("tool_call_id") is None:
-            raise checks.missing(f"{place}.tool_call_id")
-        call_id = checks.text(entry["tool_call_id"], f"{place}.tool_call_id", most=1000)
-        if call_id in outputs:
-            raise FieldError(f"Duplicate tool output for call_id '{call_id[:100]}'.", param=place)
-        output = entry.get("output")
-        outputs[call_id] = "" if output is None else checks.text(output, f"{place}.output", most=_MOST_CHARS)
-    return outputs, checks.flag(given.get("stream") or False, "stream")

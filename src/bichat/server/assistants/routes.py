@@ -11,15 +11,10 @@ from bichat.repository.records import Conversation, Definition, Message, Run
 from bichat.server import checks, naming
 from bichat.server.answers import JsonAnswer
 from bichat.server.assistants.objects import RESOURCES, assistant_object, run_object, thread_object
-from bichat.server.assistants.requests import (
-    known,
-    read_assistant,
-    read_message,
-    read_outputs,
-    read_run,
-    read_thread,
-)
-from bichat.server.assistants.service import ASSISTANT, Threads
+from bichat.server.assistants.requests import known, read_assistant, read_message, read_thread
+from bichat.server.assistants.run_requests import read_outputs, read_run
+from bichat.server.assistants.runs import Runs
+from bichat.server.assistants.threads import ASSISTANT, Threads
 from bichat.server.forms import json_body
 from bichat.server.limiter import Ticket
 from bichat.server.lists import as_list, listed_rows
@@ -38,6 +33,10 @@ router = APIRouter(tags=["assistants"])
 
 def _service(request: Request) -> Threads:
     return request.app.state.threads
+
+
+def _runs(request: Request) -> Runs:
+    return request.app.state.runs
 
 
 def _caller(request: Request) -> Caller:
@@ -144,11 +143,11 @@ async def create_thread(request: Request) -> Response:
 @router.post("/threads/runs", openapi_extra=_body(_FIELDS))
 async def create_thread_and_run(request: Request) -> Response:
     """A thread and a run in it."""
-    service, caller = _service(request), _caller(request)
+    runs, caller = _runs(request), _caller(request)
     ask = read_run(await json_body(request), makes_thread=True)
-    thread, run = await service.start_with_thread(caller, ask)
+    thread, run = await runs.start_with_thread(caller, ask)
     if ask.streams:
-        return EventStream(service.stream(caller, run, thread=thread))
+        return EventStream(runs.stream(caller, run, thread=thread))
     return JsonAnswer(run_object(run, status="queued"))
 
 
@@ -231,19 +230,19 @@ async def _run(request: Request, thread_id: str, run_id: str) -> Run:
 
 
 async def _shown_run(request: Request, run: Run) -> Response:
-    shown = await _service(request).shown_run(_caller(request), run)
+    shown = await _runs(request).shown_run(run)
     return JsonAnswer(shown, headers={"openai-poll-after-ms": str(_POLL_MS)})
 
 
 @router.post("/threads/{thread_id}/runs", openapi_extra=_body(_FIELDS))
 async def create_run(request: Request, thread_id: str) -> Response:
     """An answer of an assistant's in a thread; it goes on by itself."""
-    service, caller = _service(request), _caller(request)
+    runs, caller = _runs(request), _caller(request)
     thread = await _thread(request, thread_id)
     ask = read_run(await json_body(request))
-    run = await service.start(caller, thread, ask, is_retry=_is_retry(request))
+    run = await runs.start(caller, thread, ask, is_retry=_is_retry(request))
     if ask.streams:
-        return EventStream(service.stream(caller, run))
+        return EventStream(runs.stream(caller, run))
     return JsonAnswer(run_object(run, status="queued"))
 
 
@@ -251,7 +250,7 @@ async def create_run(request: Request, thread_id: str) -> Response:
 async def list_runs(request: Request, thread_id: str) -> Response:
     """The runs of a thread."""
     thread = await _thread(request, thread_id)
-    return JsonAnswer(await _service(request).runs(_caller(request), thread, request.query_params))
+    return JsonAnswer(await _runs(request).runs(_caller(request), thread, request.query_params))
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}")
@@ -262,7 +261,7 @@ async def get_run(request: Request, thread_id: str, run_id: str) -> Response:
         # It asks as often as it was told at first: many at a time would use up what their key has for a minute.
         ticket: Ticket = request.state.ticket
         ticket.leave()  # who only waits is not under way
-        run = await _service(request).settled(_caller(request), run, ticket.pause_s)
+        run = await _runs(request).settled(_caller(request), run, ticket.pause_s)
     return await _shown_run(request, run)
 
 
@@ -271,25 +270,25 @@ async def change_run(request: Request, thread_id: str, run_id: str) -> Response:
     """It, with other metadata."""
     run = await _run(request, thread_id, run_id)
     metadata = await _metadata(request)
-    return await _shown_run(request, await _service(request).change_run(_caller(request), run, metadata))
+    return await _shown_run(request, await _runs(request).change_run(_caller(request), run, metadata))
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/cancel")
 async def cancel_run(request: Request, thread_id: str, run_id: str) -> Response:
     """Have it end."""
     run = await _run(request, thread_id, run_id)
-    return await _shown_run(request, await _service(request).cancel(_caller(request), run))
+    return await _shown_run(request, await _runs(request).cancel(_caller(request), run))
 
 
 @router.post("/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", openapi_extra=_body(_FIELDS))
 async def submit_tool_outputs(request: Request, thread_id: str, run_id: str) -> Response:
     """What came of the functions that it waits for, of all of them."""
-    service, caller = _service(request), _caller(request)
+    runs, caller = _runs(request), _caller(request)
     run = await _run(request, thread_id, run_id)
     outputs, streams = read_outputs(await json_body(request))
-    resumed, steps, after = await service.submit(caller, run, outputs, is_retry=_is_retry(request))
+    resumed, steps, after = await runs.submit(caller, run, outputs, is_retry=_is_retry(request))
     if streams:
-        return EventStream(service.stream(caller, resumed, resumed=(steps, after)))
+        return EventStream(runs.stream(caller, resumed, resumed=(steps, after)))
     return JsonAnswer(run_object(resumed, status="queued"))
 
 
@@ -300,11 +299,11 @@ async def submit_tool_outputs(request: Request, thread_id: str, run_id: str) -> 
 async def list_steps(request: Request, thread_id: str, run_id: str) -> Response:
     """What a run has done, newest first."""
     run = await _run(request, thread_id, run_id)
-    return JsonAnswer(await _service(request).steps(_caller(request), run, request.query_params))
+    return JsonAnswer(await _runs(request).steps(_caller(request), run, request.query_params))
 
 
 @router.get("/threads/{thread_id}/runs/{run_id}/steps/{step_id}")
 async def get_step(request: Request, thread_id: str, run_id: str, step_id: str) -> Response:
     """One step."""
     run = await _run(request, thread_id, run_id)
-    return JsonAnswer(await _service(request).step(_caller(request), run, step_id))
+    return JsonAnswer(await _runs(request).step(_caller(request), run, step_id))

@@ -12,7 +12,7 @@ from bichat.conversation.scribe import ENDED_AT
 from bichat.repository.records import Run, RunState
 from bichat.server import naming
 from bichat.server.assistants.objects import is_message, last_error, seconds, usage
-from bichat.server.assistants.requests import LIVES_S
+from bichat.server.assistants.run_requests import LIVES_S
 
 Json = Mapping[str, Any]
 

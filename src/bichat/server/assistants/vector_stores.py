@@ -15,7 +15,7 @@ from bichat.server import checks, naming
 from bichat.server.answers import JsonAnswer
 from bichat.server.assistants.objects import seconds
 from bichat.server.assistants.requests import known
-from bichat.server.assistants.service import VECTOR_STORE
+from bichat.server.assistants.threads import VECTOR_STORE
 from bichat.server.assistants.tools import file_id as read_file_id
 from bichat.server.assistants.tools import read_store_files
 from bichat.server.door import caller_of, services_of
