@@ -7,6 +7,7 @@ from typing import Any
 
 import openai
 import pytest
+from openai.types.beta.threads import Run
 
 from bichat.testing.planner import calls, says
 
@@ -351,3 +352,28 @@ def usage(prompt: int, completion: int):
         "prompt_token_details": {"cached_tokens": 0},
         "completion_tokens_details": {"reasoning_tokens": 0},
     }
+
+
+def test_text_that_no_encoding_has_goes_in_and_out(served, client):
+    odd = "half \ud800 \0 \u2028 😀"
+
+    def post(path: str, cast_to: Any = object, **body: Any) -> Any:
+        """A body that the client would not send."""
+        options: Any = {"headers": {"content-type": "application/json"}}
+        return client.post(path, cast_to=cast_to, content=json.dumps(body).encode(), options=options)
+
+    store = post("/vector_stores", name=odd, metadata={odd: odd})
+    made = post("/assistants", model="m", name=odd, instructions=odd, metadata={odd: odd}, tools=CODE)
+    thread = post("/threads", metadata={odd: odd})
+    ours = f"/threads/{thread['id']}"
+    message = post(f"{ours}/messages", role="user", content=odd, metadata={odd: odd})
+    served.plays(python("print(chr(0xd800))"), says(odd))
+    run = post(f"{ours}/runs", Run, assistant_id=made["id"], metadata={odd: odd})
+    over = client.beta.threads.runs.poll(run.id, thread_id=thread["id"])
+    steps = client.beta.threads.runs.steps.list(run.id, thread_id=thread["id"]).data
+
+    assert (store["name"], store["metadata"], made["name"], thread["metadata"]) == (odd, {odd: odd}, odd, {odd: odd})
+    assert message["content"][0]["text"]["value"] == odd
+    assert (over.status, over.instructions, over.metadata) == ("completed", odd, {odd: odd})
+    assert "?" not in steps[1].step_details.tool_calls[0].code_interpreter.outputs[0].logs
+    assert client.beta.threads.messages.list(thread["id"]).data[0].content[0].text.value == odd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from openai.types.beta import (
 from openai.types.beta.threads import message_create_params, run_create_params
 
 from bichat.server.assistants import requests, run_requests
-from bichat.server.assistants.requests import read_assistant, read_message
+from bichat.server.assistants.requests import read_assistant, read_message, read_thread
 from bichat.server.assistants.run_requests import read_outputs, read_run, run_request
 from bichat.server.problems import FieldError
 
@@ -110,3 +111,40 @@ def test_a_message_is_its_content_and_its_files_each_once():
 def test_outputs_that_are_none_are_refused(outputs, words):
     with pytest.raises(FieldError, match=words):
         read_outputs({"tool_outputs": outputs})
+
+
+ODD: tuple[Any, ...] = (
+    *(None, True, 0, -1, 10**30, 1.5, "", "x", "\ud800\0", "auto", [], [None], ["x"], [[]], [{}], {}, {"type": None}),
+    *(
+        {"type": "json_schema"},
+        {"type": "last_messages"},
+        {"type": "function"},
+        {"x": {"y": []}},
+        [{"type": "function"}],
+    ),
+    *({"code_interpreter": 1}, {"code_interpreter": {"file_ids": 1}}, {"file_search": {"vector_stores": [1]}}),
+    *([{"role": "user", "content": [{}]}], [{"tool_call_id": {}}], {"messages": [{"role": "user", "content": {}}]}),
+    *([{"file_id": "file-x"}], [{"type": "text", "text": {}}], [{"type": "image_url", "image_url": {"url": 1}}]),
+)
+ASSISTANT: dict[str, Any] = {"model": "m", "tools": [CODE]}
+READ: list[tuple[Any, dict[str, Any], frozenset[str]]] = [
+    (lambda body: read_assistant(body, is_new=True), {"model": "m"}, requests.ASSISTANT_FIELDS),
+    (lambda body: read_assistant(body, is_new=False), {}, requests.ASSISTANT_FIELDS),
+    (read_thread, {}, requests.THREAD_FIELDS),
+    (read_message, {"role": "user", "content": "x"}, requests.MESSAGE_FIELDS),
+    (lambda body: read_run(body, makes_thread=True), {"assistant_id": "a"}, run_requests.THREAD_RUN_FIELDS),
+    (
+        lambda body: run_request(read_run(body), ASSISTANT, user="", conversation_id="c").to_dict(),
+        {"assistant_id": "a"},
+        run_requests.RUN_FIELDS,
+    ),
+    (read_outputs, {}, frozenset({"tool_outputs", "stream"})),
+]
+
+
+@pytest.mark.parametrize("read, body, fields", READ)
+def test_whatever_stands_in_a_field_it_is_taken_or_refused(read, body, fields):
+    for field in fields:
+        for odd in (*ODD, "x" * 300_000, [{}] * 200):
+            with suppress(FieldError):  # any other error is the test's
+                read(body | {field: odd})
