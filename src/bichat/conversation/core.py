@@ -180,10 +180,17 @@ class Core:
         Raises:
             NotFoundError: there is no such run, or it was deleted meanwhile.
         """
-        last = await self._repository.runs.record(tenant, run_id, ())
-        async for _ in self.follow(tenant, run_id, after=last):
-            pass
-        return await self.get(tenant, run_id)
+        pause_s = _POLL_S[0]
+        while True:
+            worker = self._workers.get(run_id)
+            run = await self.get(tenant, run_id)
+            if worker is not None:
+                await worker.journal.closed()
+            elif run.state.is_final or run.state is RunState.WAITING:
+                return run
+            else:
+                await anyio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _POLL_S[1])
 
     async def follow(self, tenant: str, run_id: str, *, after: int = 0) -> AsyncGenerator[RunEvent]:
         """Its events behind the number `after`, as they come; ends behind `run.ended`, or where it waits for its caller.
