@@ -137,15 +137,28 @@ class Messages(Protocol):
         ...
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
-        """Those of a conversation with their parts, newest first; a long history makes no page slower."""
+        """Those of a conversation with their parts; a long history makes no page slower."""
         ...
 
     async def of_run(
-        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        run_id: str,
+        *,
+        is_input: bool,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
-        """Those that went into a run, or came out of it, with their parts, newest first."""
+        """Those that went into a run, or came out of it, with their parts."""
         ...
 
     async def save(self, tenant: str, message: Message) -> Message:
@@ -189,7 +202,13 @@ class Runs(Protocol):
         ...
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """Those of a conversation."""
         ...
@@ -286,7 +305,13 @@ class Sessions(Protocol):
         ...
 
     async def page(
-        self, tenant: str, *, live: bool | None = None, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        *,
+        live: bool | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[SessionRecord]:
         """All; those alone that live, with True; those that have ended, with False."""
         ...
@@ -416,10 +441,15 @@ class Files(KeptFiles[FileRecord], Protocol):
         user: str | None = None,
         purpose: str | None = None,
         session_id: str | None = None,
+        in_session: bool | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[FileRecord]:
-        """Those of a user, for a purpose, of a session, or all; pending ones not."""
+        """Those of a user, for a purpose, of a session, of any session (`in_session`) or of none, or all.
+
+        Pending ones not.
+        """
         ...
 
 

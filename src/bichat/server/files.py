@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -15,7 +16,7 @@ from bichat.server import checks, naming
 from bichat.server.content import chunks_of, download, file_name
 from bichat.server.door import caller_of, services_of
 from bichat.server.forms import file_of, form_of, text_of
-from bichat.server.lists import listed, rows
+from bichat.server.lists import as_list, asked, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
 from bichat.sizes import MIB
@@ -67,9 +68,14 @@ async def upload(request: Request, caller: Who, services: What) -> dict[str, Any
 async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """Those that were uploaded, newest first."""
     purpose = request.query_params.get("purpose")
-    found = await rows(services.repository.files.page, caller.tenant, purpose=purpose)
-    files = [file_object(file) for file in found if _is_upload(file)]
-    return listed(files, request.query_params, most=_MOST_LISTED, usual=_MOST_LISTED)
+    wanted = asked(request.query_params, naming.FILE, most=_MOST_LISTED, usual=_MOST_LISTED)
+    found = await part(
+        partial(services.repository.files.page, caller.tenant, purpose=purpose, in_session=False),
+        wanted,
+        partial(services.repository.files.get, caller.tenant),
+        is_listed=_is_upload,
+    )
+    return as_list([file_object(file) for file in found.rows], has_more=found.has_more)
 
 
 @router.get("/files/{file_id}")

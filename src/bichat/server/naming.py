@@ -16,8 +16,6 @@ REASONING: Final = "rs"
 FUNCTION_CALL: Final = "fc"
 FUNCTION_OUTPUT: Final = "fco"
 
-#: Of what `bichat.server.lists` lists.
-LISTED: Final = (FILE, CONTAINER, CONTAINER_FILE)
 #: Of items, all of which are messages.
 ITEMS: Final = (MESSAGE, CODE_CALL, REASONING, FUNCTION_CALL, FUNCTION_OUTPUT)
 

@@ -65,13 +65,19 @@ class SqlRuns:
             return None if row is None else from_row(Run, row)
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """See `Runs.page`."""
         of_it = RUNS.table.c.conversation_id == check_id(conversation_id, CONVERSATIONS.noun)
         async with self._database.reading() as connection:
             await CONVERSATIONS.get(connection, tenant, conversation_id)
-            return await RUNS.page(connection, tenant, of_it, limit=limit, cursor=cursor)
+            return await RUNS.page(connection, tenant, of_it, limit=limit, cursor=cursor, oldest_first=oldest_first)
 
     async def save(self, tenant: str, run: Run, *, owner: str | None = None) -> Run:
         """See `Runs.save`."""

@@ -114,19 +114,38 @@ class MemoryMessages:
         return self._tables.messages.get(tenant, message_id)
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
         """See `Messages.page`."""
         whose = self._tables.conversations.get(tenant, conversation_id).id
-        return self._tables.messages.page(tenant, lambda message: message.conversation_id == whose, limit, cursor)
+        return self._tables.messages.page(
+            tenant, lambda message: message.conversation_id == whose, limit, cursor, oldest_first=oldest_first
+        )
 
     async def of_run(
-        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        run_id: str,
+        *,
+        is_input: bool,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
         """See `Messages.of_run`."""
         whose = self._tables.runs.get(tenant, run_id).id
         return self._tables.messages.page(
-            tenant, lambda message: (message.run_id, message.is_input) == (whose, is_input), limit, cursor
+            tenant,
+            lambda message: (message.run_id, message.is_input) == (whose, is_input),
+            limit,
+            cursor,
+            oldest_first=oldest_first,
         )
 
     async def save(self, tenant: str, message: Message) -> Message:
@@ -198,11 +217,19 @@ class MemoryRuns:
         return found[0] if found else None
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """See `Runs.page`."""
         whose = self._tables.conversations.get(tenant, conversation_id).id
-        return self._tables.runs.page(tenant, lambda run: run.conversation_id == whose, limit, cursor)
+        return self._tables.runs.page(
+            tenant, lambda run: run.conversation_id == whose, limit, cursor, oldest_first=oldest_first
+        )
 
     async def save(self, tenant: str, run: Run, *, owner: str | None = None) -> Run:
         """See `Runs.save`."""

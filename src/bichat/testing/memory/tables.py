@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 from bichat.errors import ConflictError
 from bichat.repository.ids import check_id, missing
 from bichat.repository.moments import utc_now
-from bichat.repository.pages import Page, Place, check_limit, place_of
+from bichat.repository.pages import Page, Place, page_of
 from bichat.repository.records import (
     ApiKey,
     AuditEntry,
@@ -75,20 +75,17 @@ class Table(Generic[_R]):
         """All for which `where` holds, by id."""
         return sorted((record for record in self.rows.values() if where(record)), key=lambda record: record.id)
 
-    def page(self, tenant: str, where: Callable[[_R], bool], limit: int, cursor: str) -> Page[_R]:
-        """Some of those for which `where` holds, newest first."""
+    def page(
+        self, tenant: str, where: Callable[[_R], bool], limit: int, cursor: str, *, oldest_first: bool = False
+    ) -> Page[_R]:
+        """Some of those for which `where` holds, newest first unless the oldest are asked for."""
         check_tenant(tenant)
-        place, most = place_of(cursor), check_limit(limit)
         found = self.those(lambda record: record.tenant == tenant and where(record))
-        found.sort(key=self.position, reverse=True)
-        if place is not None:
-            found = [record for record in found if self.position(record) < (place.moment, place.id)]
-        items = tuple(found[:most])
-        return Page(items=items, next_cursor=Place(*self.position(items[-1])).cursor() if len(found) > most else "")
+        return page_of(found, self.position, limit=limit, cursor=cursor, oldest_first=oldest_first)
 
-    def position(self, record: _R) -> tuple[datetime, str]:
+    def position(self, record: _R) -> Place:
         """Where it stands among all."""
-        return getattr(record, self._moment), record.id
+        return Place(getattr(record, self._moment), record.id)
 
 
 class Tables:
