@@ -8,8 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from opentelemetry import trace
-
 from bichat.agent.logs import Logs
 from bichat.conversation import run_events
 from bichat.conversation.partial_json import ArgumentsError, StringMember
@@ -21,6 +19,7 @@ from bichat.errors import LimitError, UserInputError
 from bichat.events import Completed, Displayed, Stderr, Stdout
 from bichat.live_sessions import LiveSessions
 from bichat.sizes import KIB, MIB, format_size
+from bichat.spans import fail, span
 
 Json = Mapping[str, Any]
 
@@ -48,8 +47,6 @@ SPEC: Final = ToolSpec(
         "additionalProperties": False,
     },
 )
-
-_tracer = trace.get_tracer("bichat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +101,7 @@ class CodeInterpreterTool:
         yield Progress(kind=run_events.CODE_RUNNING, payload={"code": code})
         logs, result = Logs(LOGGED_CHARS), None
         try:
-            with _tracer.start_as_current_span("execution", attributes={"bichat.session": place.session_id}):
+            with span("execution", attributes={"bichat.session.id": place.session_id}, is_current=False) as begun:
                 async with self._sessions.held(call.tenant, place.session_id) as session:
                     origin = Origin(message_id=call.message_id, run_id=call.run_id)
                     async with aclosing(session.stream(code, origin=origin)) as events:
@@ -124,7 +121,9 @@ class CodeInterpreterTool:
                                     logs.add_shown(shown)
                                     yield Progress(kind=run_events.CODE_SHOWN, payload={"mime_types": list(shown.data)})
                                 case Completed(result):
-                                    pass
+                                    begun.set_attributes({"bichat.execution.id": result.id})
+                                    if result.status is not Status.COMPLETED:
+                                        fail(begun, result.status.value)
                                 case _:
                                     pass
         except (UserInputError, LimitError) as error:  # the code itself is unusable: the model can mend it

@@ -7,8 +7,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from opentelemetry import trace
-
 from bichat.conversation import parts, run_events
 from bichat.conversation.citations import KnownFiles, citations_json
 from bichat.conversation.journal import Journal
@@ -29,12 +27,11 @@ from bichat.conversation.request import Bounds, RunRequest
 from bichat.conversation.scribe import OpenItem, Scribe
 from bichat.conversation.tool import Call, Outcome, Progress, Tool
 from bichat.repository.records import Message, Part, Role, Run, RunState
+from bichat.spans import SpanKind, span
 
 Json = Mapping[str, Any]
 
 _COUNTED: Final = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
-
-_tracer = trace.get_tracer("bichat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +139,8 @@ class Loop:
         )
         calls: dict[str, _OpenCall] = {}
         growing: OpenItem | None = None
-        with _tracer.start_as_current_span("model", attributes={"bichat.planner": self._planner.name}):
+        asked = {"gen_ai.operation.name": "chat", "gen_ai.request.model": self._planner.name}
+        with span("model", kind=SpanKind.CLIENT, attributes=asked) as begun:
             async with aclosing(self._planner.turn(turn)) as events:
                 async for event in events:
                     match event:
@@ -163,6 +161,8 @@ class Loop:
                             is_last = not calls and event.finish == "stop"
                             await self._end_growing(growing, is_last=is_last, is_cut=event.finish == "length")
                             self._count(event)
+                            begun.set_attribute("gen_ai.usage.input_tokens", event.input_tokens)
+                            begun.set_attribute("gen_ai.usage.output_tokens", event.output_tokens)
                             _check_call(bool(calls) or event.finish != "tool_calls")
                             return event, await self._ended_calls(calls, is_cut=event.finish == "length")
         raise PlannerError("the model's answer broke off", reason="cut_off")
@@ -260,7 +260,7 @@ class Loop:
             await self._answer(call, "This was not carried out: no more calls of tools are allowed in this answer.")
         else:
             self._calls_made += 1
-            with _tracer.start_as_current_span("tool", attributes={"bichat.tool": call.name}):
+            with span("tool", attributes={"gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.id}):
                 await self._run_tool(call, call.tool)
 
     async def _run_tool(self, call: _OpenCall, tool: Tool) -> None:

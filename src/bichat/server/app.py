@@ -58,6 +58,8 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         openapi_url="/openapi.json",
         redirect_slashes=False,
         default_response_class=JsonAnswer,
+        # Its logs would hold what exceptions say.
+        telemetry={"auto_configure": True, "logs": False, "operation_spans": False},
     )
     for number, prefix in enumerate(PREFIXES):
         app.include_router(_wire(), prefix=prefix, include_in_schema=number == 0)

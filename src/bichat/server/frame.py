@@ -28,7 +28,6 @@ _VERSION: Final = "2020-10-01"
 _GONE: Final = 499
 
 logger = logging.getLogger("bichat.server")
-_tracer = trace.get_tracer("bichat")
 
 
 class Frame:
@@ -58,10 +57,9 @@ class Frame:
                 headers.update(_counted(scope))
             await send(message)
 
-        attributes = {"http.request.method": scope["method"], "bichat.request": request_id}
+        trace.get_current_span().set_attribute("bichat.request.id", request_id)
         try:
-            with _tracer.start_as_current_span("request", attributes=attributes):
-                await self._app(scope, _bounded(scope, receive), told)
+            await self._app(scope, _bounded(scope, receive), told)
         except ClientDisconnect:
             status = status or _GONE
         except Exception:
@@ -111,14 +109,13 @@ def _bounded(scope: Scope, receive: Receive) -> Receive:
 
 def _log(scope: Scope, request_id: str, status: int, seconds: float) -> None:
     """The route as it is declared: an address may hold what is nobody's business."""
-    route: Any = scope.get("route")
     caller: Any = scope.get("state", {}).get("caller")
     logger.info(
         "request",
         extra={
             "request": request_id,
             "method": scope["method"],
-            "route": getattr(route, "path", "-"),
+            "route": getattr(scope.get("route"), "path", "-"),
             "status": status,
             "ms": round(seconds * 1000, 1),
             "tenant": getattr(caller, "tenant", "-"),
