@@ -121,10 +121,13 @@ def test_a_key_is_printed_once_opens_its_tenant_and_is_revoked(bichat, serve):
                 stranger.models.list()
             assert bichat("key", "revoke", key["id"], "--tenant", "other").returncode == 2
             assert bichat("key", "revoke", key["id"], "--tenant", "acme").returncode == 0
-            bichat("key", "create")  # so that there is a good one, and the door stays shut
-            with pytest.raises(openai.AuthenticationError):
-                client.models.list()
+            for nobody in (client, stranger):  # though none is left, those without one are not let in again
+                with pytest.raises(openai.AuthenticationError):
+                    nobody.models.list()
         assert server.end() == 0
+    refused = bichat("serve", "--port", "0")
+    assert refused.returncode == 2
+    assert "all revoked or have expired" in refused.stderr
     assert key["key"] not in server.log.read_text()
     assert key["id"] in bichat("key", "list", "--tenant", "acme", "--json").stdout
 

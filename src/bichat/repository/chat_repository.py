@@ -468,8 +468,8 @@ class Keys(Protocol):
         """The tenant's, revoked ones too."""
         ...
 
-    async def any_good(self, now: datetime) -> bool:
-        """Whether anybody has a key that is neither revoked nor past its expiry."""
+    async def exist(self, *, good_at: datetime | None = None) -> bool:
+        """Whether anybody has a key; with a moment, one that is neither revoked by now nor past its expiry then."""
         ...
 
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:

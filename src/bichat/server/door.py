@@ -1,4 +1,7 @@
-"""Who may come in: API keys, and on a server that only this machine reaches and that has none, whoever is on it."""
+"""Who may come in: API keys, and on a server that only this machine reaches and that never had one, whoever is on it.
+
+That the last key was revoked or has expired lets nobody in: who had none before would come to what others think closed.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ class Door:
                 return Caller(tenant=key.tenant, user=key.user, key_id=key.id)
             if key is not None:  # it is not let in as if it had come without one
                 raise RefusedError(401, _wrong(given), wire_code="invalid_api_key")
-        if not self._is_local or await self._repository.keys.any_good(now):
+        if not self._is_local or await self._repository.keys.exist():
             raise RefusedError(401, _wrong(given) if given else _NO_KEY, wire_code="invalid_api_key")
         _check_local(connection)
         return Caller(tenant=LOCAL)

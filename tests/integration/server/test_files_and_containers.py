@@ -347,12 +347,10 @@ def test_a_server_that_others_reach_lets_nobody_in_without_a_good_key_and_tenant
     ann.containers.delete(container.id)
 
 
-def test_a_key_that_was_revoked_or_has_expired_opens_nothing(site, closed_site):
+def test_a_key_that_has_expired_opens_nothing(closed_site):
     past = datetime.now(UTC) - timedelta(seconds=1)
     with pytest.raises(openai.AuthenticationError):
         closed_site.client(closed_site.key("ann", expires_at=past)).models.list()
-    with pytest.raises(openai.AuthenticationError):  # where nobody needs one
-        site.client(site.key("ann", expires_at=past)).models.list()
     for header in ({"Authorization": "Basic eDp5"}, {"Authorization": "Bearer"}, {"api-key": "x" * 10_000}):
         assert httpx.get(f"{closed_site.root}/v1/models", headers=header).status_code == 401
 

@@ -57,12 +57,14 @@ class MemoryKeys:
         """See `Keys.page`."""
         return self._keys.page(tenant, lambda _: True, limit, cursor)
 
-    async def any_good(self, now: datetime) -> bool:
-        """See `Keys.any_good`."""
-        moment = check_moment(now)
-        return bool(
-            self._keys.those(lambda key: key.revoked_at is None and (key.expires_at is None or key.expires_at > moment))
-        )
+    async def exist(self, *, good_at: datetime | None = None) -> bool:
+        """See `Keys.exist`."""
+        moment = None if good_at is None else check_moment(good_at)
+
+        def is_good(key: ApiKey) -> bool:
+            return key.revoked_at is None and (moment is None or key.expires_at is None or key.expires_at > moment)
+
+        return bool(self._keys.those(lambda key: moment is None or is_good(key)))
 
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
         """See `Keys.use`."""
