@@ -22,6 +22,8 @@ class Said:
     role: Role
     parts: tuple[Part, ...]
     status: str = "completed"
+    is_kept: bool = True
+    """False: nothing of it stays once it is over, whether or not somebody is left to delete it (`Core.forget`)."""
     metadata: Json = field(default_factory=dict[str, Any])
 
 
@@ -66,6 +68,8 @@ class RunRequest:
     """Calls of tools on our side that are carried out; the model is given no tools after them."""
     truncates: bool = False
     """Whether old items are left out when there is more than the model may be given; else that is an error."""
+    is_kept: bool = True
+    """False: nothing of it stays once it is over, whether or not somebody is left to delete it (`Core.forget`)."""
     metadata: Json = field(default_factory=dict[str, Any])
     view: Json = field(default_factory=dict[str, Any])
     """What whoever asks wants back with the run, in `Run.request["view"]`."""

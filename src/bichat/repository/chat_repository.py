@@ -562,6 +562,9 @@ class Upkeep(Protocol):
     async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
         """Delete up to `limit` outputs and files each that are past their expiry or their tenant's retention.
 
+        Also the events of some runs that ended more than `EVENTS_KEPT` ago, and of those that are not to
+        be kept (`IS_KEPT`), which ended more than `UNKEPT_FOR` ago, all (`Runs.delete`; a conversation that is empty then goes
+        with them): whoever should have forgotten them has not lived to do it.
         With `dry_run` nothing is deleted, and all are counted.  Call it until nothing more comes of it.
         """
         ...

@@ -231,6 +231,16 @@ def test_a_text_without_an_end_is_refused_in_time_that_grows_with_its_length(sit
     assert answer.status_code == 400
 
 
+@pytest.mark.parametrize("values", [b"{},", b'"",', b"1,", b'[1,"a"],'], ids=["objects", "texts", "numbers", "arrays"])
+def test_more_values_than_anybody_needs_are_refused_before_they_are_made(site, values):
+    body = b'{"x":[' + values * (2_000_000 // len(values)) + b"0]}"
+
+    answer = httpx.post(f"{site.root}/v1/containers", content=body, timeout=30)
+
+    assert answer.status_code == 400
+    assert "more than 200,000 values" in answer.json()["error"]["message"]
+
+
 def test_lists_can_be_emptied_while_they_are_read(closed_site):
     with closed_site.client(closed_site.key("paging")) as client:
         for number in range(3):

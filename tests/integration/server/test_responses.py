@@ -270,6 +270,11 @@ def test_what_is_not_stored_leaves_nothing_but_its_files(served, client):
             ask(client, previous_response_id=made.id)
     (cited,) = whole.output[-1].content[0].annotations
     assert client.containers.files.content.retrieve(cited.file_id, container_id=cited.container_id).read() == b"a"
+    served.plays(says("read"))
+    part = {"type": "input_file", "filename": "b.txt", "file_data": "data:text/plain;base64,Yg=="}
+    ask(client, [{"role": "user", "content": [part]}], store=False)
+    (sent,) = (file for file in client.files.list() if file.filename == "b.txt")
+    assert sent.expires_at == sent.created_at + 24 * 3600
     row_id = naming.row_id(whole.output[-1].id, naming.MESSAGE)
     with pytest.raises(NotFoundError):
         served.call(served.services.repository.messages.get, "acme", row_id)

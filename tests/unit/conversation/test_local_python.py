@@ -149,3 +149,10 @@ def test_what_it_cannot_do_is_refused_with_how_to_configure_a_model(text, asked)
 
     assert caught.value.reason == "no_code"
     assert "BICHAT_MODEL" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "line", ["```a" + " " * 600_000 + "b", "~~~" + "\t" * 600_000, "`" * 600_000, "```\n" + " " * 599_000 + "```x"]
+)
+def test_a_line_as_long_as_a_message_can_be_is_read_in_time_that_grows_with_its_length(line):
+    assert code_blocks(line) == []  # hours, where each place is one at which the line may end

@@ -180,3 +180,10 @@ def test_ids_that_are_not_ours_are_no_rows(text):
 def test_ids_go_both_ways():
     for prefix in (naming.RESPONSE, naming.FILE, naming.CONTAINER_FILE):
         assert naming.row_id(naming.on_wire(prefix, ROW), prefix) == ROW
+
+
+def test_tools_that_are_long_together_are_refused():
+    long = {**FUNCTION, "parameters": {"type": "object", "description": "d" * (1 << 20)}}
+
+    with pytest.raises(FieldError, match="too long"):
+        read_ask(body(tools=[long]))

@@ -258,13 +258,7 @@ class MemoryRuns:
         """See `Runs.delete`."""
         run = self._tables.runs.get(tenant, run_id)
         check_over(run)
-        tables = self._tables
-        said = {message.id for message in tables.messages.those(lambda message: message.run_id == run.id)}
-        for execution in tables.executions.those(lambda execution: execution.message_id in said):
-            tables.executions.put(replace(execution, message_id=None))
-        for made in tables.outputs.those(lambda made: made.message_id in said):
-            tables.outputs.put(replace(made, message_id=None))
-        tables.drop(tables.runs, run)
+        self._tables.forget(run)
 
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,11 +17,15 @@ from bichat.repository.pages import DEFAULT_LIMIT, Page
 from bichat.repository.quota import check_policy
 from bichat.repository.records import (
     CALLER,
+    EVENTS_KEPT,
+    IS_KEPT,
     LOST,
+    UNKEPT_FOR,
     ApiKey,
     AuditEntry,
     Deletion,
     FileState,
+    Message,
     Policy,
     Pruned,
     Run,
@@ -202,7 +206,25 @@ class MemoryUpkeep:
                 for file in files:
                     tables.drop(table, file, "expired")
         sizes = sum(file.size_bytes for files in gone for file in files)
-        return Pruned(outputs=len(gone[0]), files=len(gone[1]), size_bytes=sizes)
+        runs = self._forgotten(moment, dry_run=dry_run)
+        return Pruned(outputs=len(gone[0]), files=len(gone[1]), size_bytes=sizes, runs=runs)
+
+    def _forgotten(self, now: datetime, *, dry_run: bool) -> int:
+        tables = self._tables
+
+        def is_due(run: Run) -> bool:
+            kept = EVENTS_KEPT if run.request.get(IS_KEPT, True) else UNKEPT_FOR
+            return bool(tables.events.get(run.id)) and run.ended_at is not None and run.ended_at <= now - kept
+
+        due = tables.runs.those(is_due)
+        for run in () if dry_run else due:
+            tables.events.pop(run.id)
+            if not run.request.get(IS_KEPT, True):
+                tables.forget(run)
+                own = run.conversation_id
+                if not (tables.runs.those(_is_in(own)) or tables.messages.those(_is_in(own))):
+                    tables.drop(tables.conversations, tables.conversations.rows[own])
+        return len(due)
 
     def _dropped(self, table: Table[Any], now: datetime, limit: int) -> int:
         lost = self._tables.ownerless(table, now, limit)
@@ -223,6 +245,10 @@ class MemoryUpkeep:
         expires_at = getattr(file, "expires_at", None)
         is_too_old = days is not None and file.created_at <= now - timedelta(days=days)
         return is_too_old or (expires_at is not None and expires_at <= now)
+
+
+def _is_in(conversation_id: str) -> Callable[[Message | Run], bool]:
+    return lambda record: record.conversation_id == conversation_id
 
 
 def _end_of(run: Run) -> dict[str, Any]:

@@ -138,6 +138,15 @@ class Tables:
         if isinstance(record, Run):
             self.events.pop(record.id, None)
 
+    def forget(self, run: Run) -> None:
+        """Delete it with what was said in it; what was run and made then stays with its session."""
+        said = {message.id for message in self.messages.those(lambda message: message.run_id == run.id)}
+        for execution in self.executions.those(lambda execution: execution.message_id in said):
+            self.executions.put(replace(execution, message_id=None))
+        for made in self.outputs.those(lambda made: made.message_id in said):
+            self.outputs.put(replace(made, message_id=None))
+        self.drop(self.runs, run)
+
     def _belongings(self, record: Owned) -> list[tuple[Table[Any], Callable[[Any], bool]]]:
         def by(field: str) -> Callable[[Any], bool]:
             return lambda other: getattr(other, field) == record.id
