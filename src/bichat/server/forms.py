@@ -24,6 +24,8 @@ MOST_JSON_BYTES: Final = 32 << 20
 MOST_DEPTH: Final = 200
 #: Most values in it, members of objects and entries of arrays: 10,000 items with twenty each.
 MOST_VALUES: Final = 200_000
+#: Of one field of a form that is no file; forms have ten at most.
+_MOST_FIELD_BYTES: Final = 64 << 10
 #: A text without an end takes all that is left, so that no place is looked at twice.
 _TEXTS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -42,7 +44,7 @@ async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
         return {}
     try:
         _check_shape(body)
-        value: Any = json.loads(body, parse_float=_finite, parse_constant=_finite)
+        value: Any = json.loads(body.decode("utf-8-sig"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise FieldError(
             "We could not parse the JSON body of your request: it must be a JSON object.", wire_code=None
@@ -115,7 +117,7 @@ async def form_of(request: Request) -> AsyncGenerator[FormData]:
     if not is_form(request.headers):
         raise FieldError("The body of the request must be multipart/form-data.", wire_code=None)
     try:
-        async with request.form(max_files=2, max_fields=50) as form:
+        async with request.form(max_files=2, max_fields=10, max_part_size=_MOST_FIELD_BYTES) as form:
             yield form
     except HTTPException as error:
         if error.status_code == 400:

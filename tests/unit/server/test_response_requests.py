@@ -8,7 +8,7 @@ from openai.types.responses import response_create_params
 from bichat.conversation.request import CodeOptions
 from bichat.errors import BichatError
 from bichat.server import naming
-from bichat.server.problems import error_body, status_of
+from bichat.server.problems import FieldError, error_body, status_of
 from bichat.server.responses.requests import IGNORED, REFUSED, SUPPORTED, read_ask
 
 ROW = "0192f3a4-0000-7000-8000-00000000000a"
