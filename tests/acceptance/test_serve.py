@@ -11,7 +11,9 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx2 as httpx
 import openai
 import pytest
 
@@ -95,6 +97,22 @@ def test_a_server_that_others_would_reach_refuses_to_start_without_keys(bichat, 
 
     assert refused.returncode == 2
     assert said in refused.stderr
+
+
+def test_a_server_behind_a_proxy_answers_it_and_this_machine_alone(bichat, serve):
+    assert bichat("key", "create").returncode == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
+        try:
+            outward.connect(("192.0.2.77", 9))  # sends nothing: the kernel says which address it would send from
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        own = outward.getsockname()[0]
+    with serve("--host", "0.0.0.0", "--behind-proxy", "203.0.113.7, 203.0.113.8/31") as server:
+        here = urlsplit(server.url)
+        assert httpx.get(f"http://127.0.0.1:{here.port}/healthz").status_code == 200
+        refused = httpx.get(f"http://{own}:{here.port}/healthz", headers={"X-Forwarded-For": "127.0.0.1"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_the_proxy")
+        assert server.end() == 0
 
 
 def test_a_server_that_others_would_reach_refuses_to_start_without_tls(bichat):

@@ -3,11 +3,38 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import resource
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from bichat.server.answers import JsonAnswer
+from bichat.server.problems import RefusedError, error_body
+
+if TYPE_CHECKING:
+    from starlette.types import Receive, Scope, Send
+
+
+async def _not_the_proxy(scope: Scope, receive: Receive, send: Send) -> None:
+    refused = RefusedError(
+        403,
+        "This server answers the proxy before it alone, which speaks TLS (--behind-proxy).",
+        wire_code="not_the_proxy",
+    )
+    await JsonAnswer(error_body(refused), status_code=refused.status)(scope, receive, send)
+
+
+def _is_proxy(client: tuple[str, int] | None, proxies: str) -> bool:
+    """Whether a connection comes from one of the proxies, or from this machine, as those do that look after the server."""
+    if client is None:
+        return False
+    address = ipaddress.ip_address(client[0].partition("%")[0])
+    address = getattr(address, "ipv4_mapped", None) or address
+    if address.is_loopback:
+        return True
+    return any(address in ipaddress.ip_network(each.strip(), strict=False) for each in proxies.split(","))
 
 
 class Connection(H11Protocol):
@@ -42,8 +69,10 @@ class Connection(H11Protocol):
         super().connection_made(transport)
         if len(self.connections) > self.most:
             transport.abort()  # before descriptors run out that sandboxes and the database need
-        else:
-            self._await_more()
+            return
+        if self.config.proxy_headers and not _is_proxy(self.client, str(self.config.forwarded_allow_ips)):
+            self.app = _not_the_proxy
+        self._await_more()
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
