@@ -17,7 +17,7 @@ from bichat.server import checks, naming
 from bichat.server.content import chunks_of, download, file_name
 from bichat.server.door import caller_of, services_of
 from bichat.server.files import find as find_file
-from bichat.server.forms import file_of, form_of, is_form, json_body
+from bichat.server.forms import announced_file_bytes, file_of, form_of, is_form, json_body
 from bichat.server.lists import as_list, asked, pages_of, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
@@ -95,6 +95,7 @@ async def put(container_id: str, request: Request, caller: Who, services: What) 
     """Put a file into it: one that is uploaded with the request, or one of `/v1/files`."""
     record = await _live(services, caller, container_id)
     if is_form(request.headers):
+        await services.archive.check_room(caller.tenant, announced_file_bytes(request))
         async with form_of(request) as form:
             upload = file_of(form)
             name = f"{new_id().replace('-', '')}-{file_name(upload)}"

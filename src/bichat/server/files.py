@@ -15,7 +15,7 @@ from bichat.sandbox.mime import HEAD_BYTES, sniff
 from bichat.server import checks, naming
 from bichat.server.content import chunks_of, download, file_name
 from bichat.server.door import caller_of, services_of
-from bichat.server.forms import file_of, form_of, text_of
+from bichat.server.forms import announced_file_bytes, file_of, form_of, text_of
 from bichat.server.lists import as_list, asked, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
@@ -36,6 +36,7 @@ What = Annotated[Services, Depends(services_of)]
 @router.post("/files")
 async def upload(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """Upload a file; `purpose` says what for."""
+    await services.archive.check_room(caller.tenant, announced_file_bytes(request))
     async with form_of(request) as form:
         purpose = text_of(form, "purpose")
         if purpose is None:

@@ -26,6 +26,8 @@ MOST_DEPTH: Final = 200
 MOST_VALUES: Final = 200_000
 #: Of one field of a form that is no file; forms have ten at most.
 _MOST_FIELD_BYTES: Final = 64 << 10
+#: What a form with one file has around it, at most.
+_AROUND_BYTES: Final = 11 * _MOST_FIELD_BYTES
 #: A text without an end takes all that is left, so that no place is looked at twice.
 _TEXTS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -123,6 +125,12 @@ async def form_of(request: Request) -> AsyncGenerator[FormData]:
         if error.status_code == 400:
             raise FieldError(f"We could not parse the form: {error.detail}", wire_code=None) from error
         raise
+
+
+def announced_file_bytes(request: Request) -> int:
+    """About how large the file in a form is, by what the request says of its length; never more than it is."""
+    announced = request.headers.get("content-length", "")
+    return max(0, int(announced[:20]) - _AROUND_BYTES) if announced.isdigit() else 0
 
 
 def file_of(form: FormData, name: str = "file") -> UploadFile:

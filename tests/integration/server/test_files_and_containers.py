@@ -20,6 +20,7 @@ from openai import OpenAI
 
 from bichat.conversation.planner import Planners
 from bichat.repository.opening import open_repository
+from bichat.repository.records import Policy
 from bichat.server import models
 from bichat.server.app import create_app
 from bichat.server.connection import Connection
@@ -337,6 +338,24 @@ def test_large_bodies_are_taken_a_few_at_a_time_and_small_ones_beside_them(close
         assert told.startswith(b"HTTP/1.1 429")
         assert b"retry-after" in told
         assert httpx.post(f"{closed_site.root}/v1/containers", json={}, headers={"api-key": key}).status_code == 400
+
+
+def test_a_file_above_the_quota_is_refused_before_it_is_sent(closed_site):
+    key = closed_site.key("full")
+
+    async def limit() -> None:
+        async with open_repository(closed_site.database) as repository:
+            await repository.tenants.set_policy("full", Policy(quota_bytes=1 << 20))
+
+    anyio.run(limit)
+    head = f"host: localhost\r\napi-key: {key}\r\ncontent-type: multipart/form-data; boundary=x\r\n"
+    with socket.create_connection(("127.0.0.1", closed_site.port), timeout=20) as connection:
+        connection.sendall(f"POST /v1/files HTTP/1.1\r\n{head}content-length: 100000000\r\n\r\n".encode())
+
+        answer = connection.recv(1 << 16)
+
+    assert answer.startswith(b"HTTP/1.1 4")
+    assert b"1 MiB of which" in answer
 
 
 @pytest.mark.parametrize("coding", ["utf-16", "utf-32-le", "latin-1"])
