@@ -21,8 +21,10 @@ from bichat.sandbox.watchdog import Rest, Watch, Watchdog, added_bytes
 from bichat.sizes import MIB
 
 #: Announces itself, holds what it was asked to hold, and waits for the end of its input.
+#: Without huge pages: making one of pages that are shared, as a kernel may at any time, makes a copy that is not.
 CHILD = """
-import os, sys, threading
+import ctypes, os, sys, threading
+assert ctypes.CDLL(None).prctl(41, 1, 0, 0, 0) == 0  # PR_SET_THP_DISABLE
 {}
 print("ready", flush=True)
 sys.stdin.read()
