@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -21,10 +21,8 @@ from bichat.sandbox.watchdog import Rest, Watch, Watchdog, added_bytes
 from bichat.sizes import MIB
 
 #: Announces itself, holds what it was asked to hold, and waits for the end of its input.
-#: Without huge pages: making one of pages that are shared, as a kernel may at any time, makes a copy that is not.
 CHILD = """
-import ctypes, os, sys, threading
-assert ctypes.CDLL(None).prctl(41, 1, 0, 0, 0) == 0  # PR_SET_THP_DISABLE
+import os, sys, threading
 {}
 print("ready", flush=True)
 sys.stdin.read()
@@ -50,13 +48,20 @@ def child() -> Iterator[Any]:
         process.communicate()
 
 
+class OpenTree(NamespaceTree):
+    """Whose network namespace is the machine's: its sockets are everybody's."""
+
+    def sockets(self, processes: Iterable[int]) -> int:
+        return 0
+
+
 @pytest.fixture
 def tree_of() -> Iterator[Callable[[int, int], NamespaceTree]]:
     """`tree_of(init, guest)`: of processes that are in no namespace of their own, with an init that hears nothing."""
     trees: list[NamespaceTree] = []
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield lambda init, guest: (trees.append(NamespaceTree(init, -1, guest, ours)), trees[-1])[1]
+        yield lambda init, guest: (trees.append(OpenTree(init, -1, guest, ours)), trees[-1])[1]
     for tree in trees:
         tree.close()
 
