@@ -231,15 +231,21 @@ class Core:
         found: list[Message] = []
         cursor = ""
         while True:
-            page = await self._repository.messages.of_run(tenant, run_id, is_input=False, limit=100, cursor=cursor)
+            page = await self._repository.messages.of_run(
+                tenant, run_id, is_input=False, limit=100, cursor=cursor, oldest_first=True
+            )
             found += page.items
             cursor = page.next_cursor
             if not cursor:
-                return tuple(reversed(found))
+                return tuple(found)
 
-    async def inputs(self, tenant: str, run_id: str, *, limit: int, cursor: str = "") -> Page[Message]:
-        """What went into it, newest first."""
-        return await self._repository.messages.of_run(tenant, run_id, is_input=True, limit=limit, cursor=cursor)
+    async def inputs(
+        self, tenant: str, run_id: str, *, limit: int, cursor: str = "", oldest_first: bool = False
+    ) -> Page[Message]:
+        """What went into it."""
+        return await self._repository.messages.of_run(
+            tenant, run_id, is_input=True, limit=limit, cursor=cursor, oldest_first=oldest_first
+        )
 
     # ------------------------------------------------------------------------------------------------------- change
 

@@ -8,8 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from opentelemetry import trace
-
 from bichat.conversation import parts, run_events
 from bichat.conversation.citations import KnownFiles, citations_json
 from bichat.conversation.journal import Journal
@@ -30,14 +28,13 @@ from bichat.conversation.request import Bounds, RunRequest
 from bichat.conversation.scribe import OpenItem, Scribe
 from bichat.conversation.tool import Call, Outcome, Progress, Tool
 from bichat.repository.records import Message, Part, Role, Run, RunState
+from bichat.spans import SpanKind, span
 
 Json = Mapping[str, Any]
 
 _COUNTED: Final = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 #: How a turn ends that does not end by itself.
 _CUT: Final = ("length", "content_filter")
-
-_tracer = trace.get_tracer("bichat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +150,8 @@ class Loop:
         )
         calls: dict[str, _OpenCall] = {}
         growing: OpenItem | None = None
-        with _tracer.start_as_current_span("model", attributes={"bichat.planner": self._planner.name}):
+        asked = {"gen_ai.operation.name": "chat", "gen_ai.request.model": self._planner.name}
+        with span("model", kind=SpanKind.CLIENT, attributes=asked) as begun:
             async with aclosing(self._planner.turn(turn)) as events:
                 async for event in events:
                     match event:
@@ -173,6 +171,8 @@ class Loop:
                         case TurnEnded():
                             is_last = not calls and event.finish == "stop"
                             self._count(event)
+                            begun.set_attribute("gen_ai.usage.input_tokens", event.input_tokens)
+                            begun.set_attribute("gen_ai.usage.output_tokens", event.output_tokens)
                             # What a turn took is its last item's.
                             last = next(reversed(calls.values())).item if calls else growing
                             if last is not None:
@@ -276,7 +276,7 @@ class Loop:
             await self._answer(call, "This was not carried out: no more calls of tools are allowed in this answer.")
         else:
             self._calls_made += 1
-            with _tracer.start_as_current_span("tool", attributes={"bichat.tool": call.name}):
+            with span("tool", attributes={"gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.id}):
                 await self._run_tool(call, call.tool)
 
     async def _run_tool(self, call: _OpenCall, tool: Tool) -> None:

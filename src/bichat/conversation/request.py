@@ -22,6 +22,8 @@ class Said:
     role: Role
     parts: tuple[Part, ...]
     status: str = "completed"
+    is_kept: bool = True
+    """False: nothing of it stays once it is over, whether or not somebody is left to delete it (`Core.forget`)."""
     metadata: Json = field(default_factory=dict[str, Any])
 
 
@@ -75,6 +77,8 @@ class RunRequest:
     """Seconds after its making at which it expires, waiting for its caller counted; None: as long as `Bounds` say."""
     truncates: bool = False
     """Whether old items are left out when there is more than the model may be given; else that is an error."""
+    is_kept: bool = True
+    """False: nothing of it stays once it is over, whether or not somebody is left to delete it (`Core.forget`)."""
     metadata: Json = field(default_factory=dict[str, Any])
     view: Json = field(default_factory=dict[str, Any])
     """What whoever asks wants back with the run, in `Run.request["view"]`."""

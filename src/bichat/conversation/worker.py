@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import anyio
-from opentelemetry import trace
 
 from bichat.conversation import run_events
 from bichat.conversation.history import latest, load
@@ -23,6 +22,7 @@ from bichat.conversation.tool import Tool
 from bichat.errors import BichatError, ConflictError, NotFoundError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.records import CALLER, Lease, Message, Run, RunState
+from bichat.spans import fail, span
 
 Json = Mapping[str, Any]
 
@@ -42,7 +42,6 @@ _INTERNAL: Final[Json] = {
 }
 
 logger = logging.getLogger(__name__)
-_tracer = trace.get_tracer("bichat")
 
 
 class Toolbox(Protocol):
@@ -122,14 +121,17 @@ class Worker:
 
     async def work(self) -> None:
         """Until it is over, or waits for its caller; ends early by `cancel` and `stop` alone."""
-        attributes = {"bichat.run": self.run.id, "bichat.model": self.run.model}
-        with anyio.CancelScope(shield=True), _tracer.start_as_current_span("run", attributes=attributes):
+        attributes = {"bichat.run.id": self.run.id, "gen_ai.request.model": self.run.model}
+        with anyio.CancelScope(shield=True), span("run", attributes=attributes) as begun:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.journal.write)
                 scribe = Scribe(self.journal, self.run)
                 try:
                     ended = await self._ended(scribe)
+                    if ended.state is RunState.FAILED:
+                        fail(begun, (ended.error or {}).get("code"))
                     await self._conclude(ended, scribe)
+                    begun.set_attribute("bichat.run.state", self.run.state.value)
                 except ConflictError as error:
                     logger.warning("run %s was taken from this process: %s", self.run.id, error)
                 except BichatError as error:

@@ -138,15 +138,28 @@ class Messages(Protocol):
         ...
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
-        """Those of a conversation with their parts, newest first; a long history makes no page slower."""
+        """Those of a conversation with their parts; a long history makes no page slower."""
         ...
 
     async def of_run(
-        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        run_id: str,
+        *,
+        is_input: bool,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
-        """Those that went into a run, or came out of it, with their parts, newest first."""
+        """Those that went into a run, or came out of it, with their parts."""
         ...
 
     async def save(self, tenant: str, message: Message) -> Message:
@@ -190,7 +203,13 @@ class Runs(Protocol):
         ...
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """Those of a conversation."""
         ...
@@ -293,7 +312,13 @@ class Sessions(Protocol):
         ...
 
     async def page(
-        self, tenant: str, *, live: bool | None = None, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        *,
+        live: bool | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[SessionRecord]:
         """All; those alone that live, with True; those that have ended, with False."""
         ...
@@ -423,10 +448,15 @@ class Files(KeptFiles[FileRecord], Protocol):
         user: str | None = None,
         purpose: str | None = None,
         session_id: str | None = None,
+        in_session: bool | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[FileRecord]:
-        """Those of a user, for a purpose, of a session, or all; pending ones not."""
+        """Those of a user, for a purpose, of a session, of any session (`in_session`) or of none, or all.
+
+        Pending ones not.
+        """
         ...
 
 
@@ -441,7 +471,15 @@ class Definitions(Protocol):
         """The one of this kind with this id."""
         ...
 
-    async def page(self, tenant: str, *, kind: str, limit: int = DEFAULT_LIMIT, cursor: str = "") -> Page[Definition]:
+    async def page(
+        self,
+        tenant: str,
+        *,
+        kind: str,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
+    ) -> Page[Definition]:
         """Those of a kind."""
         ...
 
@@ -469,8 +507,8 @@ class Keys(Protocol):
         """The tenant's, revoked ones too."""
         ...
 
-    async def any_good(self, now: datetime) -> bool:
-        """Whether anybody has a key that is neither revoked nor past its expiry."""
+    async def exist(self, *, good_at: datetime | None = None) -> bool:
+        """Whether anybody has a key; with a moment, one that is neither revoked by now nor past its expiry then."""
         ...
 
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
@@ -563,6 +601,9 @@ class Upkeep(Protocol):
     async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
         """Delete up to `limit` outputs and files each that are past their expiry or their tenant's retention.
 
+        Also the events of some runs that ended more than `EVENTS_KEPT` ago, and of those that are not to
+        be kept (`IS_KEPT`), which ended more than `UNKEPT_FOR` ago, all (`Runs.delete`; a conversation that is empty then goes
+        with them): whoever should have forgotten them has not lived to do it.
         With `dry_run` nothing is deleted, and all are counted.  Call it until nothing more comes of it.
         """
         ...

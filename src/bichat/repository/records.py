@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -21,6 +21,12 @@ RUNNING: Final = "running"
 LOST: Final = "lost"
 #: Who holds the lease of a run that waits for its caller; nobody renews it, and with it the run expires.
 CALLER: Final = "caller"
+#: In `Run.request`: False for one that whoever asked for it wants nothing kept of.
+IS_KEPT: Final = "is_kept"
+#: How long after a run the events are kept that streams of it are made of.
+EVENTS_KEPT: Final = timedelta(days=7)
+#: How long after a run that is not to be kept those have to forget it who work on it.
+UNKEPT_FOR: Final = timedelta(minutes=10)
 
 
 class Role(StrEnum):
@@ -386,3 +392,6 @@ class Pruned:
     outputs: int = 0
     files: int = 0
     size_bytes: int = 0
+    """Of outputs and files."""
+    runs: int = 0
+    """Whose events went, or all of them."""

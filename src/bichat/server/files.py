@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -14,8 +15,8 @@ from bichat.sandbox.mime import HEAD_BYTES, sniff
 from bichat.server import checks, naming
 from bichat.server.content import chunks_of, download, file_name
 from bichat.server.door import caller_of, services_of
-from bichat.server.forms import file_of, form_of, text_of
-from bichat.server.lists import listed, rows
+from bichat.server.forms import announced_file_bytes, file_of, form_of, text_of
+from bichat.server.lists import as_list, asked, pages_of, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
 from bichat.sizes import MIB
@@ -37,6 +38,7 @@ What = Annotated[Services, Depends(services_of)]
 @router.post("/files")
 async def upload(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """Upload a file; `purpose` says what for."""
+    await services.archive.check_room(caller.tenant, announced_file_bytes(request))
     async with form_of(request) as form:
         purpose = text_of(form, "purpose")
         if purpose is None:
@@ -69,12 +71,30 @@ async def upload(request: Request, caller: Who, services: What) -> dict[str, Any
 async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """Those that were uploaded, newest first; with the purpose `assistants_output` those that code made."""
     purpose = request.query_params.get("purpose")
+    wanted = asked(request.query_params, naming.FILE, most=_MOST_LISTED, usual=_MOST_LISTED)
     if purpose == MADE:
-        made = await rows(services.repository.outputs.page, caller.tenant)
-        return listed(list(map(file_object, made)), request.query_params, most=_MOST_LISTED, usual=_MOST_LISTED)
-    found = await rows(services.repository.files.page, caller.tenant, purpose=purpose)
-    files = [file_object(file) for file in found if _is_upload(file)]
-    return listed(files, request.query_params, most=_MOST_LISTED, usual=_MOST_LISTED)
+        outputs = services.repository.outputs
+        made = await part(pages_of(await _all_outputs(services, caller)), wanted, partial(outputs.get, caller.tenant))
+        return as_list(list(map(file_object, made.rows)), has_more=made.has_more)
+    found = await part(
+        partial(services.repository.files.page, caller.tenant, purpose=purpose, in_session=False),
+        wanted,
+        partial(services.repository.files.get, caller.tenant),
+        is_listed=_is_upload,
+    )
+    return as_list([file_object(file) for file in found.rows], has_more=found.has_more)
+
+
+async def _all_outputs(services: Services, caller: Caller) -> list[CodeInterpreterOutput]:
+    found: list[CodeInterpreterOutput] = []
+    cursor = ""
+    while len(found) < _MOST_LISTED:
+        page = await services.repository.outputs.page(caller.tenant, limit=100, cursor=cursor)
+        found += page.items
+        cursor = page.next_cursor
+        if not cursor:
+            break
+    return found
 
 
 @router.get("/files/{file_id}")

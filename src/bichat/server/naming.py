@@ -23,8 +23,6 @@ CALL: Final = "call"
 VECTOR_STORE: Final = "vs"
 FILE_BATCH: Final = "vsfb"
 
-#: Of what `bichat.server.lists` lists.
-LISTED: Final = (FILE, CONTAINER, CONTAINER_FILE, ASSISTANT, RUN, STEP, MESSAGE, VECTOR_STORE)
 #: Of items, all of which are messages.
 ITEMS: Final = (MESSAGE, CODE_CALL, REASONING, FUNCTION_CALL, FUNCTION_OUTPUT)
 

@@ -159,3 +159,10 @@ def test_who_asks_again_without_a_new_message_has_its_code_run_again():
     said = _user("```python\n1\n```")
 
     assert _code(_plan(said, _ran("1\n"), is_first=True)) == "1"
+
+
+@pytest.mark.parametrize(
+    "line", ["```a" + " " * 600_000 + "b", "~~~" + "\t" * 600_000, "`" * 600_000, "```\n" + " " * 599_000 + "```x"]
+)
+def test_a_line_as_long_as_a_message_can_be_is_read_in_time_that_grows_with_its_length(line):
+    assert code_blocks(line) == []  # hours, where each place is one at which the line may end

@@ -34,7 +34,8 @@ MOST_PARSED: Final = 32_768
 #: Blocks of one message: each takes a turn of its run.
 MOST_BLOCKS: Final = 30
 
-_FENCE: Final = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*(.*?)[ \t]*$")
+#: No two repeats in it can take the same characters: one of those takes the square of a line's length.
+_FENCE: Final = re.compile(r"([ \t]*)(`{3,}|~{3,})(.*)", re.DOTALL)
 _WORD: Final = re.compile(r"\{?\.?([\w+-]*)")
 _PYTHON: Final = frozenset({"python", "py", "python3", "py3", "ipython", "ipython3"})
 _SAID: Final = frozenset({parts.TEXT, parts.IMAGE, parts.FILE})
@@ -104,22 +105,22 @@ def _fenced(text: str) -> list[tuple[str, str]]:
     lines: list[str] = []
     for line in text.split("\n"):
         if fence:
-            match = _FENCE.match(line) if line.lstrip()[:1] == fence[0] else None
-            if match and match[2].startswith(fence) and not match[3]:
+            match = _FENCE.fullmatch(line)
+            if match and match[2].startswith(fence) and not match[3].strip(" \t"):
                 found.append((word, "\n".join(lines)))
                 fence, lines = "", []
             else:
                 lines.append(_without(indent, line))
         elif match := _opening(line):
             indent, fence = match[1], match[2]
-            word = (_WORD.match(match[3]) or [""] * 2)[1].lower()
+            word = (_WORD.match(match[3].lstrip(" \t")) or [""] * 2)[1].lower()
     if fence:
         found.append((word, "\n".join(lines)))
     return found
 
 
 def _opening(line: str) -> re.Match[str] | None:
-    match = _FENCE.match(line) if line.lstrip()[:1] in ("`", "~") else None
+    match = _FENCE.fullmatch(line)
     return match if match and (match[2][0] == "~" or "`" not in match[3]) else None
 
 

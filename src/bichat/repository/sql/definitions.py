@@ -30,10 +30,20 @@ class SqlDefinitions:
         async with self._database.reading() as connection:
             return await DEFINITIONS.get(connection, tenant, definition_id, _of(kind))
 
-    async def page(self, tenant: str, *, kind: str, limit: int = DEFAULT_LIMIT, cursor: str = "") -> Page[Definition]:
+    async def page(
+        self,
+        tenant: str,
+        *,
+        kind: str,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
+    ) -> Page[Definition]:
         """See `Definitions.page`."""
         async with self._database.reading() as connection:
-            return await DEFINITIONS.page(connection, tenant, _of(kind), limit=limit, cursor=cursor)
+            return await DEFINITIONS.page(
+                connection, tenant, _of(kind), limit=limit, cursor=cursor, oldest_first=oldest_first
+            )
 
     async def change(self, tenant: str, definition_id: str, *, kind: str, content: Json) -> Definition:
         """See `Definitions.change`."""

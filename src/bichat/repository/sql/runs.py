@@ -65,13 +65,19 @@ class SqlRuns:
             return None if row is None else from_row(Run, row)
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """See `Runs.page`."""
         of_it = RUNS.table.c.conversation_id == check_id(conversation_id, CONVERSATIONS.noun)
         async with self._database.reading() as connection:
             await CONVERSATIONS.get(connection, tenant, conversation_id)
-            return await RUNS.page(connection, tenant, of_it, limit=limit, cursor=cursor)
+            return await RUNS.page(connection, tenant, of_it, limit=limit, cursor=cursor, oldest_first=oldest_first)
 
     async def save(self, tenant: str, run: Run, *, owner: str | None = None) -> Run:
         """See `Runs.save`."""
@@ -117,17 +123,10 @@ class SqlRuns:
 
     async def delete(self, tenant: str, run_id: str) -> None:
         """See `Runs.delete`."""
-        columns = MESSAGES.table.c
         async with self._database.writing() as connection:
             run = await _locked(connection, tenant, run_id)
             check_over(run)
-            its = sa.and_(columns.tenant == tenant, columns.run_id == run.id)
-            said = sa.select(columns.id).where(its)
-            for table in (EXECUTIONS.table, OUTPUTS.table):  # they are their session's too, and stay with it
-                of_run = table.c.message_id.in_(said)
-                await connection.execute(sa.update(table).where(of_run).values(message_id=None))
-            await connection.execute(sa.delete(MESSAGES.table).where(its))
-            await RUNS.delete(connection, tenant, run_id)
+            await delete_run(connection, tenant, run.id)
 
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""
@@ -175,6 +174,18 @@ async def _recorded(connection: AsyncConnection, run: Run, rows: Sequence[dict[s
     if numbered:
         await connection.execute(sa.insert(_EVENTS), numbered)
     return last + len(numbered)
+
+
+async def delete_run(connection: AsyncConnection, tenant: str, run_id: str) -> None:
+    """Delete a run with what was said in it; what was run and made then stays with its session."""
+    columns = MESSAGES.table.c
+    its = sa.and_(columns.tenant == tenant, columns.run_id == run_id)
+    said = sa.select(columns.id).where(its)
+    for table in (EXECUTIONS.table, OUTPUTS.table):
+        of_run = table.c.message_id.in_(said)
+        await connection.execute(sa.update(table).where(of_run).values(message_id=None))
+    await connection.execute(sa.delete(MESSAGES.table).where(its))
+    await RUNS.delete(connection, tenant, run_id)
 
 
 async def _locked(connection: AsyncConnection, tenant: str, run_id: str) -> Run:

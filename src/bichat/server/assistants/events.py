@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bichat.agent.code_interpreter import LOGGED_CHARS
+from bichat.agent.code_interpreter import LOGGED_CHARS, NO_MORE
 from bichat.conversation import parts, run_events
 from bichat.repository.records import Run, RunEvent
 from bichat.server.assistants.objects import (
@@ -166,9 +166,11 @@ class RunStream:
 
     def _log(self, item: _Open, text: str) -> list[bytes]:
         """What it prints, as far as it is sure to stand so in the end."""
-        text = text[: _MOST_LIVE - len(item.logged)]
+        is_last = text.endswith(NO_MORE)
+        text = text.removesuffix(NO_MORE)[: _MOST_LIVE - len(item.logged)]
         if not text or not item.is_logging:
             return []
+        item.is_logging = not is_last
         item.logged += text
         return [self._output_delta(item, {"index": 0, "type": "logs", "logs": text})]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
@@ -17,7 +18,7 @@ from bichat.server.assistants.runs import Runs
 from bichat.server.assistants.threads import ASSISTANT, Threads
 from bichat.server.forms import json_body
 from bichat.server.limiter import Ticket
-from bichat.server.lists import as_list, listed_rows
+from bichat.server.lists import as_list, asked, part
 from bichat.server.responses.stream import EventStream
 from bichat.server.services import Caller
 
@@ -82,20 +83,13 @@ async def create_assistant(request: Request) -> Response:
 async def list_assistants(request: Request) -> Response:
     """All of the tenant's."""
     service, caller = _service(request), _caller(request)
-
-    async def page(*, limit: int, cursor: str) -> Any:
-        return await service.definitions.page(caller.tenant, kind=ASSISTANT, limit=limit, cursor=cursor)
-
-    async def find(wire_id: str) -> Definition:
-        return await service.assistant(caller, wire_id)
-
-    found, has_more = await listed_rows(
-        page,
-        request.query_params,
-        wire_id=lambda definition: naming.on_wire(naming.ASSISTANT, definition.id),
-        find=find,
+    definitions = service.definitions
+    found = await part(
+        partial(definitions.page, caller.tenant, kind=ASSISTANT),
+        asked(request.query_params, naming.ASSISTANT),
+        partial(definitions.get, caller.tenant, kind=ASSISTANT),
     )
-    return JsonAnswer(as_list(list(map(assistant_object, found)), has_more=has_more))
+    return JsonAnswer(as_list(list(map(assistant_object, found.rows)), has_more=found.has_more))
 
 
 @router.get("/assistants/{assistant_id}")

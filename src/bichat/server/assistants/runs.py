@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
-from datetime import timedelta
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -29,7 +30,7 @@ from bichat.server.assistants.requests import ThreadAsk
 from bichat.server.assistants.run_requests import RunAsk, run_request
 from bichat.server.assistants.steps import Step, step_object, steps_of
 from bichat.server.assistants.threads import Threads, is_run
-from bichat.server.lists import as_list, listed, listed_rows
+from bichat.server.lists import as_list, asked, pages_of, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
 
@@ -40,6 +41,14 @@ _OURS: Final = "bichat."
 #: How long clients go on trying.
 _RETRIED: Final = timedelta(minutes=5)
 _PAGE: Final = 100
+
+
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A step in a list."""
+
+    id: str
+    created_at: datetime
 
 
 class Runs:
@@ -126,17 +135,13 @@ class Runs:
 
     async def runs(self, caller: Caller, conversation: Conversation, query: Mapping[str, str]) -> dict[str, Any]:
         """The list of them that a query asks for."""
-
-        async def page(*, limit: int, cursor: str) -> Any:
-            return await self._repository.runs.page(caller.tenant, conversation.id, limit=limit, cursor=cursor)
-
-        async def find(wire_id: str) -> Run:
-            return await self._threads.run(caller, conversation, wire_id)
-
-        found, has_more = await listed_rows(
-            page, query, wire_id=lambda run: naming.on_wire(naming.RUN, run.id), find=find, is_listed=is_run
+        found = await part(
+            partial(self._repository.runs.page, caller.tenant, conversation.id),
+            asked(query, naming.RUN),
+            partial(self._repository.runs.get, caller.tenant),
+            is_listed=is_run,
         )
-        return as_list([await self.shown_run(run) for run in found], has_more=has_more)
+        return as_list([await self.shown_run(run) for run in found.rows], has_more=found.has_more)
 
     async def settled(self, caller: Caller, run: Run, patience_s: float) -> Run:
         """It, once it is over or waits for its caller, or as it is after so long."""
@@ -256,8 +261,17 @@ class Runs:
 
     async def steps(self, caller: Caller, run: Run, query: Mapping[str, str]) -> dict[str, Any]:
         """The list of a run's steps that a query asks for."""
-        steps = await self._steps(caller, run)
-        return listed([step_object(step, run) for step in reversed(steps)], query)
+        steps = {step.row_id: step for step in await self._steps(caller, run)}
+        rows = {row_id: _Listed(row_id, step.created_at) for row_id, step in steps.items()}
+
+        async def find(row_id: str) -> _Listed:
+            if row_id not in rows:
+                raise NotFoundError("there is no such step")
+            return rows[row_id]
+
+        found = await part(pages_of(rows.values()), asked(query, naming.STEP), find)
+        shown = [step_object(steps[row.id], run) for row in found.rows]
+        return as_list(shown, has_more=found.has_more)
 
     async def step(self, caller: Caller, run: Run, wire_id: str) -> dict[str, Any]:
         """One step of a run.

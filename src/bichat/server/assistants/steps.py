@@ -35,6 +35,16 @@ class Step:
         return naming.on_wire(naming.STEP, self.items[0]["id"])
 
     @property
+    def row_id(self) -> str:
+        """Of its first item."""
+        return self.items[0]["id"]
+
+    @property
+    def created_at(self) -> datetime:
+        """Likewise."""
+        return datetime.fromisoformat(self.items[0]["created_at"])
+
+    @property
     def kind(self) -> str:
         """Of its first item."""
         return self.items[0]["kind"]

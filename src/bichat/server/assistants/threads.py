@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 import anyio
@@ -15,6 +16,7 @@ from bichat.conversation.request import Said
 from bichat.conversation.run_events import item_payload
 from bichat.errors import BichatError, NotFoundError
 from bichat.repository.chat_repository import Definitions
+from bichat.repository.pages import Page
 from bichat.repository.records import Conversation, Definition, Message, Run
 from bichat.server import naming
 from bichat.server.assistants.objects import (
@@ -26,7 +28,7 @@ from bichat.server.assistants.objects import (
 from bichat.server.assistants.requests import ThreadAsk
 from bichat.server.assistants.tools import Resources
 from bichat.server.files import find as find_file
-from bichat.server.lists import as_list, listed_rows
+from bichat.server.lists import as_list, asked, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
 
@@ -215,26 +217,25 @@ class Threads:
 
     async def messages(self, caller: Caller, conversation: Conversation, query: Mapping[str, str]) -> dict[str, Any]:
         """The list of them that a query asks for; with `run_id` those that a run made."""
+        run = await self.run(caller, conversation, query["run_id"]) if "run_id" in query else None
 
-        async def page(*, limit: int, cursor: str) -> Any:
-            if "run_id" in query:
-                run = await self.run(caller, conversation, query["run_id"])
-                return await self._repository.messages.of_run(
-                    caller.tenant, run.id, is_input=False, limit=limit, cursor=cursor
+        async def pages(*, limit: int, cursor: str, oldest_first: bool) -> Page[Message]:
+            messages, whose = self._repository.messages, caller.tenant
+            if run is None:
+                return await messages.page(
+                    whose, conversation.id, limit=limit, cursor=cursor, oldest_first=oldest_first
                 )
-            return await self._repository.messages.page(caller.tenant, conversation.id, limit=limit, cursor=cursor)
+            return await messages.of_run(
+                whose, run.id, is_input=False, limit=limit, cursor=cursor, oldest_first=oldest_first
+            )
 
-        async def find(wire_id: str) -> Message:
-            return await self.message(caller, conversation, wire_id)
-
-        found, has_more = await listed_rows(
-            page,
-            query,
-            wire_id=lambda message: naming.on_wire(naming.MESSAGE, message.id),
-            find=find,
+        found = await part(
+            pages,
+            asked(query, naming.MESSAGE),
+            partial(self._repository.messages.get, caller.tenant),
             is_listed=lambda message: is_message(item_payload(message)),
         )
-        return as_list(await self.shown(caller, found), has_more=has_more)
+        return as_list(await self.shown(caller, found.rows), has_more=found.has_more)
 
     async def shown(self, caller: Caller, messages: Sequence[Message]) -> list[dict[str, Any]]:
         """Message objects."""

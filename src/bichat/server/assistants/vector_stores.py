@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -21,7 +24,7 @@ from bichat.server.assistants.tools import read_store_files
 from bichat.server.door import caller_of, services_of
 from bichat.server.files import find as find_file
 from bichat.server.forms import json_body
-from bichat.server.lists import as_list, listed, listed_rows
+from bichat.server.lists import as_list, asked, pages_of, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
 
@@ -110,20 +113,15 @@ async def create(request: Request, caller: Who, services: What) -> Response:
 @router.get("")
 async def page(request: Request, caller: Who, services: What) -> Response:
     """All of the tenant's."""
-
-    async def stores(*, limit: int, cursor: str) -> Any:
-        return await services.repository.definitions.page(caller.tenant, kind=VECTOR_STORE, limit=limit, cursor=cursor)
-
-    async def find(store_id: str) -> Definition:
-        return await _find(services, caller, store_id)
-
-    found, has_more = await listed_rows(
-        stores,
-        request.query_params,
-        wire_id=lambda store: naming.on_wire(naming.VECTOR_STORE, store.id),
-        find=find,
+    definitions = services.repository.definitions
+    found = await part(
+        partial(definitions.page, caller.tenant, kind=VECTOR_STORE),
+        asked(request.query_params, naming.VECTOR_STORE),
+        partial(definitions.get, caller.tenant, kind=VECTOR_STORE),
     )
-    return JsonAnswer(as_list([await _object(services, caller, store) for store in found], has_more=has_more))
+    return JsonAnswer(
+        as_list([await _object(services, caller, store) for store in found.rows], has_more=found.has_more)
+    )
 
 
 @router.get("/{vector_store_id}")
@@ -164,6 +162,16 @@ async def search(vector_store_id: str, caller: Who, services: What) -> Response:
 # --------------------------------------------------------------------------------------------------------------- files
 
 
+@dataclass(frozen=True, slots=True)
+class _Listed:
+    """A file in a list, in the order in which they came."""
+
+    id: str
+    created_at: datetime
+    file_id: str
+    """On the wire."""
+
+
 def _file_object(store: Definition, file_id: str) -> dict[str, Any]:
     return {
         "id": file_id,
@@ -199,8 +207,20 @@ async def add_file(vector_store_id: str, request: Request, caller: Who, services
 async def files(vector_store_id: str, request: Request, caller: Who, services: What) -> Response:
     """Its files."""
     store = await _find(services, caller, vector_store_id)
-    objects = [_file_object(store, file_id) for file_id in reversed(store.content["file_ids"])]
-    return JsonAnswer(listed(objects, request.query_params))
+    rows = {
+        naming.row_id(file_id, naming.FILE): _Listed(
+            naming.row_id(file_id, naming.FILE), store.created_at + timedelta(microseconds=number), file_id
+        )
+        for number, file_id in enumerate(store.content["file_ids"])
+    }
+
+    async def find(row_id: str) -> _Listed:
+        if row_id not in rows:
+            raise NotFoundError("there is no such file")
+        return rows[row_id]
+
+    found = await part(pages_of(rows.values()), asked(request.query_params, naming.FILE), find)
+    return JsonAnswer(as_list([_file_object(store, row.file_id) for row in found.rows], has_more=found.has_more))
 
 
 @router.get("/{vector_store_id}/files/{file_id}")

@@ -114,19 +114,38 @@ class MemoryMessages:
         return self._tables.messages.get(tenant, message_id)
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
         """See `Messages.page`."""
         whose = self._tables.conversations.get(tenant, conversation_id).id
-        return self._tables.messages.page(tenant, lambda message: message.conversation_id == whose, limit, cursor)
+        return self._tables.messages.page(
+            tenant, lambda message: message.conversation_id == whose, limit, cursor, oldest_first=oldest_first
+        )
 
     async def of_run(
-        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        run_id: str,
+        *,
+        is_input: bool,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
         """See `Messages.of_run`."""
         whose = self._tables.runs.get(tenant, run_id).id
         return self._tables.messages.page(
-            tenant, lambda message: (message.run_id, message.is_input) == (whose, is_input), limit, cursor
+            tenant,
+            lambda message: (message.run_id, message.is_input) == (whose, is_input),
+            limit,
+            cursor,
+            oldest_first=oldest_first,
         )
 
     async def save(self, tenant: str, message: Message) -> Message:
@@ -198,11 +217,19 @@ class MemoryRuns:
         return found[0] if found else None
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """See `Runs.page`."""
         whose = self._tables.conversations.get(tenant, conversation_id).id
-        return self._tables.runs.page(tenant, lambda run: run.conversation_id == whose, limit, cursor)
+        return self._tables.runs.page(
+            tenant, lambda run: run.conversation_id == whose, limit, cursor, oldest_first=oldest_first
+        )
 
     async def save(self, tenant: str, run: Run, *, owner: str | None = None) -> Run:
         """See `Runs.save`."""
@@ -238,13 +265,7 @@ class MemoryRuns:
         """See `Runs.delete`."""
         run = self._tables.runs.get(tenant, run_id)
         check_over(run)
-        tables = self._tables
-        said = {message.id for message in tables.messages.those(lambda message: message.run_id == run.id)}
-        for execution in tables.executions.those(lambda execution: execution.message_id in said):
-            tables.executions.put(replace(execution, message_id=None))
-        for made in tables.outputs.those(lambda made: made.message_id in said):
-            tables.outputs.put(replace(made, message_id=None))
-        tables.drop(tables.runs, run)
+        self._tables.forget(run)
 
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""

@@ -25,9 +25,19 @@ class MemoryDefinitions:
         """See `Definitions.get`."""
         return self._tables.definitions.get(tenant, definition_id, lambda found: found.kind == kind)
 
-    async def page(self, tenant: str, *, kind: str, limit: int = DEFAULT_LIMIT, cursor: str = "") -> Page[Definition]:
+    async def page(
+        self,
+        tenant: str,
+        *,
+        kind: str,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
+    ) -> Page[Definition]:
         """See `Definitions.page`."""
-        return self._tables.definitions.page(tenant, lambda found: found.kind == kind, limit, cursor)
+        return self._tables.definitions.page(
+            tenant, lambda found: found.kind == kind, limit, cursor, oldest_first=oldest_first
+        )
 
     async def change(self, tenant: str, definition_id: str, *, kind: str, content: Json) -> Definition:
         """See `Definitions.change`."""

@@ -46,6 +46,8 @@ class DefinitionTests:
         found = await everything(repository.definitions.page, tenant, kind="assistant", limit=4)
 
         assert found == [each for each in reversed(made) if each.kind == "assistant"]
+        again = await everything(repository.definitions.page, tenant, kind="assistant", limit=4, oldest_first=True)
+        assert again == found[::-1]
 
     async def test_a_definition_of_another_tenant_or_kind_is_not_found(
         self, repository: ChatRepository, tenant: str
