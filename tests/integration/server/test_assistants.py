@@ -377,3 +377,24 @@ def test_text_that_no_encoding_has_goes_in_and_out(served, client):
     assert (over.status, over.instructions, over.metadata) == ("completed", odd, {odd: odd})
     assert "?" not in steps[1].step_details.tool_calls[0].code_interpreter.outputs[0].logs
     assert client.beta.threads.messages.list(thread["id"]).data[0].content[0].text.value == odd
+
+
+def test_what_code_made_is_a_file_like_others_and_its_tenants_alone(served, client, assistant):
+    served.plays(python("open('a.txt', 'w').write('a'); open('b.txt', 'w').write('bb')"), says("both"))
+    thread, _ = ask(client, assistant)
+    answer = client.beta.threads.messages.list(thread.id).data[0]
+    ids = [each.file_id for each in answer.attachments]
+    listed = client.files.list(purpose="assistants_output")
+    page = client.files.list(purpose="assistants_output", limit=1)
+
+    # Neither is named in the text; both belong to the answer all the same.
+    assert sorted(client.files.content(each).read() for each in ids) == [b"a", b"bb"]
+    assert [each.id for each in listed][:2] == ids[::-1]
+    assert [each.id for each in page][:2] == ids[::-1]
+    for use in (served.client("other").files.retrieve, served.client("other").files.content):
+        with pytest.raises(openai.NotFoundError):
+            use(ids[0])
+    assert client.files.delete(ids[0]).deleted
+    with pytest.raises(openai.NotFoundError):
+        client.files.retrieve(ids[0])
+    assert client.files.retrieve(ids[1]).purpose == "assistants_output"
