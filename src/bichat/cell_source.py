@@ -8,7 +8,8 @@ import textwrap
 from typing import Final
 
 #: A line that IPython understands and Python does not: `%time f()`, `!ls`, `names = !ls`.
-_MAGIC: Final = re.compile(r"^([ \t]*)(?:[\w, \t.]+=[ \t]*)?[%!]\S.*$", re.MULTILINE)
+#: What one part of it has taken no other is offered again: else a line of spaces takes the square of its length.
+_MAGIC: Final = re.compile(r"^([ \t]*+)(?:[\w,.][\w, \t.]*+=[ \t]*+)?+[%!]\S.*$", re.MULTILINE)
 _CELL_MAGIC: Final = re.compile(r"\s*%%[A-Za-z]\w*")
 #: How Python says that something is no code; the last two, that it is nested too deep to tell.
 NO_CODE: Final = (SyntaxError, ValueError, OverflowError, RecursionError, MemoryError)

@@ -8,11 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from . import test_serve
-
 pytestmark = [pytest.mark.sandbox, pytest.mark.network]
 
-bichat, serve = test_serve.bichat, test_serve.serve
 _VERSION = "7.57.0"
 _PROGRAM = Path(__file__).with_name("node_client.mjs")
 

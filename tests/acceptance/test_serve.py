@@ -8,36 +8,16 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Generator
-from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import closing
 from typing import Any
+from urllib.parse import urlsplit
 
+import httpx2 as httpx
 import openai
 import pytest
 
 pytestmark = [pytest.mark.sandbox]
-
-
-@dataclass
-class Server:
-    """One that runs."""
-
-    process: subprocess.Popen[str]
-    url: str
-    log: Path
-
-    def client(self, key: str = "anything") -> openai.OpenAI:
-        return openai.OpenAI(
-            base_url=self.url, api_key=key, max_retries=0, timeout=60, _strict_response_validation=True
-        )
-
-    def end(self) -> int:
-        """Ask it to end; its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
 
 
 @pytest.fixture
@@ -49,45 +29,6 @@ def bichat(own_data_dir, monkeypatch) -> Callable[..., subprocess.CompletedProce
         return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
 
     return call
-
-
-@pytest.fixture
-def serve(bichat, tmp_path) -> Callable[..., Any]:
-    """Starts one with more words; on leaving it is killed if it still runs."""
-    del bichat  # its data directory
-
-    @contextmanager
-    def running(*words: str) -> Generator[Server]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        log = tmp_path / f"log-{port}"
-        command = [sys.executable, "-m", "bichat", "serve", "--port", str(port), *words]
-        with log.open("w") as stderr, subprocess.Popen(command, stderr=stderr, text=True) as process:
-            server = Server(process, f"http://127.0.0.1:{port}/v1", log)
-            try:
-                _wait_until_up(server)
-                yield server
-            finally:
-                with suppress(ProcessLookupError):
-                    process.kill()
-
-    return running
-
-
-def _wait_until_up(server: Server) -> None:
-    deadline = time.monotonic() + 60
-    with server.client() as client:
-        while True:
-            try:
-                client.models.list()
-            except openai.APIConnectionError:
-                assert server.process.poll() is None, server.log.read_text()
-                assert time.monotonic() < deadline, server.log.read_text()
-            except openai.AuthenticationError:
-                return
-            else:
-                return
 
 
 def _code(seconds: float) -> dict[str, Any]:
@@ -158,6 +99,22 @@ def test_a_server_that_others_would_reach_refuses_to_start_without_keys(bichat, 
     assert said in refused.stderr
 
 
+def test_a_server_behind_a_proxy_answers_it_and_this_machine_alone(bichat, serve):
+    assert bichat("key", "create").returncode == 0
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:
+        try:
+            outward.connect(("192.0.2.77", 9))  # sends nothing: the kernel says which address it would send from
+        except OSError:
+            pytest.skip("this machine has no address but loopback")
+        own = outward.getsockname()[0]
+    with serve("--host", "0.0.0.0", "--behind-proxy", "203.0.113.7, 203.0.113.8/31") as server:
+        here = urlsplit(server.url)
+        assert httpx.get(f"http://127.0.0.1:{here.port}/healthz").status_code == 200
+        refused = httpx.get(f"http://{own}:{here.port}/healthz", headers={"X-Forwarded-For": "127.0.0.1"})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_the_proxy")
+        assert server.end() == 0
+
+
 def test_a_server_that_others_would_reach_refuses_to_start_without_tls(bichat):
     assert bichat("key", "create").returncode == 0
 
@@ -182,10 +139,13 @@ def test_a_key_is_printed_once_opens_its_tenant_and_is_revoked(bichat, serve):
                 stranger.models.list()
             assert bichat("key", "revoke", key["id"], "--tenant", "other").returncode == 2
             assert bichat("key", "revoke", key["id"], "--tenant", "acme").returncode == 0
-            bichat("key", "create")  # so that there is a good one, and the door stays shut
-            with pytest.raises(openai.AuthenticationError):
-                client.models.list()
+            for nobody in (client, stranger):  # though none is left, those without one are not let in again
+                with pytest.raises(openai.AuthenticationError):
+                    nobody.models.list()
         assert server.end() == 0
+    refused = bichat("serve", "--port", "0")
+    assert refused.returncode == 2
+    assert "all revoked or have expired" in refused.stderr
     assert key["key"] not in server.log.read_text()
     assert key["id"] in bichat("key", "list", "--tenant", "acme", "--json").stdout
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -48,13 +48,20 @@ def child() -> Iterator[Any]:
         process.communicate()
 
 
+class OpenTree(NamespaceTree):
+    """Whose network namespace is the machine's: its sockets are everybody's."""
+
+    def sockets(self, processes: Iterable[int]) -> int:
+        return 0
+
+
 @pytest.fixture
 def tree_of() -> Iterator[Callable[[int, int], NamespaceTree]]:
     """`tree_of(init, guest)`: of processes that are in no namespace of their own, with an init that hears nothing."""
     trees: list[NamespaceTree] = []
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield lambda init, guest: (trees.append(NamespaceTree(init, -1, guest, ours)), trees[-1])[1]
+        yield lambda init, guest: (trees.append(OpenTree(init, -1, guest, ours)), trees[-1])[1]
     for tree in trees:
         tree.close()
 

@@ -8,8 +8,6 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from opentelemetry import trace
-
 from bichat.agent.logs import Logs
 from bichat.conversation import run_events
 from bichat.conversation.partial_json import ArgumentsError, StringMember
@@ -18,9 +16,10 @@ from bichat.conversation.request import CODE_TOOL
 from bichat.conversation.tool import Call, Outcome, Progress
 from bichat.domain import Artifact, ExecutionResult, Origin, Status
 from bichat.errors import LimitError, UserInputError
-from bichat.events import Completed, Displayed, Stderr, Stdout
+from bichat.events import Completed, Displayed, Event, Stderr, Stdout
 from bichat.live_sessions import LiveSessions
 from bichat.sizes import KIB, MIB, format_size
+from bichat.spans import fail, span
 
 Json = Mapping[str, Any]
 
@@ -28,6 +27,10 @@ Json = Mapping[str, Any]
 TOLD_CHARS: Final = 16_000
 #: Output of one call that is kept with it.
 LOGGED_CHARS: Final = 512 * KIB
+#: What is told of one call while it runs, in characters, and what each piece costs beside its own: all of it is on record.
+LIVE_CHARS: Final = 512 * KIB
+_PIECE_CHARS: Final = 100
+NO_MORE: Final = "\n... more was printed; what is kept of it comes with the end ...\n"
 #: Files that a model is told of by name.
 _MOST_NAMED: Final = 30
 #: Images of one call that a model is shown, and how large one may be.
@@ -49,8 +52,6 @@ SPEC: Final = ToolSpec(
     },
 )
 
-_tracer = trace.get_tracer("bichat")
-
 
 @dataclass(frozen=True, slots=True)
 class Place:
@@ -59,6 +60,21 @@ class Place:
     session_id: str
     notes: Json
     """What its caller should know: that it is a new one in the place of one that has ended, say."""
+
+
+class _Live:
+    """How much of a call is still told while it runs."""
+
+    def __init__(self) -> None:
+        self._left = LIVE_CHARS
+
+    def part(self, text: str) -> str:
+        """What is told of a piece: all of it, or what is the last that is told, or nothing."""
+        room = self._left - _PIECE_CHARS
+        if room <= 0:
+            return ""
+        self._left = room - len(text)
+        return text if len(text) < room - _PIECE_CHARS else text[:room] + NO_MORE
 
 
 class CodeInterpreterTool:
@@ -102,37 +118,42 @@ class CodeInterpreterTool:
             return
         place = self._place or await self._find()
         yield Progress(kind=run_events.CODE_RUNNING, payload={"code": code})
-        logs, result = Logs(LOGGED_CHARS), None
+        logs, live, result = Logs(LOGGED_CHARS), _Live(), None
         try:
-            with _tracer.start_as_current_span("execution", attributes={"bichat.session": place.session_id}):
+            with span("execution", attributes={"bichat.session.id": place.session_id}, is_current=False) as begun:
                 async with self._sessions.held(call.tenant, place.session_id) as session:
                     origin = Origin(message_id=call.message_id, run_id=call.run_id)
                     async with aclosing(session.stream(code, origin=origin)) as events:
                         async for event in events:
-                            match event:
-                                case Stdout(text):
-                                    logs.add(text)
-                                    yield Progress(
-                                        kind=run_events.CODE_OUTPUT, payload={"stream": "stdout", "text": text}
-                                    )
-                                case Stderr(text):
-                                    logs.add(text)
-                                    yield Progress(
-                                        kind=run_events.CODE_OUTPUT, payload={"stream": "stderr", "text": text}
-                                    )
-                                case Displayed(shown):
-                                    logs.add_shown(shown)
-                                    yield Progress(kind=run_events.CODE_SHOWN, payload={"mime_types": list(shown.data)})
-                                case Completed(result):
-                                    pass
-                                case _:
-                                    pass
+                            if isinstance(event, Completed):
+                                result = event.result
+                                begun.set_attribute("bichat.execution.id", result.id)
+                                if result.status is not Status.COMPLETED:
+                                    fail(begun, result.status.value)
+                            elif (told := _progress(event, logs, live)) is not None:
+                                yield told
         except (UserInputError, LimitError) as error:  # the code itself is unusable: the model can mend it
             yield Outcome(told=error.message, content={"code": code}, is_ok=False)
             return
         if result is None:
             raise AssertionError("an execution ends with Completed")
         yield _outcome(code, place, result, logs)
+
+
+def _progress(event: Event, logs: Logs, live: _Live) -> Progress | None:
+    """Note what happened; what is told of it while the code still runs."""
+    match event:
+        case Stdout(text) | Stderr(text):
+            logs.add(text)
+            stream = "stdout" if isinstance(event, Stdout) else "stderr"
+            told = live.part(text)
+            return Progress(kind=run_events.CODE_OUTPUT, payload={"stream": stream, "text": told}) if told else None
+        case Displayed(shown):
+            text = live.part(logs.add_shown(shown) or " ")
+            payload = {"mime_types": list(shown.data), "text": text if text.strip() else ""}
+            return Progress(kind=run_events.CODE_SHOWN, payload=payload) if text else None
+        case _:
+            return None
 
 
 def _code(arguments: str) -> str:

@@ -24,6 +24,7 @@ from bichat.domain import Artifact, ExecutionResult, Limits
 from bichat.errors import ConflictError, DatabaseError, NotFoundError, StorageError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.ids import new_id
+from bichat.repository.quota import check_quota
 from bichat.repository.records import (
     CodeInterpreterOutput,
     FileRecord,
@@ -165,6 +166,17 @@ class Archive:
         except NotFoundError:
             return False
         return True
+
+    async def check_room(self, tenant: str, size_bytes: int) -> None:
+        """Nothing, where a file of this size is within the tenant's quota by now: before it is received at all.
+
+        Raises:
+            LimitError: it is above.
+        """
+        tenants = self.repository.tenants
+        policy = await tenants.policy(tenant)
+        if (policy.quota_bytes, policy.quota_files) != (None, None):
+            check_quota(policy, await tenants.usage(tenant), size_bytes=size_bytes, files=1)
 
     async def upload(
         self,

@@ -150,6 +150,7 @@ class Upkeep:
             outputs=sum(step.outputs for step in steps),
             files=sum(step.files for step in steps),
             size_bytes=sum(step.size_bytes for step in steps),
+            runs=sum(step.runs for step in steps),
         )
 
     async def delete(self, now: datetime | None = None) -> int:

@@ -38,6 +38,7 @@ def command(
                 "outputs": pruned.outputs,
                 "files": pruned.files,
                 "size_bytes": pruned.size_bytes,
+                "runs": pruned.runs,
                 "removed": removed,
                 "waiting": waiting,
             }
@@ -49,6 +50,8 @@ def command(
         would = "would be" if dry_run else "were"
         size = format_size(done["size_bytes"])
         typer.echo(f"{done['outputs']:,} outputs and {done['files']:,} uploads of {size} {would} deleted.")
+        if done["runs"]:
+            typer.echo(f"What streams of {done['runs']:,} answers are made of {would} deleted.")
         if not dry_run:
             typer.echo(f"The bytes of {done['removed']:,} files were removed from the storage.")
         if done["waiting"]:

@@ -27,7 +27,7 @@ def command(
 
         try:
             from bichat.repository import default_address
-            from bichat.server.serving import Address, Server, check_address, has_keys, set_up_logs
+            from bichat.server.serving import Address, Server, check_address, has_keys, name_service, set_up_logs
         except ImportError as error:
             from bichat.errors import UserInputError
 
@@ -50,6 +50,7 @@ def command(
 
         keys = anyio.run(check)
         set_up_logs()
+        name_service()
         who = "with an API key" if keys else "without a key, for programs on this machine alone"
         typer.echo(f"bichat serves {address.url} {who}; Ctrl-C ends it.", err=True)
         server = Server(settings, address, patience_s=patience)

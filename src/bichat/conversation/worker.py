@@ -10,10 +10,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import anyio
-from opentelemetry import trace
 
 from bichat.conversation import run_events
-from bichat.conversation.history import load
+from bichat.conversation.history import latest, load
 from bichat.conversation.journal import Journal
 from bichat.conversation.loop import Ending, Loop
 from bichat.conversation.planner import Planners
@@ -23,6 +22,7 @@ from bichat.conversation.tool import Tool
 from bichat.errors import BichatError, ConflictError, NotFoundError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.records import CALLER, Lease, Message, Run, RunState
+from bichat.spans import fail, span
 
 Json = Mapping[str, Any]
 
@@ -42,7 +42,6 @@ _INTERNAL: Final[Json] = {
 }
 
 logger = logging.getLogger(__name__)
-_tracer = trace.get_tracer("bichat")
 
 
 class Toolbox(Protocol):
@@ -122,14 +121,17 @@ class Worker:
 
     async def work(self) -> None:
         """Until it is over, or waits for its caller; ends early by `cancel` and `stop` alone."""
-        attributes = {"bichat.run": self.run.id, "bichat.model": self.run.model}
-        with anyio.CancelScope(shield=True), _tracer.start_as_current_span("run", attributes=attributes):
+        attributes = {"bichat.run.id": self.run.id, "gen_ai.request.model": self.run.model}
+        with anyio.CancelScope(shield=True), span("run", attributes=attributes) as begun:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.journal.write)
                 scribe = Scribe(self.journal, self.run)
                 try:
                     ended = await self._ended(scribe)
+                    if ended.state is RunState.FAILED:
+                        fail(begun, (ended.error or {}).get("code"))
                     await self._conclude(ended, scribe)
+                    begun.set_attribute("bichat.run.state", self.run.state.value)
                 except ConflictError as error:
                     logger.warning("run %s was taken from this process: %s", self.run.id, error)
                 except BichatError as error:
@@ -140,7 +142,7 @@ class Worker:
 
     async def _ended(self, scribe: Scribe) -> _Ended:
         try:
-            with self._scope, anyio.CancelScope(deadline=anyio.current_time() + self._bounds.run_s):
+            with self._scope, anyio.CancelScope(deadline=anyio.current_time() + self._left_s(self._bounds.run_s)):
                 return self._of(await self._go(scribe))
         except ConflictError:
             if self.journal.is_lost:
@@ -167,6 +169,7 @@ class Worker:
             history = await load(self._repository, conversation, bounds=self._bounds, truncates=request.truncates)
         tools = await self._toolbox.tools(run, request, history)
         told = [self._instructions, *[await tool.instructions() for tool in tools], request.instructions]
+        history = latest(history, request.last_messages, run_id=run.id)
         history = await self._toolbox.readied(run.tenant, history, sees_images=planner.sees_images)
         self._loop = Loop(
             run,
@@ -180,6 +183,12 @@ class Worker:
             instructions="\n\n".join(text for text in told if text),
         )
         return await self._loop.go()
+
+    def _left_s(self, most: float) -> float:
+        """Seconds that it may go on, `most` at most."""
+        if self._request.lives_s is None:
+            return most
+        return min(most, self._request.lives_s - (datetime.now(UTC) - self.run.created_at).total_seconds())
 
     def _of(self, ending: Ending) -> _Ended:
         error = {"code": INCOMPLETE, "reason": ending.reason} if ending.reason else None
@@ -205,17 +214,20 @@ class Worker:
 
     async def _save(self, ended: _Ended) -> None:
         run, tenant = self.run, self.run.tenant
+        described = await self._repository.runs.get(tenant, run.id)  # somebody may have done so meanwhile
         error = None if ended.error is None else {**ended.error, "code_ran": self.code_ran}
         record = replace(
             run,
             state=run.state if ended.state is RunState.WAITING else ended.state,
             error=error,
             usage=self._loop.usage if self._loop is not None else run.usage,
-            metadata={**run.metadata, **ended.notes},
+            metadata={**described.metadata, **ended.notes},
         )
         self.run = await self._repository.runs.save(tenant, record, owner=self._owner)
         if ended.state is RunState.WAITING:
-            lease = Lease(owner=CALLER, until=datetime.now(UTC) + timedelta(seconds=self._bounds.caller_s))
+            lease = Lease(
+                owner=CALLER, until=datetime.now(UTC) + timedelta(seconds=self._left_s(self._bounds.caller_s))
+            )
             # Who sees the event may answer it at once.
             events = [(run_events.RUN_WAITING, {"calls": list(ended.calls)})]
             try:

@@ -28,6 +28,7 @@ from bichat.repository.records import (
     AuditEntry,
     CodeInterpreterOutput,
     Conversation,
+    Definition,
     Deletion,
     ExecutionRecord,
     FileRecord,
@@ -138,15 +139,28 @@ class Messages(Protocol):
         ...
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
-        """Those of a conversation with their parts, newest first; a long history makes no page slower."""
+        """Those of a conversation with their parts; a long history makes no page slower."""
         ...
 
     async def of_run(
-        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        run_id: str,
+        *,
+        is_input: bool,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
-        """Those that went into a run, or came out of it, with their parts, newest first."""
+        """Those that went into a run, or came out of it, with their parts."""
         ...
 
     async def save(self, tenant: str, message: Message) -> Message:
@@ -190,7 +204,13 @@ class Runs(Protocol):
         ...
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """Those of a conversation."""
         ...
@@ -211,6 +231,10 @@ class Runs(Protocol):
         """
         ...
 
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """The run, over or not, with other metadata."""
+        ...
+
     async def hand_over(
         self,
         tenant: str,
@@ -220,6 +244,7 @@ class Runs(Protocol):
         state: RunState,
         owner: str,
         events: Sequence[tuple[str, Json]] = (),
+        messages: Sequence[Message] = (),
     ) -> Run:
         """Let somebody else work on it from now on, or wait for it, in another state than before.
 
@@ -230,6 +255,7 @@ class Runs(Protocol):
             state: one that is not final.
             owner: who must hold its lease.
             events: recorded with it, in one transaction.
+            messages: of its conversation, added in the same transaction.
 
         Raises:
             ConflictError: it is over already, `owner` does not hold it, or somebody wants it cancelled.
@@ -287,7 +313,13 @@ class Sessions(Protocol):
         ...
 
     async def page(
-        self, tenant: str, *, live: bool | None = None, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        *,
+        live: bool | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[SessionRecord]:
         """All; those alone that live, with True; those that have ended, with False."""
         ...
@@ -417,10 +449,47 @@ class Files(KeptFiles[FileRecord], Protocol):
         user: str | None = None,
         purpose: str | None = None,
         session_id: str | None = None,
+        in_session: bool | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[FileRecord]:
-        """Those of a user, for a purpose, of a session, or all; pending ones not."""
+        """Those of a user, for a purpose, of a session, of any session (`in_session`) or of none, or all.
+
+        Pending ones not.
+        """
+        ...
+
+
+class Definitions(Protocol):
+    """What callers describe once and name by its id.  Nothing hangs on one: what it was used for has a copy of it."""
+
+    async def add(self, tenant: str, definition: Definition) -> Definition:
+        """Record it."""
+        ...
+
+    async def get(self, tenant: str, definition_id: str, *, kind: str) -> Definition:
+        """The one of this kind with this id."""
+        ...
+
+    async def page(
+        self,
+        tenant: str,
+        *,
+        kind: str,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
+    ) -> Page[Definition]:
+        """Those of a kind."""
+        ...
+
+    async def change(self, tenant: str, definition_id: str, *, kind: str, content: Json) -> Definition:
+        """The one of this kind with this id, with other content."""
+        ...
+
+    async def delete(self, tenant: str, definition_id: str, *, kind: str) -> None:
+        """Delete it."""
         ...
 
 
@@ -439,8 +508,8 @@ class Keys(Protocol):
         """The tenant's, revoked ones too."""
         ...
 
-    async def any_good(self, now: datetime) -> bool:
-        """Whether anybody has a key that is neither revoked nor past its expiry."""
+    async def exist(self, *, good_at: datetime | None = None) -> bool:
+        """Whether anybody has a key; with a moment, one that is neither revoked by now nor past its expiry then."""
         ...
 
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
@@ -573,6 +642,9 @@ class Upkeep(Protocol):
     async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:
         """Delete up to `limit` outputs and files each that are past their expiry or their tenant's retention.
 
+        Also the events of some runs that ended more than `EVENTS_KEPT` ago, and of those that are not to
+        be kept (`IS_KEPT`), which ended more than `UNKEPT_FOR` ago, all (`Runs.delete`; a conversation that is empty then goes
+        with them): whoever should have forgotten them has not lived to do it.
         With `dry_run` nothing is deleted, and all are counted.  Call it until nothing more comes of it.
         """
         ...
@@ -596,6 +668,8 @@ class ChatRepository(Protocol):
     @property
     def files(self) -> Files: ...  # noqa: D102
     @property
+    def definitions(self) -> Definitions: ...  # noqa: D102
+    @property
     def keys(self) -> Keys: ...  # noqa: D102
     @property
     def tenants(self) -> Tenants: ...  # noqa: D102
@@ -617,6 +691,7 @@ __all__ = [
     "Audit",
     "ChatRepository",
     "Conversations",
+    "Definitions",
     "Executions",
     "Files",
     "KeptFiles",

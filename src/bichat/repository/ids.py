@@ -6,11 +6,14 @@ import secrets
 import threading
 import time
 import uuid
+from datetime import UTC, datetime
 from typing import Final
 
 from bichat.errors import NotFoundError
 
 _RANDOM_BITS: Final = 62
+#: The last of the year 9998.
+_LAST_MS: Final = 253_370_764_799_999
 _lock = threading.Lock()
 _last = 0
 
@@ -27,6 +30,14 @@ def new_id() -> str:
         moment = _last
     value = (moment >> 12) << 80 | 7 << 76 | (moment & 0xFFF) << 64 | 0b10 << _RANDOM_BITS
     return str(uuid.UUID(int=value | secrets.randbits(_RANDOM_BITS)))
+
+
+def moment_of(row_id: str) -> datetime:
+    """When an id of `new_id` was made, to the millisecond; the beginning of 1970 of one that it did not make."""
+    milliseconds = uuid.UUID(row_id).int >> 80
+    if milliseconds > _LAST_MS:
+        milliseconds = 0
+    return datetime.fromtimestamp(milliseconds / 1000, UTC)
 
 
 def check_id(text: str, kind: str) -> str:

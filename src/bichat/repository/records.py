@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
@@ -21,6 +21,12 @@ RUNNING: Final = "running"
 LOST: Final = "lost"
 #: Who holds the lease of a run that waits for its caller; nobody renews it, and with it the run expires.
 CALLER: Final = "caller"
+#: In `Run.request`: False for one that whoever asked for it wants nothing kept of.
+IS_KEPT: Final = "is_kept"
+#: How long after a run the events are kept that streams of it are made of.
+EVENTS_KEPT: Final = timedelta(days=7)
+#: How long after a run that is not to be kept those have to forget it who work on it.
+UNKEPT_FOR: Final = timedelta(minutes=10)
 
 
 class Role(StrEnum):
@@ -276,6 +282,19 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """Something that a caller describes once and then names by its id: an assistant, say."""
+
+    id: str = field(default_factory=new_id)
+    tenant: str
+    user: str = ""
+    kind: str
+    """What it describes, in the words of whoever reads it: `assistant`, `vector_store`."""
+    content: Json
+    created_at: datetime = field(default_factory=utc_now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
     """What a program shows to be let in; the key itself is known to its holder alone."""
 
@@ -395,3 +414,6 @@ class Pruned:
     outputs: int = 0
     files: int = 0
     size_bytes: int = 0
+    """Of outputs and files."""
+    runs: int = 0
+    """Whose events went, or all of them."""

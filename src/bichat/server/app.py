@@ -16,18 +16,29 @@ import bichat
 from bichat.errors import BichatError
 from bichat.server import chat, containers, files, models, status
 from bichat.server.answers import JsonAnswer
+from bichat.server.assistants import routes as assistants
+from bichat.server.assistants import vector_stores
+from bichat.server.assistants.runs import Runs
+from bichat.server.assistants.threads import Threads
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
+from bichat.server.intake import Intake
 from bichat.server.limiter import Limiter
 from bichat.server.problems import error_body, error_headers, status_of
 from bichat.server.responses import routes as responses
 from bichat.server.responses.service import Responses
 from bichat.server.services import Services
+from bichat.sizes import GIB, MIB
 
 logger = logging.getLogger("bichat.server")
 
 #: Where the wire is served: as by OpenAI, and as by Azure, whose clients put another prefix before it.
 PREFIXES = ("/v1", "/openai/v1", "/openai")
+
+
+#: Of JSON that is held in memory at a time, and of forms that lie in the folder for temporary files.
+MOST_BODIES_BYTES = 256 * MIB
+MOST_FORMS_BYTES = 4 * GIB
 
 
 def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]], *, is_local: bool = True) -> FastAPI:
@@ -45,7 +56,10 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             app.state.limiter = Limiter(
                 per_minute=services.settings.key_requests_per_minute, at_once=services.settings.key_requests_at_once
             )
+            app.state.bodies, app.state.forms = Intake(MOST_BODIES_BYTES), Intake(MOST_FORMS_BYTES)
             app.state.door = Door(services.repository, is_local=is_local)
+            app.state.threads = Threads(services)
+            app.state.runs = Runs(services, app.state.threads)
             async with Responses(services.core, services.archive) as app.state.responses:
                 yield
 
@@ -58,6 +72,8 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         openapi_url="/openapi.json",
         redirect_slashes=False,
         default_response_class=JsonAnswer,
+        # Its logs would hold what exceptions say.
+        telemetry={"auto_configure": True, "logs": False, "operation_spans": False},
     )
     for number, prefix in enumerate(PREFIXES):
         app.include_router(_wire(), prefix=prefix, include_in_schema=number == 0)
@@ -71,7 +87,15 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
 def _wire() -> APIRouter:
     router = APIRouter()
-    for part in (files.router, containers.router, models.router, responses.router, chat.router):
+    for part in (
+        files.router,
+        containers.router,
+        models.router,
+        responses.router,
+        chat.router,
+        assistants.router,
+        vector_stores.router,
+    ):
         router.include_router(part, dependencies=[Depends(caller_of)])
     return router
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
@@ -42,6 +43,17 @@ def array(value: Any, param: str, *, most: int | None = None) -> Sequence[Any]:
             wire_code="array_above_max_length",
         )
     return found
+
+
+def compact(value: Any, param: str, *, most: int) -> None:
+    """Nothing, where a value is no longer than so many characters as JSON: it is kept, and read again, with each run."""
+    size = len(json.dumps(value, ensure_ascii=False))
+    if size > most:
+        raise FieldError(
+            f"Invalid '{param}': too long. At most {most:,} characters of JSON are taken, these are {size:,}.",
+            param=param,
+            wire_code="string_above_max_length",
+        )
 
 
 def flag(value: Any, param: str) -> bool:

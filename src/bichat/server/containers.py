@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Request
@@ -16,8 +17,8 @@ from bichat.server import checks, naming
 from bichat.server.content import chunks_of, download, file_name
 from bichat.server.door import caller_of, services_of
 from bichat.server.files import find as find_file
-from bichat.server.forms import file_of, form_of, is_form, json_body
-from bichat.server.lists import listed, rows
+from bichat.server.forms import announced_file_bytes, file_of, form_of, is_form, json_body
+from bichat.server.lists import as_list, asked, pages_of, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
 from bichat.sizes import GIB
@@ -63,10 +64,14 @@ async def create(request: Request, caller: Who, services: What) -> dict[str, Any
 @router.get("/containers")
 async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """All of them, expired ones too, newest first."""
-    found = await rows(services.repository.sessions.page, caller.tenant)
     name = request.query_params.get("name")
-    objects = [container_object(record) for record in found]
-    return listed([each for each in objects if name in (None, each["name"])], request.query_params)
+    found = await part(
+        partial(services.repository.sessions.page, caller.tenant),
+        asked(request.query_params, naming.CONTAINER),
+        partial(services.repository.sessions.get, caller.tenant),
+        is_listed=lambda record: name in (None, container_object(record)["name"]),
+    )
+    return as_list([container_object(session) for session in found.rows], has_more=found.has_more)
 
 
 @router.get("/containers/{container_id}")
@@ -90,6 +95,7 @@ async def put(container_id: str, request: Request, caller: Who, services: What) 
     """Put a file into it: one that is uploaded with the request, or one of `/v1/files`."""
     record = await _live(services, caller, container_id)
     if is_form(request.headers):
+        await services.archive.check_room(caller.tenant, announced_file_bytes(request))
         async with form_of(request) as form:
             upload = file_of(form)
             name = f"{new_id().replace('-', '')}-{file_name(upload)}"
@@ -110,8 +116,13 @@ async def put(container_id: str, request: Request, caller: Who, services: What) 
 async def files(container_id: str, request: Request, caller: Who, services: What) -> dict[str, Any]:
     """What lies in it, newest first."""
     record = await find(services, caller, container_id)
-    found = await services.sessions.files(caller.tenant, record.id)
-    return listed([file_object(record, file) for file in found], request.query_params)
+    there = await services.sessions.files(caller.tenant, record.id)
+    found = await part(
+        pages_of(there),
+        asked(request.query_params, naming.CONTAINER_FILE),
+        partial(services.sessions.file, caller.tenant, record.id),
+    )
+    return as_list([file_object(record, file) for file in found.rows], has_more=found.has_more)
 
 
 @router.get("/containers/{container_id}/files/{file_id}")

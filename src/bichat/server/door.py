@@ -1,4 +1,7 @@
-"""Who may come in: API keys, and on a server that only this machine reaches and that has none, whoever is on it."""
+"""Who may come in: API keys, and on a server that only this machine reaches and that never had one, whoever is on it.
+
+That the last key was revoked or has expired lets nobody in: who had none before would come to what others think closed.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,7 @@ class Door:
                 return Caller(tenant=key.tenant, user=key.user, key_id=key.id)
             if key is not None:  # it is not let in as if it had come without one
                 raise RefusedError(401, _wrong(given), wire_code="invalid_api_key")
-        if not self._is_local or await self._repository.keys.any_good(now):
+        if not self._is_local or await self._repository.keys.exist():
             raise RefusedError(401, _wrong(given) if given else _NO_KEY, wire_code="invalid_api_key")
         _check_local(connection)
         return Caller(tenant=LOCAL)
@@ -74,7 +77,7 @@ async def caller_of(connection: HTTPConnection) -> Caller:
     caller = await door.caller(connection)
     connection.state.caller = caller
     limiter: Limiter = connection.app.state.limiter
-    connection.state.ticket = limiter.enter(caller.key_id or caller.tenant)
+    connection.state.ticket = limiter.enter(caller.name)
     return caller
 
 
@@ -105,6 +108,22 @@ def _wrong(given: str) -> str:
     return f"Incorrect API key provided: {shown}. `bichat key list` shows those that there are."
 
 
+def _host_of(address: str) -> str:
+    """Nothing where it is none."""
+    try:
+        return urlsplit(address).hostname or ""
+    except ValueError:
+        return ""
+
+
+def _place_of(address: str) -> str:
+    """Host and port; nothing where it is no address."""
+    try:
+        return urlsplit(address).netloc.lower()
+    except ValueError:
+        return ""
+
+
 def _check_local(connection: HTTPConnection) -> None:
     """A page in a browser on this machine must not be able to speak for the person who sits before it.
 
@@ -112,15 +131,14 @@ def _check_local(connection: HTTPConnection) -> None:
         RefusedError: the request comes from such a page, or under a name that is not this machine's.
     """
     headers = connection.headers
-    host = urlsplit(f"//{headers.get('host', '')}")
-    if not is_loopback(host.hostname or ""):
+    if not is_loopback(_host_of(f"//{headers.get('host', '')}")):
         raise RefusedError(
             403,
             "This server has no API keys and answers to names of this machine alone, such as localhost.",
             wire_code="wrong_host",
         )
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
+    if origin is not None and _place_of(origin) != headers.get("host", "").lower():
         raise RefusedError(403, "Pages of other sites may not use this server.", wire_code="wrong_origin")
     if headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
         raise RefusedError(403, "Pages of other sites may not use this server.", wire_code="wrong_origin")

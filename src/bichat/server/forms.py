@@ -22,6 +22,12 @@ Json = Mapping[str, Any]
 MOST_JSON_BYTES: Final = 32 << 20
 #: Deepest nesting of JSON.
 MOST_DEPTH: Final = 200
+#: Most values in it, members of objects and entries of arrays: 10,000 items with twenty each.
+MOST_VALUES: Final = 200_000
+#: Of one field of a form that is no file; forms have ten at most.
+_MOST_FIELD_BYTES: Final = 64 << 10
+#: What a form with one file has around it, at most.
+_AROUND_BYTES: Final = 11 * _MOST_FIELD_BYTES
 #: A text without an end takes all that is left, so that no place is looked at twice.
 _TEXTS: Final = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
@@ -32,15 +38,15 @@ async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
     """The object that a request's body is.
 
     Raises:
-        FieldError: it is no JSON object, or nested more deeply than `MOST_DEPTH`.
+        FieldError: it is no JSON object, nested more deeply than `MOST_DEPTH`, or has more than `MOST_VALUES` values.
         RefusedError: it is larger than `MOST_JSON_BYTES`, whatever it calls itself.
     """
     body = await _body(request)
     if not body.strip() and may_be_empty:
         return {}
     try:
-        _check_depth(body)
-        value: Any = json.loads(body, parse_float=_finite, parse_constant=_finite)
+        _check_shape(body)
+        value: Any = json.loads(body.decode("utf-8-sig"), parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
         raise FieldError(
             "We could not parse the JSON body of your request: it must be a JSON object.", wire_code=None
@@ -77,15 +83,30 @@ def _finite(text: str) -> float:
     return number
 
 
-def _check_depth(body: bytes) -> None:
-    """Brackets in texts are none: what is between quotes is taken out first."""
-    if body.count(b"[") + body.count(b"{") <= MOST_DEPTH:
+def _check_shape(body: bytes) -> None:
+    """Nothing, where neither depth nor number of values costs more than its bytes: each is made, copied and kept.
+
+    Raises:
+        ValueError: it is nested more deeply than `MOST_DEPTH`.
+        FieldError: it has more than `MOST_VALUES` values.
+    """
+    # Each text begins with a quote that no backslash is before; names are texts too.
+    if body.count(b'"') - body.count(b'\\"') > 4 * MOST_VALUES:
+        raise _too_many()
+    if body.count(b"[") + body.count(b"{") + body.count(b",") <= MOST_DEPTH:
         return
+    bare = _TEXTS.sub(b"", body)  # what is between quotes is none of it
+    if bare.count(b"[") + bare.count(b"{") + bare.count(b",") > MOST_VALUES:
+        raise _too_many()
     depth = 0
-    for bracket in _TEXTS.sub(b"", body).translate(None, _NO_BRACKETS):
+    for bracket in bare.translate(None, _NO_BRACKETS):
         depth += 1 if bracket in _OPENING else -1
         if depth > MOST_DEPTH:
             raise ValueError("nested too deeply")
+
+
+def _too_many() -> FieldError:
+    return FieldError(f"The body of the request has more than {MOST_VALUES:,} values.", wire_code="request_too_large")
 
 
 @asynccontextmanager
@@ -98,12 +119,18 @@ async def form_of(request: Request) -> AsyncGenerator[FormData]:
     if not is_form(request.headers):
         raise FieldError("The body of the request must be multipart/form-data.", wire_code=None)
     try:
-        async with request.form(max_files=2, max_fields=50) as form:
+        async with request.form(max_files=2, max_fields=10, max_part_size=_MOST_FIELD_BYTES) as form:
             yield form
     except HTTPException as error:
         if error.status_code == 400:
             raise FieldError(f"We could not parse the form: {error.detail}", wire_code=None) from error
         raise
+
+
+def announced_file_bytes(request: Request) -> int:
+    """About how large the file in a form is, by what the request says of its length; never more than it is."""
+    announced = request.headers.get("content-length", "")
+    return max(0, int(announced[:20]) - _AROUND_BYTES) if announced.isdigit() else 0
 
 
 def file_of(form: FormData, name: str = "file") -> UploadFile:

@@ -19,7 +19,9 @@ from bichat.sizes import MIB, format_size
 if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from bichat.server.intake import Intake
     from bichat.server.limiter import Ticket
+    from bichat.server.services import Caller
 
 #: Largest form with files: what a file may have, and what is around it.
 MOST_FORM_BYTES: Final = 513 * MIB
@@ -28,7 +30,6 @@ _VERSION: Final = "2020-10-01"
 _GONE: Final = 499
 
 logger = logging.getLogger("bichat.server")
-_tracer = trace.get_tracer("bichat")
 
 
 class Frame:
@@ -58,10 +59,10 @@ class Frame:
                 headers.update(_counted(scope))
             await send(message)
 
-        attributes = {"http.request.method": scope["method"], "bichat.request": request_id}
+        body = _Body(scope, receive)
+        trace.get_current_span().set_attribute("bichat.request.id", request_id)
         try:
-            with _tracer.start_as_current_span("request", attributes=attributes):
-                await self._app(scope, _bounded(scope, receive), told)
+            await self._app(scope, body.receive, told)
         except ClientDisconnect:
             status = status or _GONE
         except Exception:
@@ -70,6 +71,7 @@ class Frame:
             logger.exception("request %s failed", request_id)
             await _failed(request_id)(scope, receive, told)
         finally:
+            body.release()
             if (ticket := scope["state"].get("ticket")) is not None:
                 ticket.leave()
             _log(scope, request_id, status, time.perf_counter() - started)
@@ -88,37 +90,68 @@ def _counted(scope: Scope) -> dict[str, str]:
     return {} if ticket is None else ticket.headers
 
 
-def _bounded(scope: Scope, receive: Receive) -> Receive:
-    """Bytes of the body as they come, until there are too many."""
-    headers = Headers(scope=scope)
-    most = MOST_FORM_BYTES if is_form(headers) else MOST_JSON_BYTES
-    count = 0
+class _Body:
+    """A request's body as it comes, until there is too much of it, or of all that the server is taking."""
 
-    async def received() -> Message:
-        nonlocal count
-        message = await receive()
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        headers = Headers(scope=scope)
+        is_formed = is_form(headers)
+        self._most = MOST_FORM_BYTES if is_formed else MOST_JSON_BYTES
+        self._kind = "forms" if is_formed else "bodies"
+        announced = headers.get("content-length", "")
+        self._announced = int(announced[:20]) if announced.isdigit() else 0
+        self._scope = scope
+        self._receive = receive
+        self._count = 0
+        self._held = 0
+        self._holder = ""
+
+    async def receive(self) -> Message:
+        """See ASGI.
+
+        Raises:
+            RefusedError: 413 or 429.
+        """
+        message = await self._receive()
         if message["type"] == "http.request":
-            count += len(message.get("body", b""))
-            announced = headers.get("content-length", "")
-            if count > most or (announced.isdigit() and int(announced[:20]) > most):
+            self._count += len(message.get("body", b""))
+            size = max(self._count, self._announced)
+            if size > self._most:
                 raise RefusedError(
-                    413, f"The body of the request is larger than {format_size(most)}.", wire_code="request_too_large"
+                    413,
+                    f"The body of the request is larger than {format_size(self._most)}.",
+                    wire_code="request_too_large",
                 )
+            self._hold(size - self._held)
         return message
 
-    return received
+    def _hold(self, size_bytes: int) -> None:
+        if size_bytes > 0:
+            caller: Caller | None = self._scope["state"].get("caller")
+            self._holder = self._holder or (caller.name if caller is not None else "")
+            self._intake.hold(self._holder, size_bytes)
+            self._held += size_bytes
+
+    @property
+    def _intake(self) -> Intake:
+        return getattr(self._scope["app"].state, self._kind)
+
+    def release(self) -> None:
+        """The request has been answered."""
+        if self._held:
+            self._intake.release(self._holder, self._held)
+            self._held = 0
 
 
 def _log(scope: Scope, request_id: str, status: int, seconds: float) -> None:
     """The route as it is declared: an address may hold what is nobody's business."""
-    route: Any = scope.get("route")
     caller: Any = scope.get("state", {}).get("caller")
     logger.info(
         "request",
         extra={
             "request": request_id,
             "method": scope["method"],
-            "route": getattr(route, "path", "-"),
+            "route": getattr(scope.get("route"), "path", "-"),
             "status": status,
             "ms": round(seconds * 1000, 1),
             "tenant": getattr(caller, "tenant", "-"),

@@ -15,9 +15,14 @@ CODE_CALL: Final = "ci"
 REASONING: Final = "rs"
 FUNCTION_CALL: Final = "fc"
 FUNCTION_OUTPUT: Final = "fco"
+ASSISTANT: Final = "asst"
+THREAD: Final = "thread"
+RUN: Final = "run"
+STEP: Final = "step"
+CALL: Final = "call"
+VECTOR_STORE: Final = "vs"
+FILE_BATCH: Final = "vsfb"
 
-#: Of what `bichat.server.lists` lists.
-LISTED: Final = (FILE, CONTAINER, CONTAINER_FILE)
 #: Of items, all of which are messages.
 ITEMS: Final = (MESSAGE, CODE_CALL, REASONING, FUNCTION_CALL, FUNCTION_OUTPUT)
 

@@ -48,3 +48,8 @@ class Caller:
     user: str = ""
     key_id: str | None = None
     """Of the API key that it came with; None on a server without keys."""
+
+    @property
+    def name(self) -> str:
+        """By which it is told from others in what counts."""
+        return self.key_id or self.tenant

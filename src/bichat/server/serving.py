@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import logging
+import os
 import socket
 import ssl
 import sys
@@ -111,9 +112,20 @@ def _check_proxy(address: Address) -> None:
 
 
 async def has_keys(address: str) -> bool:
-    """Whether the database has a key that lets somebody in."""
+    """Whether the database has keys.
+
+    Raises:
+        UserInputError: it has some, and none of them lets anybody in.
+    """
     async with open_repository(address) as repository:
-        return await repository.keys.any_good(datetime.now(UTC))
+        is_any_good = await repository.keys.exist(good_at=datetime.now(UTC))
+        if not is_any_good and await repository.keys.exist():
+            raise UserInputError(
+                "nobody could use the server: its API keys are all revoked or have expired",
+                stage="serve",
+                remedy="Make one with `bichat key create`.",
+            )
+        return is_any_good
 
 
 class Server(uvicorn.Server):
@@ -188,3 +200,9 @@ def set_up_logs() -> None:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     for chatty in ("httpx", "httpx2", "openai", "alembic", "uvicorn.error"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def name_service() -> None:
+    """Let OpenTelemetry's SDK call this program `bichat`, unless the operator calls it otherwise."""
+    if "service.name=" not in os.environ.get("OTEL_RESOURCE_ATTRIBUTES", ""):
+        os.environ.setdefault("OTEL_SERVICE_NAME", "bichat")

@@ -10,7 +10,6 @@ from starlette.responses import JSONResponse, Response
 
 import bichat
 from bichat.errors import BichatError
-from bichat.repository.moments import utc_now
 from bichat.server.content import download
 from bichat.server.door import caller_of, services_of
 from bichat.server.services import Caller, Services
@@ -37,7 +36,7 @@ async def ready(services: What) -> Response:
     reasons: dict[str, str] = {}
     try:
         with anyio.fail_after(5):
-            await services.repository.keys.any_good(utc_now())
+            await services.repository.keys.exist()
     except (BichatError, TimeoutError) as error:
         reasons["database"] = getattr(error, "code", "timeout")
     try:

@@ -10,6 +10,7 @@ import anyio
 import pytest
 
 from bichat import CodeInterpreter
+from bichat.agent.code_interpreter import LIVE_CHARS
 from bichat.agent.toolbox import SESSION_NOTE, CodeToolbox
 from bichat.conversation.core import Core
 from bichat.conversation.request import CodeOptions, RunRequest
@@ -229,6 +230,20 @@ async def test_a_hundred_kilobytes_of_output_reach_the_model_as_head_and_tail(ta
     assert content["told"].endswith("19998\n19999\n")
     assert "characters are left out here" in content["told"]
     assert content["outputs"][0]["logs"].count("\n") == 20_000
+
+
+async def test_of_what_a_program_prints_without_end_a_part_is_told_live(talk):
+    async with talk() as talking:
+        run = await talking.ask(python("for n in range(60_000): print(f'{n:060d}')"), says("Much."))
+        told = [
+            event.payload["text"] async for event in talking.core.follow(TENANT, run.id) if event.kind == "code.output"
+        ]
+        content = await talking.code_of()
+
+    assert sum(map(len, told)) < LIVE_CHARS + 1_000
+    assert told[0].startswith("0" * 60 + "\n")
+    assert "more was printed" in told[-1]
+    assert f"{59_999:060d}" in content["outputs"][0]["logs"]
 
 
 async def test_answers_of_several_conversations_run_beside_each_other(talk):

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, aclosing, contextmanager, suppress
 from dataclasses import replace
@@ -244,10 +245,7 @@ def fault(monkeypatch, bare_settings, open_data_dir, family, until, open_descrip
             async with CodeInterpreter(settings=settings, preload=is_pooled) as interpreter:
 
                 def strike() -> None:
-                    roles: dict[str, int] = {}
-                    while who not in roles:  # the kernel leaves children out while one beside them is reaped
-                        with suppress(ValueError):
-                            roles = _roles(set(family(os.getpid())) - before)
+                    roles = _roles_with(who, family, before)
                     struck.append(roles[who])
                     last = os.pidfd_open(roles[_last(who, roles, is_apart=is_apart)])
                     undo.callback(os.close, last)
@@ -311,6 +309,19 @@ def _last(who: str, roles: dict[str, int], *, is_apart: bool) -> str:
     return "init" if who == "init" else "zygote"
 
 
+def _roles_with(who: str, family: Callable[[int], list[int]], before: set[int]) -> dict[str, int]:
+    """As `_roles`, once `who` is among those that were not there `before`."""
+    roles: dict[str, int] = {}
+    deadline = time.monotonic() + 20
+    while who not in roles:  # the kernel leaves children out while one beside them is reaped
+        pids = set(family(os.getpid()))
+        with suppress(ValueError):
+            roles = _roles(pids - before)
+        if time.monotonic() > deadline:  # the event loop stands still: nobody else would end it
+            raise AssertionError(f"no {who} among {_told_of(pids, before)}")
+    return roles
+
+
 def _roles(pids: set[int]) -> dict[str, int]:
     """Which of the processes of one interpreter with one sandbox is which, by whose child each is."""
     parents = {}
@@ -321,11 +332,23 @@ def _roles(pids: set[int]) -> dict[str, int]:
     (launcher,) = (pid for pid in parents if parents[pid] == os.getpid())
     (porter,) = (pid for pid in parents if parents[pid] == launcher)
     roles = {"launcher": launcher, "porter": porter}
-    roles["zygote"], *inits = sorted((pid for pid in parents if parents[pid] == porter), key=lambda pid: started[pid])
+    roles["zygote"], *inits = sorted(
+        (pid for pid in parents if parents[pid] == porter), key=lambda pid: (started[pid], pid)
+    )
     roles |= {"init": inits[-1]} if inits else {}
     for pid in (pid for pid in parents if parents[pid] == roles["zygote"]):
         roles["guest"] = pid
     return roles
+
+
+def _told_of(pids: set[int], before: set[int]) -> list[str]:
+    """Each process, its parent, its state, and whether it was there before."""
+    told: list[str] = []
+    for pid in sorted(pids):
+        with suppress(OSError):
+            words = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            told.append(f"{pid} of {words[1]} {words[0]}{' old' if pid in before else ''}")
+    return told
 
 
 def _parent_and_start(pid: int) -> tuple[int, int]:

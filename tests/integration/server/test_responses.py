@@ -270,6 +270,11 @@ def test_what_is_not_stored_leaves_nothing_but_its_files(served, client):
             ask(client, previous_response_id=made.id)
     (cited,) = whole.output[-1].content[0].annotations
     assert client.containers.files.content.retrieve(cited.file_id, container_id=cited.container_id).read() == b"a"
+    served.plays(says("read"))
+    part = {"type": "input_file", "filename": "b.txt", "file_data": "data:text/plain;base64,Yg=="}
+    ask(client, [{"role": "user", "content": [part]}], store=False)
+    (sent,) = (file for file in client.files.list() if file.filename == "b.txt")
+    assert sent.expires_at == sent.created_at + 24 * 3600
     row_id = naming.row_id(whole.output[-1].id, naming.MESSAGE)
     with pytest.raises(NotFoundError):
         served.call(served.services.repository.messages.get, "acme", row_id)
@@ -403,8 +408,13 @@ def test_ten_thousand_items_go_in_and_come_back_in_pages(served, client):
     assert [item.content[0].text for item in newest.data] == [str(number) for number in range(9_999, 9_899, -1)]
     assert [item.content[0].text for item in oldest.data] == [str(number) for number in range(100)]
     assert len(served.planner.asked[-1].history) == 10_000
-    with pytest.raises(openai.BadRequestError, match="no entry"):
-        client.responses.input_items.list(made.id, after="msg_" + "0" * 32)
+    last = oldest.data[-1].id
+    assert [
+        item.id
+        for item in client.responses.input_items.list(made.id, order="asc", limit=3, extra_query={"before": last})
+    ] == [item.id for item in oldest.data[-4:-1]]
+    with pytest.raises(openai.BadRequestError, match="nothing with the id"):
+        client.responses.input_items.list(made.id, after="file-" + "0" * 32)
 
 
 def test_a_body_that_is_no_json_is_refused(client):

@@ -8,7 +8,7 @@ from openai.types.responses import response_create_params
 from bichat.conversation.request import CodeOptions
 from bichat.errors import BichatError
 from bichat.server import naming
-from bichat.server.problems import error_body, status_of
+from bichat.server.problems import FieldError, error_body, status_of
 from bichat.server.responses.requests import IGNORED, REFUSED, SUPPORTED, read_ask
 
 ROW = "0192f3a4-0000-7000-8000-00000000000a"
@@ -180,3 +180,10 @@ def test_ids_that_are_not_ours_are_no_rows(text):
 def test_ids_go_both_ways():
     for prefix in (naming.RESPONSE, naming.FILE, naming.CONTAINER_FILE):
         assert naming.row_id(naming.on_wire(prefix, ROW), prefix) == ROW
+
+
+def test_tools_that_are_long_together_are_refused():
+    long = {**FUNCTION, "parameters": {"type": "object", "description": "d" * (1 << 20)}}
+
+    with pytest.raises(FieldError, match="too long"):
+        read_ask(body(tools=[long]))

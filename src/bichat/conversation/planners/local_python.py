@@ -34,7 +34,8 @@ MOST_PARSED: Final = 32_768
 #: Blocks of one message: each takes a turn of its run.
 MOST_BLOCKS: Final = 30
 
-_FENCE: Final = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*(.*?)[ \t]*$")
+#: No two repeats in it can take the same characters: one of those takes the square of a line's length.
+_FENCE: Final = re.compile(r"([ \t]*)(`{3,}|~{3,})(.*)", re.DOTALL)
 _WORD: Final = re.compile(r"\{?\.?([\w+-]*)")
 _PYTHON: Final = frozenset({"python", "py", "python3", "py3", "ipython", "ipython3"})
 _SAID: Final = frozenset({parts.TEXT, parts.IMAGE, parts.FILE})
@@ -59,6 +60,8 @@ class LocalPython:
             PlannerError: `no_code`: the message is none, no code may be run, or there are more than `MOST_BLOCKS` blocks.
         """
         text, calls = _last_said(turn.history)
+        # Those of an answer before this one, to the same message, are none of this answer's.
+        calls = [] if turn.is_first else [call for call in calls if call.run_id == calls[-1].run_id]
         blocks = code_blocks(text)
         if not calls:
             _check(turn, blocks)
@@ -102,22 +105,22 @@ def _fenced(text: str) -> list[tuple[str, str]]:
     lines: list[str] = []
     for line in text.split("\n"):
         if fence:
-            match = _FENCE.match(line) if line.lstrip()[:1] == fence[0] else None
-            if match and match[2].startswith(fence) and not match[3]:
+            match = _FENCE.fullmatch(line)
+            if match and match[2].startswith(fence) and not match[3].strip(" \t"):
                 found.append((word, "\n".join(lines)))
                 fence, lines = "", []
             else:
                 lines.append(_without(indent, line))
         elif match := _opening(line):
             indent, fence = match[1], match[2]
-            word = (_WORD.match(match[3]) or [""] * 2)[1].lower()
+            word = (_WORD.match(match[3].lstrip(" \t")) or [""] * 2)[1].lower()
     if fence:
         found.append((word, "\n".join(lines)))
     return found
 
 
 def _opening(line: str) -> re.Match[str] | None:
-    match = _FENCE.match(line) if line.lstrip()[:1] in ("`", "~") else None
+    match = _FENCE.fullmatch(line)
     return match if match and (match[2][0] == "~" or "`" not in match[3]) else None
 
 
@@ -133,7 +136,8 @@ def _last_said(history: Sequence[Message]) -> tuple[str, list[Message]]:
     for message in reversed(history):
         kind = message.parts[0].kind if message.parts else ""
         if message.role == Role.USER and kind in _SAID:
-            said = [part.content.get("text", "") for part in message.parts if part.kind == parts.TEXT]
+            texts = [part for part in message.parts if part.kind == parts.TEXT and not part.content.get(parts.NOTE)]
+            said = [part.content.get("text", "") for part in texts]
             return "\n".join(said), calls[::-1]
         if kind == parts.CODE:
             calls.append(message)

@@ -119,9 +119,9 @@ class _SqlKeptFiles(Generic[_Kept]):
             await self._shelf.row(connection, tenant, file_id, self._available, for_update=True)
             await self._shelf.delete(connection, tenant, file_id)
 
-    async def _page(self, tenant: str, where: list[sa.ColumnElement[bool]], limit: int, cursor: str) -> Page[_Kept]:
+    async def _page(self, tenant: str, where: list[sa.ColumnElement[bool]], **which: Any) -> Page[_Kept]:
         async with self._database.reading() as connection:
-            return await self._shelf.page(connection, tenant, self._available, *where, limit=limit, cursor=cursor)
+            return await self._shelf.page(connection, tenant, self._available, *where, **which)
 
 
 class SqlOutputs(_SqlKeptFiles[CodeInterpreterOutput]):
@@ -150,7 +150,7 @@ class SqlOutputs(_SqlKeptFiles[CodeInterpreterOutput]):
         if session_id is not None:
             of_it = sa.select(executions.id).where(executions.session_id == check_id(session_id, "session"))
             where.append(columns.execution_id.in_(of_it))
-        return await self._page(tenant, where, limit, cursor)
+        return await self._page(tenant, where, limit=limit, cursor=cursor)
 
 
 class SqlFiles(_SqlKeptFiles[FileRecord]):
@@ -166,12 +166,16 @@ class SqlFiles(_SqlKeptFiles[FileRecord]):
         user: str | None = None,
         purpose: str | None = None,
         session_id: str | None = None,
+        in_session: bool | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[FileRecord]:
         """See `Files.page`."""
         given = {"user": user, "purpose": purpose}
         where = [FILES.table.c[name] == stored(value) for name, value in given.items() if value is not None]
         if session_id is not None:
             where.append(FILES.table.c.session_id == check_id(session_id, "session"))
-        return await self._page(tenant, where, limit, cursor)
+        if in_session is not None:
+            where.append(FILES.table.c.session_id.is_not(None) if in_session else FILES.table.c.session_id.is_(None))
+        return await self._page(tenant, where, limit=limit, cursor=cursor, oldest_first=oldest_first)

@@ -42,11 +42,13 @@ class SqlKeys:
         async with self._database.reading() as connection:
             return await KEYS.page(connection, tenant, limit=limit, cursor=cursor)
 
-    async def any_good(self, now: datetime) -> bool:
-        """See `Keys.any_good`."""
+    async def exist(self, *, good_at: datetime | None = None) -> bool:
+        """See `Keys.exist`."""
         columns = KEYS.table.c
-        is_in_time = sa.or_(columns.expires_at.is_(None), columns.expires_at > check_moment(now))
-        query = sa.select(columns.id).where(columns.revoked_at.is_(None), is_in_time).limit(1)
+        query = sa.select(columns.id).limit(1)
+        if good_at is not None:
+            is_in_time = sa.or_(columns.expires_at.is_(None), columns.expires_at > check_moment(good_at))
+            query = query.where(columns.revoked_at.is_(None), is_in_time)
         async with self._database.reading() as connection:
             return (await connection.execute(query)).first() is not None
 

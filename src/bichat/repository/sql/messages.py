@@ -59,25 +59,38 @@ class SqlMessages:
             return await _whole(connection, tenant, message_id)
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
         """See `Messages.page`."""
         of_it = MESSAGES.table.c.conversation_id == check_id(conversation_id, CONVERSATIONS.noun)
-        query = MESSAGES.page_query(tenant, of_it, limit=limit, cursor=cursor)
+        query = MESSAGES.page_query(tenant, of_it, limit=limit, cursor=cursor, oldest_first=oldest_first)
         async with self._database.reading() as connection:
             await CONVERSATIONS.get(connection, tenant, conversation_id)
             rows = (await connection.execute(query)).mappings().all()
             return MESSAGES.paged(await _with_parts(connection, rows), limit)
 
     async def of_run(
-        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        run_id: str,
+        *,
+        is_input: bool,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
         """See `Messages.of_run`."""
         columns = MESSAGES.table.c
         async with self._database.reading() as connection:
             run = await RUNS.get(connection, tenant, run_id)
             of_it = (columns.run_id == run.id, columns.is_input == sa.literal(is_input))
-            query = MESSAGES.page_query(tenant, *of_it, limit=limit, cursor=cursor)
+            query = MESSAGES.page_query(tenant, *of_it, limit=limit, cursor=cursor, oldest_first=oldest_first)
             rows = (await connection.execute(query)).mappings().all()
             return MESSAGES.paged(await _with_parts(connection, rows), limit)
 

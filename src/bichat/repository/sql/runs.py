@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bichat.repository import schema
 from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
 from bichat.repository.database import Database
-from bichat.repository.ids import check_id
+from bichat.repository.ids import check_id, missing
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
 from bichat.repository.records import ACTIVE_STATES, Conversation, Json, Lease, Message, Run, RunEvent, RunState
 from bichat.repository.rows import admit, from_row, lease_columns, to_row
@@ -65,13 +65,19 @@ class SqlRuns:
             return None if row is None else from_row(Run, row)
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """See `Runs.page`."""
         of_it = RUNS.table.c.conversation_id == check_id(conversation_id, CONVERSATIONS.noun)
         async with self._database.reading() as connection:
             await CONVERSATIONS.get(connection, tenant, conversation_id)
-            return await RUNS.page(connection, tenant, of_it, limit=limit, cursor=cursor)
+            return await RUNS.page(connection, tenant, of_it, limit=limit, cursor=cursor, oldest_first=oldest_first)
 
     async def save(self, tenant: str, run: Run, *, owner: str | None = None) -> Run:
         """See `Runs.save`."""
@@ -85,6 +91,14 @@ class SqlRuns:
             await RUNS.change(connection, tenant, record.id, values)
             return after
 
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """See `Runs.describe`."""
+        values = {"metadata": plain_json(metadata)}
+        async with self._database.writing() as connection:
+            if not await RUNS.change(connection, tenant, run_id, values):
+                raise missing(RUNS.noun)
+            return await RUNS.get(connection, tenant, run_id)
+
     async def hand_over(
         self,
         tenant: str,
@@ -94,29 +108,25 @@ class SqlRuns:
         state: RunState,
         owner: str,
         events: Sequence[tuple[str, Json]] = (),
+        messages: Sequence[Message] = (),
     ) -> Run:
         """See `Runs.hand_over`."""
         rows = _event_rows(events)
+        records = [admit(tenant, message) for message in messages]
         async with self._database.writing() as connection:
             after = handed_over(await _locked(connection, tenant, run_id), lease, state, owner)
-            values = {"state": after.state.value} | lease_columns(after.lease)
+            values = {"state": after.state.value, "started_at": after.started_at} | lease_columns(after.lease)
             await RUNS.change(connection, tenant, run_id, values)
+            await add_messages(connection, records)
             await _recorded(connection, after, rows)
             return after
 
     async def delete(self, tenant: str, run_id: str) -> None:
         """See `Runs.delete`."""
-        columns = MESSAGES.table.c
         async with self._database.writing() as connection:
             run = await _locked(connection, tenant, run_id)
             check_over(run)
-            its = sa.and_(columns.tenant == tenant, columns.run_id == run.id)
-            said = sa.select(columns.id).where(its)
-            for table in (EXECUTIONS.table, OUTPUTS.table):  # they are their session's too, and stay with it
-                of_run = table.c.message_id.in_(said)
-                await connection.execute(sa.update(table).where(of_run).values(message_id=None))
-            await connection.execute(sa.delete(MESSAGES.table).where(its))
-            await RUNS.delete(connection, tenant, run_id)
+            await delete_run(connection, tenant, run.id)
 
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""
@@ -164,6 +174,18 @@ async def _recorded(connection: AsyncConnection, run: Run, rows: Sequence[dict[s
     if numbered:
         await connection.execute(sa.insert(_EVENTS), numbered)
     return last + len(numbered)
+
+
+async def delete_run(connection: AsyncConnection, tenant: str, run_id: str) -> None:
+    """Delete a run with what was said in it; what was run and made then stays with its session."""
+    columns = MESSAGES.table.c
+    its = sa.and_(columns.tenant == tenant, columns.run_id == run_id)
+    said = sa.select(columns.id).where(its)
+    for table in (EXECUTIONS.table, OUTPUTS.table):
+        of_run = table.c.message_id.in_(said)
+        await connection.execute(sa.update(table).where(of_run).values(message_id=None))
+    await connection.execute(sa.delete(MESSAGES.table).where(its))
+    await RUNS.delete(connection, tenant, run_id)
 
 
 async def _locked(connection: AsyncConnection, tenant: str, run_id: str) -> Run:

@@ -34,13 +34,21 @@ class SqlSessions:
             return await SESSIONS.get(connection, tenant, session_id)
 
     async def page(
-        self, tenant: str, *, live: bool | None = None, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        *,
+        live: bool | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[SessionRecord]:
         """See `Sessions.page`."""
         has_ended = SESSIONS.table.c.ended_at.is_not(None)
         where: list[sa.ColumnElement[bool]] = [] if live is None else [~has_ended if live else has_ended]
         async with self._database.reading() as connection:
-            return await SESSIONS.page(connection, tenant, *where, limit=limit, cursor=cursor)
+            return await SESSIONS.page(
+                connection, tenant, *where, limit=limit, cursor=cursor, oldest_first=oldest_first
+            )
 
     async def save(self, tenant: str, session: SessionRecord, *, owner: str | None = None) -> SessionRecord:
         """See `Sessions.save`."""

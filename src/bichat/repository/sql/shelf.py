@@ -108,10 +108,17 @@ class Shelf(Generic[_R]):
             raise missing(self.noun)
 
     async def page(
-        self, connection: AsyncConnection, tenant: str, *where: sa.ColumnElement[bool], limit: int, cursor: str
+        self,
+        connection: AsyncConnection,
+        tenant: str,
+        *where: sa.ColumnElement[bool],
+        limit: int,
+        cursor: str,
+        oldest_first: bool = False,
     ) -> Page[_R]:
-        """Some of those for which `where` holds, newest first."""
-        rows = (await connection.execute(self.page_query(tenant, *where, limit=limit, cursor=cursor))).mappings().all()
+        """Some of those for which `where` holds, newest first unless the oldest are asked for."""
+        query = self.page_query(tenant, *where, limit=limit, cursor=cursor, oldest_first=oldest_first)
+        rows = (await connection.execute(query)).mappings().all()
         return self.paged([from_row(self.kind, row) for row in rows], limit)
 
     def paged(self, found: Sequence[_R], limit: int) -> Page[_R]:
@@ -121,7 +128,9 @@ class Shelf(Generic[_R]):
             return Page(items=items)
         return Page(items=items, next_cursor=Place(getattr(items[-1], self.moment), items[-1].id).cursor())
 
-    def page_query(self, tenant: str, *where: sa.ColumnElement[bool], limit: int, cursor: str) -> sa.Select[Any]:
+    def page_query(
+        self, tenant: str, *where: sa.ColumnElement[bool], limit: int, cursor: str, oldest_first: bool = False
+    ) -> sa.Select[Any]:
         """For a page and one row more: by keyset, so that the way to a page is no longer than the page.
 
         Raises:
@@ -131,8 +140,10 @@ class Shelf(Generic[_R]):
         moment, place = columns[self.moment], place_of(cursor)
         query = sa.select(self.table).where(columns.tenant == check_tenant(tenant), *where)
         if place is not None:
-            query = query.where(sa.tuple_(moment, columns.id) < self.bound(place))
-        return query.order_by(moment.desc(), columns.id.desc()).limit(check_limit(limit) + 1)
+            here, there = sa.tuple_(moment, columns.id), self.bound(place)
+            query = query.where(here > there if oldest_first else here < there)
+        order = (moment, columns.id) if oldest_first else (moment.desc(), columns.id.desc())
+        return query.order_by(*order).limit(check_limit(limit) + 1)
 
     def bound(self, place: Place) -> Any:
         """A place to compare (moment, id) with."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,10 +18,24 @@ from bichat.repository.changes import OWNER_LOST
 from bichat.repository.chat_repository import BATCH
 from bichat.repository.database import Database
 from bichat.repository.moments import check_moment
-from bichat.repository.records import CALLER, LOST, FileState, Pruned, Run, RunState, Swept
+from bichat.repository.records import (
+    CALLER,
+    EVENTS_KEPT,
+    IS_KEPT,
+    LOST,
+    UNKEPT_FOR,
+    FileState,
+    Pruned,
+    Run,
+    RunState,
+    Swept,
+)
 from bichat.repository.rows import from_row, lease_columns
+from bichat.repository.sql.runs import delete_run
 from bichat.repository.text import stored
 
+#: Runs that one transaction forgets: each may have tens of thousands of events.
+_FORGOTTEN: Final = 20
 _LEASED = (schema.outputs, schema.files, schema.executions, schema.sessions, schema.runs, schema.leftovers)
 
 
@@ -68,7 +82,8 @@ class SqlUpkeep:
         moment = check_moment(now)
         outputs = await self._prune(schema.outputs, moment, dry_run=dry_run, limit=limit)
         files = await self._prune(schema.files, moment, dry_run=dry_run, limit=limit)
-        return Pruned(outputs=outputs[0], files=files[0], size_bytes=outputs[1] + files[1])
+        runs = await self._forget(moment, dry_run=dry_run, limit=min(limit, _FORGOTTEN))
+        return Pruned(outputs=outputs[0], files=files[0], size_bytes=outputs[1] + files[1], runs=runs)
 
     async def _take(self, table: sa.Table, now: datetime, limit: int, values: dict[str, Any] | None) -> int:
         """Delete what has no owner any more, or set `values` in it; how many."""
@@ -81,6 +96,30 @@ class SqlUpkeep:
             if ids:
                 await connection.execute(statement)
             return len(ids)
+
+    async def _forget(self, now: datetime, *, dry_run: bool, limit: int) -> int:
+        """Delete the events of old runs, and runs that are not to be kept; how many."""
+        runs, events = schema.runs.c, schema.run_events.c
+        is_unkept = runs.request[IS_KEPT].as_boolean().is_(False)
+        due = sa.and_(
+            # Those that have events, not all that there ever were.
+            runs.id.in_(sa.select(events.run_id).distinct()),
+            sa.or_(runs.ended_at <= now - EVENTS_KEPT, sa.and_(is_unkept, runs.ended_at <= now - UNKEPT_FOR)),
+        )
+        if dry_run:
+            async with self._database.reading() as connection:
+                return (await connection.execute(sa.select(sa.func.count()).where(due))).scalar_one()
+        query = sa.select(runs.id, runs.tenant, runs.conversation_id, is_unkept.label("is_unkept")).where(due)
+        query = query.order_by(runs.id).limit(limit).with_for_update(skip_locked=True)
+        async with self._database.writing() as connection:
+            found = (await connection.execute(query)).all()
+            ids = [run.id for run in found]
+            await connection.execute(sa.delete(schema.run_events).where(events.run_id.in_(ids)))
+            for run in found:
+                if run.is_unkept:
+                    await delete_run(connection, run.tenant, run.id)
+                    await _delete_if_empty(connection, run.conversation_id)
+            return len(found)
 
     async def _prune(self, table: sa.Table, now: datetime, *, dry_run: bool, limit: int) -> tuple[int, int]:
         """How many rows of `table` go, and how many bytes."""
@@ -99,6 +138,14 @@ class SqlUpkeep:
                 gone = await _deleted(connection, table, condition, limit - number)
             number, size_bytes = number + len(gone), size_bytes + sum(gone)
         return number, size_bytes
+
+
+async def _delete_if_empty(connection: AsyncConnection, conversation_id: str) -> None:
+    """Delete a conversation in which nothing was said."""
+    conversations = schema.conversations
+    others = (sa.exists().where(table.c.conversation_id == conversation_id) for table in (schema.messages, schema.runs))
+    where = sa.and_(conversations.c.id == conversation_id, *(~other for other in others))
+    await connection.execute(sa.delete(conversations).where(where))
 
 
 def _runs_end() -> dict[str, Any]:

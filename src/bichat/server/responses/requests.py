@@ -76,6 +76,8 @@ _OTHER_INCLUDES: Final = (
 )
 _MEMORY: Final = ("1g", "4g", "16g", "64g")
 _MOST_TOOLS: Final = 128
+#: Characters of JSON that tools have together, or a schema for the answer.
+_MOST_SCHEMAS: Final = 1 << 20
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -87,7 +89,6 @@ class Ask:
     inputs: Sequence[Said | Reference]
     streams: bool
     is_background: bool
-    is_stored: bool
 
 
 def read_ask(body: Any, *, user: str = "") -> Ask:
@@ -103,6 +104,8 @@ def read_ask(body: Any, *, user: str = "") -> Ask:
     if "model" not in fields:
         raise checks.missing("model")
     model = checks.text(fields["model"], "model", most=256)
+    for name in ("tools", "tool_choice", "text"):
+        checks.compact(fields.get(name), name, most=_MOST_SCHEMAS)
     inputs = read_input(fields["input"]) if "input" in fields else []
     code, functions = _tools(fields.get("tools", []))
     code, functions, choice = _choice(fields.get("tool_choice", "auto"), code, functions)
@@ -135,11 +138,12 @@ def read_ask(body: Any, *, user: str = "") -> Ask:
         sampling=sampling,
         max_tool_calls=max_tool_calls,
         truncates=truncation == "auto",
+        is_kept=is_stored,
         metadata=metadata,
-        view={"kind": "response", "echo": echo, "include": include, "is_stored": is_stored},
+        view={"kind": "response", "echo": echo, "include": include},
     )
     streams = checks.flag(fields.get("stream", False), "stream")
-    return Ask(run, inputs, streams, is_background, is_stored)
+    return Ask(run, inputs, streams, is_background)
 
 
 def _known(given: Json) -> None:

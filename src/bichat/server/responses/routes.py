@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from bichat.repository.pages import Page
+from bichat.conversation.run_events import item_payload
 from bichat.repository.records import Conversation, Message
 from bichat.server import checks, naming
 from bichat.server.answers import JsonAnswer
 from bichat.server.forms import json_body
+from bichat.server.lists import Pages, as_list, asked, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.responses.inputs import read_input
-from bichat.server.responses.items import Rendering, item_of
-from bichat.server.responses.paging import Pages, list_object, page_of, read_page
+from bichat.server.responses.items import Rendering, is_hidden, item_of
 from bichat.server.responses.requests import read_ask, read_include
 from bichat.server.responses.service import Responses
 from bichat.server.responses.stream import EventStream
@@ -109,21 +110,19 @@ async def list_input_items(request: Request, response_id: str) -> Response:
     service, caller = _service(request), _caller(request)
     run = await service.get(caller, response_id)
 
-    async def pages(cursor: str) -> Page[Message]:
-        return await service.core.inputs(caller.tenant, run.id, limit=100, cursor=cursor)
-
-    return await _listed(request, service, caller, pages)
+    return await _listed(request, service, caller, partial(service.core.inputs, caller.tenant, run.id))
 
 
-async def _listed(request: Request, service: Responses, caller: Caller, pages: Pages) -> Response:
-    asked, include = read_page(request.query_params), _included(request)
-    after: Message | None = None
-    if asked.after:
-        problem = FieldError(f"Invalid 'after': there is no entry '{asked.after[:100]}'.", param="after")
-        after = await service.message(caller, naming.row_id(asked.after, *naming.ITEMS), problem)
-    messages, has_more = await page_of(pages, asked, after)
-    items = await service.rendered(caller, messages, include)
-    return JsonAnswer(list_object(items, has_more=has_more))
+async def _listed(request: Request, service: Responses, caller: Caller, pages: Pages[Message]) -> Response:
+    wanted, include = asked(request.query_params, *naming.ITEMS), _included(request)
+    found = await part(
+        pages,
+        wanted,
+        partial(service.repository.messages.get, caller.tenant),
+        is_listed=lambda message: not is_hidden(item_payload(message)),
+    )
+    items = await service.rendered(caller, found.rows, include)
+    return JsonAnswer(as_list(items, has_more=found.has_more))
 
 
 # ------------------------------------------------------------------------------------------------------- conversations
@@ -201,10 +200,7 @@ async def list_items(request: Request, conversation_id: str) -> Response:
     """What was said in a conversation."""
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
-
-    async def pages(cursor: str) -> Page[Message]:
-        return await service.repository.messages.page(caller.tenant, conversation.id, limit=100, cursor=cursor)
-
+    pages = partial(service.repository.messages.page, caller.tenant, conversation.id)
     return await _listed(request, service, caller, pages)
 
 
@@ -218,7 +214,7 @@ async def create_items(request: Request, conversation_id: str) -> Response:
         raise checks.missing("items")
     inputs = read_input(checks.array(body["items"], "items", most=_MOST_ADDED), "items")
     made = await service.add_items(caller, conversation, inputs)
-    return JsonAnswer(list_object(await service.rendered(caller, made, include), has_more=False))
+    return JsonAnswer(as_list(await service.rendered(caller, made, include), has_more=False))
 
 
 async def _item(request: Request, conversation: Conversation, item_id: str) -> Message:

@@ -6,6 +6,7 @@ import base64
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import PurePosixPath
 from typing import Any, Final, Self
 
@@ -37,6 +38,8 @@ _IMAGE_BYTES: Final = 16 * 1024 * 1024
 _ALL_IMAGES_BYTES: Final = 64 * 1024 * 1024
 #: How long a deletion waits for a run to end.
 _END_S: Final = 20.0
+#: How long a file is kept that came within a request of which nothing is to be kept: code may still want it.
+_UNKEPT_FILES: Final = timedelta(days=1)
 
 
 class Responses:
@@ -66,7 +69,7 @@ class Responses:
             FieldError: the response that it goes on from is not there, or not over; its conversation is busy.
             As `Core.start`.
         """
-        request = replace(ask.run, inputs=await self.resolved(caller, ask.inputs))
+        request = replace(ask.run, inputs=await self.resolved(caller, ask.inputs, is_kept=ask.run.is_kept))
         await self._check_files(caller, request.inputs, request.code.file_ids if request.code else ())
         if request.conversation_id is not None:
             await self.conversation(caller, request.conversation_id)
@@ -82,7 +85,7 @@ class Responses:
                 param="conversation",
                 wire_code="conversation_locked",
             ) from error
-        if not ask.is_stored:
+        if not request.is_kept:
             self._background.start(lambda: self._forget_later(caller, run.id))
         return run
 
@@ -111,18 +114,19 @@ class Responses:
                 given = naming.on_wire(naming.FILE, file_id)
                 raise MissingError(f"No such File object: {given}", param="file_id") from error
 
-    async def resolved(self, caller: Caller, inputs: Sequence[Said | Reference]) -> list[Said]:
-        """Inputs, with what is only referred to in its place, and files that came with them kept."""
+    async def resolved(self, caller: Caller, inputs: Sequence[Said | Reference], *, is_kept: bool = True) -> list[Said]:
+        """Inputs, with what is only referred to in its place, and files that came with them kept (`_UNKEPT_FILES`)."""
         found = [each if isinstance(each, Said) else await self._referred(caller, each) for each in inputs]
-        return [await self._with_files(caller, said) for said in found]
+        expires_at = None if is_kept else datetime.now(UTC) + _UNKEPT_FILES
+        return [await self._with_files(caller, said, expires_at) for said in found]
 
-    async def _with_files(self, caller: Caller, said: Said) -> Said:
+    async def _with_files(self, caller: Caller, said: Said, expires_at: datetime | None) -> Said:
         """With files that came as data kept as uploaded ones, so that code finds them."""
         if not any(part.kind == parts.FILE and part.content.get("data") for part in said.parts):
             return said
-        return replace(said, parts=tuple([await self._kept(caller, part) for part in said.parts]))
+        return replace(said, parts=tuple([await self._kept(caller, part, expires_at) for part in said.parts]))
 
-    async def _kept(self, caller: Caller, part: Part) -> Part:
+    async def _kept(self, caller: Caller, part: Part, expires_at: datetime | None) -> Part:
         given: str | None = part.content.get("data")
         if part.kind != parts.FILE or not given:
             return part
@@ -141,6 +145,7 @@ class Responses:
             max_bytes=len(data),
             expected_bytes=len(data),
             user=caller.user,
+            expires_at=expires_at,
         )
         return Part(kind=parts.FILE, content={"file_id": file.id, "name": name})
 
@@ -171,7 +176,7 @@ class Responses:
     async def _get(self, caller: Caller, run_id: str) -> Run:
         run = await self._core.get(caller.tenant, run_id)
         view: Json = run.request.get("view", {})
-        if view.get("kind") != "response" or not view.get("is_stored"):
+        if view.get("kind") != "response" or not run.request.get("is_kept", True):
             raise NotFoundError("there is no such response")
         return run
 
@@ -278,7 +283,7 @@ class Responses:
 
     async def _forget_unstored(self, caller: Caller, ask: Ask, run_id: str) -> None:
         """Leave nothing of a response that was not to be stored, where it is over already."""
-        if not ask.is_stored:
+        if not ask.run.is_kept:
             with suppress(BichatError):
                 await self._core.forget(caller.tenant, run_id)
 

@@ -114,19 +114,38 @@ class MemoryMessages:
         return self._tables.messages.get(tenant, message_id)
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
         """See `Messages.page`."""
         whose = self._tables.conversations.get(tenant, conversation_id).id
-        return self._tables.messages.page(tenant, lambda message: message.conversation_id == whose, limit, cursor)
+        return self._tables.messages.page(
+            tenant, lambda message: message.conversation_id == whose, limit, cursor, oldest_first=oldest_first
+        )
 
     async def of_run(
-        self, tenant: str, run_id: str, *, is_input: bool, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        run_id: str,
+        *,
+        is_input: bool,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Message]:
         """See `Messages.of_run`."""
         whose = self._tables.runs.get(tenant, run_id).id
         return self._tables.messages.page(
-            tenant, lambda message: (message.run_id, message.is_input) == (whose, is_input), limit, cursor
+            tenant,
+            lambda message: (message.run_id, message.is_input) == (whose, is_input),
+            limit,
+            cursor,
+            oldest_first=oldest_first,
         )
 
     async def save(self, tenant: str, message: Message) -> Message:
@@ -198,11 +217,19 @@ class MemoryRuns:
         return found[0] if found else None
 
     async def page(
-        self, tenant: str, conversation_id: str, *, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        conversation_id: str,
+        *,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[Run]:
         """See `Runs.page`."""
         whose = self._tables.conversations.get(tenant, conversation_id).id
-        return self._tables.runs.page(tenant, lambda run: run.conversation_id == whose, limit, cursor)
+        return self._tables.runs.page(
+            tenant, lambda run: run.conversation_id == whose, limit, cursor, oldest_first=oldest_first
+        )
 
     async def save(self, tenant: str, run: Run, *, owner: str | None = None) -> Run:
         """See `Runs.save`."""
@@ -210,6 +237,11 @@ class MemoryRuns:
         before = self._tables.runs.get(tenant, record.id)
         check_saving(before, owner)
         return self._tables.runs.put(saved(before, record))
+
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """See `Runs.describe`."""
+        before = self._tables.runs.get(tenant, run_id)
+        return self._tables.runs.put(replace(before, metadata=plain_json(metadata)))
 
     async def hand_over(
         self,
@@ -220,24 +252,20 @@ class MemoryRuns:
         state: RunState,
         owner: str,
         events: Sequence[tuple[str, Json]] = (),
+        messages: Sequence[Message] = (),
     ) -> Run:
         """See `Runs.hand_over`."""
         with self._tables.transaction():
             after = self._tables.runs.put(handed_over(self._tables.runs.get(tenant, run_id), lease, state, owner))
             await self.record(tenant, run_id, events)
+            await MemoryMessages(self._tables).add_all(tenant, messages)
             return after
 
     async def delete(self, tenant: str, run_id: str) -> None:
         """See `Runs.delete`."""
         run = self._tables.runs.get(tenant, run_id)
         check_over(run)
-        tables = self._tables
-        said = {message.id for message in tables.messages.those(lambda message: message.run_id == run.id)}
-        for execution in tables.executions.those(lambda execution: execution.message_id in said):
-            tables.executions.put(replace(execution, message_id=None))
-        for made in tables.outputs.those(lambda made: made.message_id in said):
-            tables.outputs.put(replace(made, message_id=None))
-        tables.drop(tables.runs, run)
+        self._tables.forget(run)
 
     async def cancel(self, tenant: str, run_id: str) -> Run:
         """See `Runs.cancel`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -17,13 +17,17 @@ from bichat.repository.pages import DEFAULT_LIMIT, Page
 from bichat.repository.quota import check_policy
 from bichat.repository.records import (
     CALLER,
+    EVENTS_KEPT,
+    IS_KEPT,
     LOST,
+    UNKEPT_FOR,
     ApiKey,
     AuditEntry,
     Deletion,
     FileState,
     Json,
     Leftover,
+    Message,
     Policy,
     Pruned,
     Run,
@@ -59,12 +63,14 @@ class MemoryKeys:
         """See `Keys.page`."""
         return self._keys.page(tenant, lambda _: True, limit, cursor)
 
-    async def any_good(self, now: datetime) -> bool:
-        """See `Keys.any_good`."""
-        moment = check_moment(now)
-        return bool(
-            self._keys.those(lambda key: key.revoked_at is None and (key.expires_at is None or key.expires_at > moment))
-        )
+    async def exist(self, *, good_at: datetime | None = None) -> bool:
+        """See `Keys.exist`."""
+        moment = None if good_at is None else check_moment(good_at)
+
+        def is_good(key: ApiKey) -> bool:
+            return key.revoked_at is None and (moment is None or key.expires_at is None or key.expires_at > moment)
+
+        return bool(self._keys.those(lambda key: moment is None or is_good(key)))
 
     async def use(self, tenant: str, key_id: str, at: datetime) -> None:
         """See `Keys.use`."""
@@ -98,7 +104,13 @@ class MemoryTenants:
         """See `Tenants.delete`."""
         check_tenant(tenant)
         tables = self._tables
-        roots: list[Table[Any]] = [tables.conversations, tables.sessions, tables.files, tables.keys]
+        roots: list[Table[Any]] = [
+            tables.conversations,
+            tables.sessions,
+            tables.files,
+            tables.definitions,
+            tables.keys,
+        ]
         for table in roots:
             for record in table.those(lambda record: record.tenant == tenant):
                 tables.drop(table, record)
@@ -274,7 +286,25 @@ class MemoryUpkeep:
                 for file in files:
                     tables.drop(table, file, "expired")
         sizes = sum(file.size_bytes for files in gone for file in files)
-        return Pruned(outputs=len(gone[0]), files=len(gone[1]), size_bytes=sizes)
+        runs = self._forgotten(moment, dry_run=dry_run)
+        return Pruned(outputs=len(gone[0]), files=len(gone[1]), size_bytes=sizes, runs=runs)
+
+    def _forgotten(self, now: datetime, *, dry_run: bool) -> int:
+        tables = self._tables
+
+        def is_due(run: Run) -> bool:
+            kept = EVENTS_KEPT if run.request.get(IS_KEPT, True) else UNKEPT_FOR
+            return bool(tables.events.get(run.id)) and run.ended_at is not None and run.ended_at <= now - kept
+
+        due = tables.runs.those(is_due)
+        for run in () if dry_run else due:
+            tables.events.pop(run.id)
+            if not run.request.get(IS_KEPT, True):
+                tables.forget(run)
+                own = run.conversation_id
+                if not (tables.runs.those(_is_in(own)) or tables.messages.those(_is_in(own))):
+                    tables.drop(tables.conversations, tables.conversations.rows[own])
+        return len(due)
 
     def _dropped(self, table: Table[Any], now: datetime, limit: int) -> int:
         lost = self._tables.ownerless(table, now, limit)
@@ -295,6 +325,10 @@ class MemoryUpkeep:
         expires_at = getattr(file, "expires_at", None)
         is_too_old = days is not None and file.created_at <= now - timedelta(days=days)
         return is_too_old or (expires_at is not None and expires_at <= now)
+
+
+def _is_in(conversation_id: str) -> Callable[[Message | Run], bool]:
+    return lambda record: record.conversation_id == conversation_id
 
 
 def _end_of(run: Run) -> dict[str, Any]:

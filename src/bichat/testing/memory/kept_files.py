@@ -85,8 +85,12 @@ class _MemoryKeptFiles(Generic[_Kept]):
         """See `KeptFiles.delete`."""
         self._tables.drop(self._table, self._table.get(tenant, file_id, _is_available))
 
-    def _page(self, tenant: str, where: Callable[[_Kept], bool], limit: int, cursor: str) -> Page[_Kept]:
-        return self._table.page(tenant, lambda row: _is_available(row) and where(row), limit, cursor)
+    def _page(
+        self, tenant: str, where: Callable[[_Kept], bool], limit: int, cursor: str, *, oldest_first: bool = False
+    ) -> Page[_Kept]:
+        return self._table.page(
+            tenant, lambda row: _is_available(row) and where(row), limit, cursor, oldest_first=oldest_first
+        )
 
 
 class MemoryOutputs(_MemoryKeptFiles[CodeInterpreterOutput]):
@@ -131,16 +135,23 @@ class MemoryFiles(_MemoryKeptFiles[FileRecord]):
         user: str | None = None,
         purpose: str | None = None,
         session_id: str | None = None,
+        in_session: bool | None = None,
         limit: int = DEFAULT_LIMIT,
         cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[FileRecord]:
         """See `Files.page`."""
         its_id = None if session_id is None else check_id(session_id, "session")
 
         def is_wanted(file: FileRecord) -> bool:
-            return user in (None, file.user) and purpose in (None, file.purpose) and its_id in (None, file.session_id)
+            return (
+                user in (None, file.user)
+                and purpose in (None, file.purpose)
+                and its_id in (None, file.session_id)
+                and in_session in (None, file.session_id is not None)
+            )
 
-        return self._page(tenant, is_wanted, limit, cursor)
+        return self._page(tenant, is_wanted, limit, cursor, oldest_first=oldest_first)
 
 
 def _is_available(row: CodeInterpreterOutput | FileRecord) -> bool:

@@ -14,12 +14,13 @@ from typing import Any, Generic, TypeVar
 from bichat.errors import ConflictError
 from bichat.repository.ids import check_id, missing
 from bichat.repository.moments import utc_now
-from bichat.repository.pages import Page, Place, check_limit, place_of
+from bichat.repository.pages import Page, Place, page_of
 from bichat.repository.records import (
     ApiKey,
     AuditEntry,
     CodeInterpreterOutput,
     Conversation,
+    Definition,
     Deletion,
     ExecutionRecord,
     FileRecord,
@@ -76,20 +77,17 @@ class Table(Generic[_R]):
         """All for which `where` holds, by id."""
         return sorted((record for record in self.rows.values() if where(record)), key=lambda record: record.id)
 
-    def page(self, tenant: str, where: Callable[[_R], bool], limit: int, cursor: str) -> Page[_R]:
-        """Some of those for which `where` holds, newest first."""
+    def page(
+        self, tenant: str, where: Callable[[_R], bool], limit: int, cursor: str, *, oldest_first: bool = False
+    ) -> Page[_R]:
+        """Some of those for which `where` holds, newest first unless the oldest are asked for."""
         check_tenant(tenant)
-        place, most = place_of(cursor), check_limit(limit)
         found = self.those(lambda record: record.tenant == tenant and where(record))
-        found.sort(key=self.position, reverse=True)
-        if place is not None:
-            found = [record for record in found if self.position(record) < (place.moment, place.id)]
-        items = tuple(found[:most])
-        return Page(items=items, next_cursor=Place(*self.position(items[-1])).cursor() if len(found) > most else "")
+        return page_of(found, self.position, limit=limit, cursor=cursor, oldest_first=oldest_first)
 
-    def position(self, record: _R) -> tuple[datetime, str]:
+    def position(self, record: _R) -> Place:
         """Where it stands among all."""
-        return getattr(record, self._moment), record.id
+        return Place(getattr(record, self._moment), record.id)
 
 
 class Tables:
@@ -103,6 +101,7 @@ class Tables:
         self.executions = Table[ExecutionRecord]("execution")
         self.outputs = Table[CodeInterpreterOutput]("output")
         self.files = Table[FileRecord]("file")
+        self.definitions = Table[Definition]("definition")
         self.keys = Table[ApiKey]("key")
         self.audit = Table[AuditEntry]("entry", "at")
         self.leftovers = Table[Leftover]("leftover")
@@ -142,6 +141,15 @@ class Tables:
             self._note(record, reason)
         if isinstance(record, Run):
             self.events.pop(record.id, None)
+
+    def forget(self, run: Run) -> None:
+        """Delete it with what was said in it; what was run and made then stays with its session."""
+        said = {message.id for message in self.messages.those(lambda message: message.run_id == run.id)}
+        for execution in self.executions.those(lambda execution: execution.message_id in said):
+            self.executions.put(replace(execution, message_id=None))
+        for made in self.outputs.those(lambda made: made.message_id in said):
+            self.outputs.put(replace(made, message_id=None))
+        self.drop(self.runs, run)
 
     def _belongings(self, record: Owned) -> list[tuple[Table[Any], Callable[[Any], bool]]]:
         def by(field: str) -> Callable[[Any], bool]:

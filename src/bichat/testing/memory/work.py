@@ -30,11 +30,17 @@ class MemorySessions:
         return self._tables.sessions.get(tenant, session_id)
 
     async def page(
-        self, tenant: str, *, live: bool | None = None, limit: int = DEFAULT_LIMIT, cursor: str = ""
+        self,
+        tenant: str,
+        *,
+        live: bool | None = None,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
     ) -> Page[SessionRecord]:
         """See `Sessions.page`."""
         return self._tables.sessions.page(
-            tenant, lambda session: live in (None, session.ended_at is None), limit, cursor
+            tenant, lambda session: live in (None, session.ended_at is None), limit, cursor, oldest_first=oldest_first
         )
 
     async def save(self, tenant: str, session: SessionRecord, *, owner: str | None = None) -> SessionRecord:

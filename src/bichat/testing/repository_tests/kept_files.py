@@ -99,3 +99,7 @@ class KeptFileTests:
         assert await everything(repository.files.page, tenant, user="ann") == [anns]
         assert await everything(repository.files.page, tenant, purpose="assistants") == [bobs]
         assert await everything(repository.files.page, tenant, purpose="assistants", user="ann") == []
+        session = await chat.session()
+        inside = await chat.upload(user="ann", session_id=session.id)
+        assert await everything(repository.files.page, tenant, in_session=True) == [inside]
+        assert await everything(repository.files.page, tenant, in_session=False, oldest_first=True) == [anns, bobs]

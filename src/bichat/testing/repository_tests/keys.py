@@ -31,9 +31,11 @@ class KeyTests:
         await repository.keys.use(tenant, key.id, moment(1))
 
         assert await repository.keys.find(key.sha256) == replace(key, last_used_at=moment(1))
+        assert await repository.keys.exist(good_at=moment(1))
         revoked = await repository.keys.revoke(tenant, key.id, moment(2))
         assert await repository.keys.revoke(tenant, key.id, moment(3)) == revoked
         assert revoked.revoked_at == moment(2)
+        assert await repository.keys.exist()
         assert (await repository.keys.page(tenant)).items == (revoked,)
         for nothing in ("", "\0", "0" * 64, "x" * 1_000):
             with pytest.raises(NotFoundError):

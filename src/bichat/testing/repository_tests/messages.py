@@ -44,6 +44,8 @@ class MessageTests:
         found = await everything(repository.messages.page, tenant, conversation.id)
 
         assert found == said[::-1]
+        oldest_first = await everything(repository.messages.page, tenant, conversation.id, oldest_first=True)
+        assert oldest_first == said
 
     async def test_more_messages_than_one_page_never_lose_the_newest(
         self, repository: ChatRepository, chat: Chat, tenant: str

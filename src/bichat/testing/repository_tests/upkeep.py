@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -13,6 +14,7 @@ from bichat.repository.records import (
     Lease,
     Policy,
     Pruned,
+    Run,
     RunState,
 )
 from bichat.testing.repository_tests.chat import (
@@ -115,6 +117,37 @@ class UpkeepTests:
         assert await repository.files.get(unbounded.tenant, kept.id) == kept
         await repository.files.publish(tenant, under_way.id, stored(under_way.storage_key))
 
+    async def test_events_go_a_week_after_their_run_and_a_run_that_nobody_wants_kept_goes_whole(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        now = moment()
+        await _pruned(repository, now)
+        ages = {
+            "old": timedelta(days=7),
+            "new": timedelta(days=6),
+            "unkept": timedelta(minutes=10),
+            "young": timedelta(),
+        }
+        runs: dict[str, Run] = {}
+        for name, age in ages.items():
+            conversation = await chat.conversation()
+            run = await chat.run(conversation, request={"is_kept": name not in ("unkept", "young")})
+            await chat.message(conversation, "said", run_id=run.id, is_input=True)
+            await repository.runs.record(tenant, run.id, [("one", {}), ("two", {})])
+            over = replace(run, state=RunState.COMPLETED, ended_at=now - age)
+            runs[name] = await repository.runs.save(tenant, over)
+
+        assert (await repository.upkeep.prune(now, dry_run=True)).runs == 2
+        assert (await _pruned(repository, now)).runs == 2
+
+        assert await repository.runs.get(tenant, runs["old"].id) == runs["old"]
+        left = {
+            name: len(await repository.runs.events(tenant, run.id)) for name, run in runs.items() if name != "unkept"
+        }
+        assert left == {"old": 0, "new": 2, "young": 2}
+        with pytest.raises(NotFoundError):
+            await repository.conversations.get(tenant, runs["unkept"].conversation_id)
+
     async def test_pruning_takes_no_more_at_a_time_than_it_may(self, repository: ChatRepository, chat: Chat) -> None:
         await _pruned(repository, moment())
         for _ in range(5):
@@ -133,5 +166,6 @@ async def _pruned(repository: ChatRepository, now: datetime) -> Pruned:
             outputs=total.outputs + step.outputs,
             files=total.files + step.files,
             size_bytes=total.size_bytes + step.size_bytes,
+            runs=total.runs + step.runs,
         )
     return total
