@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
+from openai import AsyncAzureOpenAI
 
 from bichat import CodeInterpreter
 from bichat.agent.local_executor import LocalExecutor
-from bichat.clients import ClientOptions, ResponsesClient
+from bichat.clients import AssistantsClient, ClientOptions, ResponsesClient
 from bichat.clients.remote_executor import RemoteExecutor
 from bichat.domain import Status
 from bichat.errors import CodeFailedError, RemoteServiceError
@@ -26,7 +28,7 @@ from bichat.testing.planner import calls, says
 
 pytestmark = [pytest.mark.anyio, pytest.mark.sandbox]
 
-CLIENTS: dict[str, type[RemoteExecutor]] = {"responses": ResponsesClient}
+CLIENTS: dict[str, type[RemoteExecutor]] = {"assistants": AssistantsClient, "responses": ResponsesClient}
 
 
 @pytest.fixture(params=CLIENTS)
@@ -71,14 +73,21 @@ class TestClients(ExecutorConformance):
             yield executor
 
 
-def _left(client: Any) -> list[str]:
-    """What is on the server."""
-    containers = [each.id for each in client.containers.list(limit=100) if each.status == "running"]
-    return [*containers, *(each.id for each in client.files.list())]
+def _left(served: Any, tenant: str) -> dict[str, int]:
+    """Rows of the tenant's that are on the server, of each kind."""
+    rows = served.services.repository
+    pages = {
+        "assistants": partial(rows.definitions.page, kind="assistant"),
+        "files": rows.files.page,
+        "outputs": rows.outputs.page,
+        "sessions": rows.sessions.page,
+        "conversations": rows.conversations.page,
+    }
+    return {name: len(served.call(page, tenant).items) for name, page in pages.items()}
 
 
 async def test_what_came_out_is_stored_here_and_nothing_is_left_there(served, connected, kind):
-    async with connected(kind, "tidy") as executor:
+    async with connected(kind, f"tidy-{kind}") as executor:
         rows = executor._repository
         assert rows is not None
         talk = await rows.conversations.add("local", Conversation(tenant="local"))
@@ -99,13 +108,14 @@ async def test_what_came_out_is_stored_here_and_nothing_is_left_there(served, co
         assert await rows.leftovers.waiting() == ()
         with pytest.raises(CodeFailedError, match="ZeroDivisionError"):
             await executor.execute_code_interpreter(None, "print(1 / 0)")
-        result = await executor.execute(CodeRequest(code="while True: pass", timeout_s=1))
+        request = CodeRequest(code="open('c.csv', 'w').close()\nwhile True: pass", files={"in.csv": b"1"}, timeout_s=1)
+        result = await executor.execute(request)
         assert result.status is Status.TIMEOUT
-    async with connected(kind, "tidy", model="local-python") as executor:
+    async with connected(kind, f"tidy-{kind}", model="local-python") as executor:
         with pytest.raises(RemoteServiceError) as caught:
             await executor.ask("How many regions are there?")
         assert (caught.value.ran, caught.value.is_retryable) == (False, False)
-    assert _left(served.client("tidy")) == []
+    assert set(_left(served, f"tidy-{kind}").values()) == {0}
 
 
 async def test_the_local_executor_records_outputs_with_their_message(bare_settings, needs_namespaces_here, tmp_path):
@@ -122,6 +132,18 @@ async def test_the_local_executor_records_outputs_with_their_message(bare_settin
 
         (output,) = result.outputs
         assert (await rows.outputs.page("acme", message_id=message.id)).items == (output,)
+
+
+@pytest.mark.parametrize("path", ["", "/v1"])
+async def test_azures_client_does_as_well(served, kind, path):
+    root = served.url.removesuffix("/v1")
+    where = {"azure_endpoint": root} if not path else {"base_url": f"{root}/openai{path}"}
+    async with AsyncAzureOpenAI(api_key=served.key("acme"), api_version="2024-05-01-preview", **where) as client:
+        executor = CLIENTS[kind](client, NoStorage())
+
+        outputs = await executor.execute_code_interpreter(None, "open('a.csv', 'w').write('1')")
+
+    assert [output.name for output in outputs] == ["a.csv"]
 
 
 async def test_a_model_that_mends_its_code_and_cites_its_files_is_one_result(served, kind):

@@ -11,7 +11,7 @@ import pytest
 from openai import AsyncOpenAI
 from pydantic import SecretStr
 
-from bichat.clients import ResponsesClient
+from bichat.clients import AssistantsClient, ResponsesClient
 from bichat.storage.nothing import NoStorage
 from bichat.testing.upstream import Answer, Call, Upstream
 
@@ -55,7 +55,7 @@ def served(monkeypatch, tmp_path, bare_settings) -> Generator[None]:
             assert list(left.files.list()) == []
 
 
-@pytest.mark.parametrize("new_client", [ResponsesClient])
+@pytest.mark.parametrize("new_client", [AssistantsClient, ResponsesClient])
 async def test_code_interpreter(new_client):
     api_key = "sk-..."
 
