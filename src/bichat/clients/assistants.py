@@ -105,7 +105,7 @@ class AssistantsClient(RemoteExecutor):
         return None
 
     async def _look(self, job: Job, until: float | None) -> Answer:
-        return await self._server.get(self._run_path(job), stage="run", until=until)
+        return await self._server.get(self._run_path(job), stage="run", until=until, waits=True)
 
     async def _cancel(self, job: Job) -> None:
         await self._server.ask(f"{self._run_path(job)}/cancel", stage="run")
@@ -140,6 +140,9 @@ class AssistantsClient(RemoteExecutor):
                 if message.get("role") == "assistant" and message.get("run_id") in (None, run_id):
                     for block in objects_in(message.get("content")):
                         _read_block(job, block)
+                    for attachment in objects_in(message.get("attachments")):
+                        if not job.knows(attachment.get("file_id")):  # new, and named by nobody
+                            _add(job, attachment.get("file_id"), source="file")
 
     async def _inside(self, thing: Thing) -> list[Thing]:
         """Files that runs left: the thread is all that names them."""

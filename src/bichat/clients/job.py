@@ -61,6 +61,10 @@ class Job:
     """Seconds, by the fields of `Timings` without their ending."""
     began: float = field(default_factory=time.perf_counter)
 
+    def knows(self, file_id: object) -> bool:
+        """Whether a file is among those that came out."""
+        return any(known.id == file_id for known in self.remote_files)
+
     def add_file(self, file: RemoteFile) -> None:
         """A file that came out; of one that is known already, what is new: its size, that it is cited and no mere image."""
         for number, known in enumerate(self.remote_files):

@@ -7,7 +7,7 @@ their types hide what another server leaves out.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -29,6 +29,9 @@ _PAGE: Final = 100
 _LONGEST_WAIT_S: Final = 5.0
 #: What a server may ask for with `retry-after`; who must wait longer is told so.
 _MOST_ASKED_S: Final = 60.0
+#: What the official client's own pollers send: servers of ours answer them as soon as there is something new.
+_POLLER: Final = {"X-Stainless-Poll-Helper": "true"}
+_PATIENT_S: Final = 5.0
 _HEADERS: Final = {"OpenAI-Beta": "assistants=v2"}
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,7 @@ class Server:
     def __init__(self, client: AsyncOpenAI, options: ClientOptions) -> None:
         """`client` stays its owner's to close."""
         self._client = client.with_options(max_retries=0, timeout=options.request_timeout_s)
+        self._is_patient = options.request_timeout_s >= _PATIENT_S
         self._retries = options.retries
         self._first_wait_s = options.retry_wait_s
         self.name = (options.server_name or _plain(client.base_url))[:255]
@@ -56,7 +60,9 @@ class Server:
         """How long to wait before something is tried for this time more, where the server does not say."""
         return min(self._first_wait_s * 2 ** min(attempt, 16), _LONGEST_WAIT_S)
 
-    async def get(self, where: str, *, stage: str, params: Json | None = None, until: float | None = None) -> Answer:
+    async def get(
+        self, where: str, *, stage: str, params: Json | None = None, until: float | None = None, waits: bool = False
+    ) -> Answer:
         """What lies there.
 
         Args:
@@ -64,11 +70,13 @@ class Server:
             stage: for errors.
             params: the query.
             until: a moment of anyio's clock: up to then it is asked for again however often that fails.
+            waits: whether the server may hold its answer back until there is something new, a second perhaps.
 
         Raises:
             RemoteServiceError: it cannot be had.
         """
-        return await self._again("GET", where, stage, params=params, until=until)
+        headers = _POLLER if waits and self._is_patient else {}
+        return await self._again("GET", where, stage, params=params, until=until, headers=headers)
 
     async def create(
         self, where: str, *, stage: str, body: Json | None = None, file: tuple[str, Any, str] | None = None
@@ -182,12 +190,13 @@ class Server:
         stage: str,
         *,
         params: Json | None = None,
+        headers: Mapping[str, str] | None = None,
         body: Json | None = None,
         file: tuple[str, Any, str] | None = None,
     ) -> Answer:
         from openai import AsyncAPIResponse
 
-        options: Any = {"headers": dict(_HEADERS), "params": dict(params or {})}
+        options: Any = {"headers": {**_HEADERS, **(headers or {})}, "params": dict(params or {})}
         kind = AsyncAPIResponse[object]
         with translated(stage, where):
             match method:

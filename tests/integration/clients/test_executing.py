@@ -91,10 +91,10 @@ async def test_every_page_is_read_and_only_what_is_this_runs(bench, kind):
         assert server.left == []
 
 
-async def test_files_in_a_container_come_out_cited_or_not(bench):
+async def test_files_come_out_cited_or_not(bench, kind):
     play = Play(files={"cited.csv": b"1"}, uncited={"deep/uncited.json": b"{}"})
     with FaultServer(play) as server:
-        async with bench(server, "responses") as it:
+        async with bench(server, kind) as it:
             outputs = await it.executor.execute_code_interpreter(None, "print(1)")
 
     assert [output.name for output in outputs] == ["cited.csv", "deep/uncited.json"]

@@ -137,7 +137,7 @@ async def test_the_local_executor_records_outputs_with_their_message(bare_settin
 @pytest.mark.parametrize("path", ["", "/v1"])
 async def test_azures_client_does_as_well(served, kind, path):
     root = served.url.removesuffix("/v1")
-    where = {"azure_endpoint": root} if not path else {"base_url": f"{root}/openai{path}"}
+    where: dict[str, Any] = {"azure_endpoint": root} if not path else {"base_url": f"{root}/openai{path}"}
     async with AsyncAzureOpenAI(api_key=served.key("acme"), api_version="2024-05-01-preview", **where) as client:
         executor = CLIENTS[kind](client, NoStorage())
 

@@ -25,7 +25,7 @@ class Play:
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """Left in `/mnt/data`, and cited in the answer."""
     uncited: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
-    """Left there too; the Assistants API has no way to them."""
+    """Left there too; in a thread they stand among the attachments of the answer."""
     images: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """Shown."""
     text: str = "Done."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import itertools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -153,8 +153,11 @@ class World:
             self._say(made["id"], message["role"], None, [_text(message["content"])])
         return made
 
-    def _say(self, thread_id: str, role: str, run_id: str | None, content: list[Json]) -> None:
-        made = self._new("msg_", "thread.message", role=role, run_id=run_id, thread_id=thread_id, content=content)
+    def _say(
+        self, thread_id: str, role: str, run_id: str | None, content: list[Json], attached: Sequence[Json] = ()
+    ) -> None:
+        fields = {"role": role, "run_id": run_id, "thread_id": thread_id, "content": content}
+        made = self._new("msg_", "thread.message", **fields, attachments=list(attached))
         self.inside[thread_id][made["id"]] = made
 
     def messages(self, thread_id: str, query: Mapping[str, str]) -> Json:
@@ -185,6 +188,8 @@ class World:
         thread_id, play = running.objects["thread"], self.play
         named = {name: self.add_file(name, content, "assistants_output") for name, content in play.files.items()}
         shown = {name: self.add_file(name, content, "assistants_output") for name, content in play.images.items()}
+        more = {name: self.add_file(name, content, "assistants_output") for name, content in play.uncited.items()}
+        attached = [{"file_id": each["id"], "tools": []} for each in (*named.values(), *shown.values(), *more.values())]
         outputs: list[Json] = [{"type": "logs", "logs": play.logs}] if play.logs else []
         outputs += [{"type": "image", "image": {"file_id": each["id"]}} for each in shown.values()]
         said = next(each for each in self.inside[thread_id].values() if each["object"] == "thread.message")
@@ -198,7 +203,9 @@ class World:
         for number in range(play.messages):
             is_last = number == play.messages - 1
             text = _text("\n".join([play.text, *cited]), cited) if is_last else _text(play.text)
-            self._say(thread_id, "assistant", running.id, [*blocks, text] if is_last else [text])
+            self._say(
+                thread_id, "assistant", running.id, [*blocks, text] if is_last else [text], attached if is_last else ()
+            )
 
     def run(self, thread_id: str, run_id: str) -> Json:
         """As it is now; the next look sees its next state."""
