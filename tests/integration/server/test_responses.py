@@ -399,6 +399,17 @@ def test_a_container_by_its_id_is_used_and_one_that_has_ended_is_refused_or_repl
     assert "expired" in second.metadata["bichat.container"]
 
 
+def test_half_an_emoji_is_one_unreadable_character(served, client):
+    served.plays(says("Hm."))
+    half = json.dumps({"model": "m", "input": "cut \ud83d", "instructions": "\ude00"}).encode("ascii")
+
+    client.post("/responses", content=half, cast_to=object, options={"headers": {"content-type": "application/json"}})
+
+    asked = served.planner.asked[-1]
+    assert asked.history[-1].parts[0].content["text"] == "cut \ufffd"
+    assert asked.instructions.endswith("\ufffd")
+
+
 def test_ten_thousand_items_go_in_and_come_back_in_pages(served, client):
     served.plays(says("Much."))
     items = [{"role": "user", "content": str(number)} for number in range(10_000)]
