@@ -24,10 +24,14 @@ from bichat.repository.records import CodeInterpreterOutput, FileRecord, Session
 from bichat.session import Session
 from bichat.settings.location import make_data_dir
 from bichat.settings.settings import Settings
-from bichat.sizes import format_size
+from bichat.sizes import MIB, format_size
 from bichat.storage import FileStorage
 
 FOLDER: Final = "/mnt/data/"
+#: Seconds without use after which the session of a thread ends.
+THREAD_IDLE_S: Final = 3600.0
+#: Largest file that a thread has under its own name beside its id.
+MOST_NAMED_BYTES: Final = 64 * MIB
 #: Outputs and input files of one session that are looked at, newest first.
 _MOST_FILES: Final = 10_000
 _PAGE: Final = 100
@@ -84,6 +88,7 @@ class LiveSessions:
         memory: str | int | None = None,
         files: Sequence[FileRecord] = (),
         details: Mapping[str, Any] | None = None,
+        is_thread: bool = False,
     ) -> SessionRecord:
         """A fresh session that lives here.
 
@@ -94,18 +99,21 @@ class LiveSessions:
             memory: such as `"4g"`; likewise.
             files: uploaded ones that lie in its folder from the start, each where `path_of` says.
             details: what else is recorded with it.
+            is_thread: as `path_of`; it lives for an hour without use then, or as long as the operator allows.
 
         Raises:
             LimitError: above a bound of the operator's.
             As `CodeInterpreter.open_session`, and `mount`.
         """
+        if is_thread:
+            idle_s = min(THREAD_IDLE_S, self._settings.bounds.idle_s)
         limits = self._settings.limits if idle_s is None else replace(self._settings.limits, idle_s=idle_s)
         session = await self._interpreter.open_session(
             tenant=tenant, user=user, limits=limits, memory=memory, details=details
         )
         self._keep(session)
         try:
-            await self.mount(tenant, session.id, files)
+            await self.mount(tenant, session.id, files, is_thread=is_thread)
         except BaseException:
             with anyio.CancelScope(shield=True):
                 await session.close()
@@ -187,12 +195,16 @@ class LiveSessions:
             )
         yield session
 
-    def path_of(self, file: FileRecord) -> str:
-        """Where a session has an uploaded file: models know the form."""
-        return FOLDER + _mount_name(file)
+    def path_of(self, file: FileRecord, *, is_thread: bool = False) -> str:
+        """Where a session has an uploaded file: models know the form.  That of a thread has it by its id."""
+        return FOLDER + (_thread_name(file) if is_thread else _mount_name(file))
 
-    async def mount(self, tenant: str, session_id: str, files: Sequence[FileRecord]) -> None:
+    async def mount(
+        self, tenant: str, session_id: str, files: Sequence[FileRecord], *, is_thread: bool = False
+    ) -> None:
         """Copy uploaded files into the session's folder, those that are not there yet.
+
+        For a thread they lie there under their own names too, where nothing else does and they are not too large.
 
         Raises:
             As `held`, and `Session.put`.
@@ -202,9 +214,14 @@ class LiveSessions:
         async with self.held(tenant, session_id) as session:
             there = {file.name for file in await session.files()}
             for file in files:
-                if _mount_name(file) not in there:
-                    async with aclosing(self.storage.open(file.storage_key)) as chunks:
-                        await self._put(session, _mount_name(file), chunks, file.size_bytes)
+                names = [_thread_name(file) if is_thread else _mount_name(file)]
+                if is_thread and file.size_bytes <= min(MOST_NAMED_BYTES, session.limits.disk_bytes // 8):
+                    names.append(safe_file_name(file.name).name)
+                for name in names:
+                    if name not in there:
+                        async with aclosing(self.storage.open(file.storage_key)) as chunks:
+                            await self._put(session, name, chunks, file.size_bytes)
+                        there.add(name)
 
     async def put(self, tenant: str, session_id: str, name: str, chunks: AsyncIterable[bytes]) -> FileOfSession:
         """Copy a file into the session's folder, in the place of one of its name.
@@ -313,6 +330,10 @@ class LiveSessions:
 
 def _mount_name(file: FileRecord) -> str:
     return str(safe_file_name(f"file-{UUID(file.id).hex}-{safe_file_name(file.name).name}"))
+
+
+def _thread_name(file: FileRecord) -> str:
+    return f"file-{UUID(file.id).hex}"
 
 
 def _of(record: FileRecord | CodeInterpreterOutput, source: Literal["user", "assistant"]) -> FileOfSession:

@@ -52,6 +52,42 @@ const names = [];
 for await (const each of client.containers.files.list(container.id)) names.push(each.path);
 assert.deepEqual(names.sort(), [`/mnt/data/${file.id}-sales.csv`, "/mnt/data/größe.txt"].sort());
 
+// Assistants: the same core, by polls and as a stream.
+const assistant = await client.beta.assistants.create({
+  model: "local-python",
+  tools: [{ type: "code_interpreter" }],
+  tool_resources: { code_interpreter: { file_ids: [file.id] } },
+});
+const thread = await client.beta.threads.create({
+  messages: [{ role: "user", content: `x = open("/mnt/data/${file.id}").read()\nopen("größe.csv", "w").write(x)\nprint(len(x))` }],
+});
+const run = await client.beta.threads.runs.createAndPoll(thread.id, { assistant_id: assistant.id });
+assert.equal(run.status, "completed");
+const [answer] = (await client.beta.threads.messages.list(thread.id)).data;
+const [link] = answer.content[0].text.annotations;
+assert.ok(link.text.startsWith("sandbox:/mnt/data/"));
+assert.ok(answer.content[0].text.value.includes(link.text));
+assert.equal(await (await client.files.content(link.file_path.file_id)).text(), "region,sales\nnorth,10\nsouth,20\n");
+
+await client.beta.threads.messages.create(thread.id, { role: "user", content: "print(x[:6])" });
+const told = { code: "", logs: "", text: "", events: [] };
+const running = client.beta.threads.runs
+  .stream(thread.id, { assistant_id: assistant.id })
+  .on("textDelta", (delta) => (told.text += delta.value ?? ""))
+  .on("toolCallDelta", (delta) => {
+    told.code += delta.code_interpreter?.input ?? "";
+    for (const output of delta.code_interpreter?.outputs ?? []) told.logs += output.logs ?? "";
+  });
+for await (const event of running) told.events.push(event.event);
+assert.equal((await running.finalRun()).status, "completed");
+assert.deepEqual([told.code, told.logs, told.text], ["print(x[:6])", "region\n", "region\n"]);
+assert.deepEqual([told.events[0], told.events.at(-1)], ["thread.run.created", "thread.run.completed"]);
+const steps = (await client.beta.threads.runs.steps.list(run.id, { thread_id: thread.id })).data;
+assert.deepEqual(steps.map((step) => step.type), ["message_creation", "tool_calls"]);
+await client.beta.threads.delete(thread.id);
+await client.beta.assistants.delete(assistant.id);
+await assert.rejects(client.beta.threads.retrieve(thread.id), OpenAI.NotFoundError);
+
 await client.responses.delete(response.id);
 await assert.rejects(client.responses.retrieve(response.id), OpenAI.NotFoundError);
 await client.containers.delete(container.id);

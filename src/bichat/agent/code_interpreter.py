@@ -30,7 +30,7 @@ LOGGED_CHARS: Final = 512 * KIB
 #: What is told of one call while it runs, in characters, and what each piece costs beside its own: all of it is on record.
 LIVE_CHARS: Final = 512 * KIB
 _PIECE_CHARS: Final = 100
-_NO_MORE: Final = "\n... more was printed; what is kept of it comes with the end ...\n"
+NO_MORE: Final = "\n... more was printed; what is kept of it comes with the end ...\n"
 #: Files that a model is told of by name.
 _MOST_NAMED: Final = 30
 #: Images of one call that a model is shown, and how large one may be.
@@ -74,12 +74,7 @@ class _Live:
         if room <= 0:
             return ""
         self._left = room - len(text)
-        return text if len(text) < room - _PIECE_CHARS else text[:room] + _NO_MORE
-
-    @property
-    def has_room(self) -> bool:
-        """For something small, which counts as told."""
-        return bool(self.part(" "))
+        return text if len(text) < room - _PIECE_CHARS else text[:room] + NO_MORE
 
 
 class CodeInterpreterTool:
@@ -154,9 +149,9 @@ def _progress(event: Event, logs: Logs, live: _Live) -> Progress | None:
             told = live.part(text)
             return Progress(kind=run_events.CODE_OUTPUT, payload={"stream": stream, "text": told}) if told else None
         case Displayed(shown):
-            logs.add_shown(shown)
-            types = list(shown.data)
-            return Progress(kind=run_events.CODE_SHOWN, payload={"mime_types": types}) if live.has_room else None
+            text = live.part(logs.add_shown(shown) or " ")
+            payload = {"mime_types": list(shown.data), "text": text if text.strip() else ""}
+            return Progress(kind=run_events.CODE_SHOWN, payload=payload) if text else None
         case _:
             return None
 

@@ -28,17 +28,19 @@ class Logs:
         if surplus > self._half:  # seldom: it copies the tail
             self._shorten(surplus)
 
-    def add_line(self, text: str) -> None:
-        """On lines of its own."""
-        if (self._tail or self._head) and not (self._tail or self._head).endswith("\n"):
-            self.add("\n")
-        self.add(text if text.endswith("\n") else f"{text}\n")
+    def add_line(self, text: str) -> str:
+        """On lines of its own; all that was added."""
+        begins_anew = (self._tail or self._head).endswith("\n") or not (self._tail or self._head)
+        added = f"{'' if begins_anew else chr(10)}{text}{'' if text.endswith(chr(10)) else chr(10)}"
+        self.add(added)
+        return added
 
-    def add_shown(self, shown: Result) -> None:
-        """A value that was displayed, by its text; an image speaks for itself."""
+    def add_shown(self, shown: Result) -> str:
+        """A value that was displayed, by its text; an image speaks for itself.  All that was added."""
         text = shown.data.get("text/plain")
         if isinstance(text, str) and not any(kind.startswith("image/") for kind in shown.data):
-            self.add_line(text)
+            return self.add_line(text)
+        return ""
 
     def _shorten(self, surplus: int) -> None:
         self._tail = self._tail[surplus:]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from bichat.agent.code_interpreter import CodeInterpreterTool, Place
 from bichat.conversation import parts
-from bichat.conversation.request import RunRequest
+from bichat.conversation.request import CodeOptions, RunRequest
 from bichat.conversation.tool import Tool
 from bichat.errors import NotFoundError, SessionEndedError
 from bichat.live_sessions import LiveSessions
@@ -21,6 +21,10 @@ from bichat.storage import FileStorage
 
 #: In a run's metadata: what became of its conversation's session.
 SESSION_NOTE: Final = "bichat.container"
+#: In the details of a session: the conversation that it is a thread's, and goes with.
+THREAD: Final = "thread"
+#: In the content of a file's part: it was given to a thread, for these tools.
+TOOLS: Final = "tools"
 #: Images that people gave and that a model is shown: of one, and of all together.
 _IMAGE_BYTES: Final = 8 * MIB
 _ALL_IMAGES_BYTES: Final = 24 * MIB
@@ -106,10 +110,16 @@ class CodeToolbox:
         options = request.code
         assert options is not None  # noqa: S101  # tools without it are none
         record = await self._last(run.tenant, request, history)
-        files = await self._files(run.tenant, (*options.file_ids, *_given(history)))
+        files = await self._files(run.tenant, options, history)
         if record is None:
+            details = {"name": "", THREAD: run.conversation_id} if options.is_thread else {"name": ""}
             opened = await self._sessions.open(
-                run.tenant, user=request.user, memory=options.memory, files=files, details={"name": ""}
+                run.tenant,
+                user=request.user,
+                memory=options.memory,
+                files=files,
+                details=details,
+                is_thread=options.is_thread,
             )
             return Place(opened.id, {})
         notes: dict[str, Any] = {}
@@ -119,18 +129,34 @@ class CodeToolbox:
                 f"the container had expired ({record.end_reason}); a new one has its files, its variables are gone"
             )
             record = reopened
-        await self._sessions.mount(run.tenant, record.id, files)
+        await self._sessions.mount(run.tenant, record.id, files, is_thread=options.is_thread)
         return Place(record.id, notes)
 
-    async def _files(self, tenant: str, file_ids: Sequence[str]) -> list[FileRecord]:
-        return [await self._repository.files.get(tenant, file_id) for file_id in dict.fromkeys(file_ids)]
+    async def _files(self, tenant: str, options: CodeOptions, history: Sequence[Message]) -> list[FileRecord]:
+        """Those that were asked for, and those that were given and are still there.
+
+        Raises:
+            NotFoundError: one that was asked for is not there, and this is no thread's.
+        """
+        found: list[FileRecord] = []
+        asked = () if options.is_thread else options.file_ids
+        for file_id in dict.fromkeys((*options.file_ids, *_given(history))):
+            try:
+                found.append(await self._repository.files.get(tenant, file_id))
+            except NotFoundError:
+                if file_id in asked:
+                    raise
+        return found
 
     async def _told(self, tenant: str, request: RunRequest, history: Sequence[Message]) -> str:
         """What the model is to know: the rules, and the files that it will find."""
         options = request.code
         assert options is not None  # noqa: S101
         paths = [
-            self._sessions.path_of(file) for file in await self._files(tenant, (*options.file_ids, *_given(history)))
+            f"{self._sessions.path_of(file, is_thread=True)} ({file.name})"
+            if options.is_thread
+            else self._sessions.path_of(file)
+            for file in await self._files(tenant, options, history)
         ]
         record = await self._last(tenant, request, history)
         if record is not None and not options.session_id:
@@ -157,14 +183,15 @@ class CodeToolbox:
                 try:
                     file = await self._repository.files.get(tenant, part.content["file_id"])
                 except NotFoundError:
-                    pieces.append(_text("[a file that was deleted]"))
+                    pieces.append(_note("[a file that was deleted]"))
                     continue
                 if part.kind == parts.IMAGE and file.size_bytes <= min(left, _IMAGE_BYTES):
                     left -= file.size_bytes
                     url = await self._data_url(file)
                     pieces.append(Part(kind=parts.IMAGE, content={**part.content, "url": url}))
                 else:
-                    pieces.append(_text(f"[the file {file.name} lies at {self._sessions.path_of(file)}]"))
+                    path = self._sessions.path_of(file, is_thread=TOOLS in part.content)
+                    pieces.append(_note(f"[the file {file.name} lies at {path}]"))
             ready.append(replace(message, parts=tuple(pieces)))
         ready.reverse()
         return ready
@@ -187,5 +214,5 @@ def _given(history: Sequence[Message]) -> list[str]:
     ]
 
 
-def _text(text: str) -> Part:
-    return Part(kind=parts.TEXT, content={"text": text})
+def _note(text: str) -> Part:
+    return Part(kind=parts.TEXT, content={"text": text, parts.NOTE: True})

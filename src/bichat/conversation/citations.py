@@ -20,6 +20,7 @@ class KnownFiles:
     def __init__(self) -> None:
         self._by_name: dict[str, Citation] = {}
         self._uncited: dict[str, Citation] = {}
+        self._unshown: dict[str, Citation] = {}
         self._spelled: dict[str, str] = {}
         self._lengths: list[int] = []
 
@@ -34,6 +35,21 @@ class KnownFiles:
                 self._spell(citation.name)
             if is_new:
                 self._uncited[citation.output_id] = citation
+                if citation.is_shown and citation.mime_type.startswith("image/"):
+                    self._unshown[citation.output_id] = citation
+
+    def told(self, content: Mapping[str, Any]) -> None:
+        """What a text of this run has named and shown already, by its part's content."""
+        for citation in (*content.get("citations", ()), *content.get("shown", ())):
+            self._unshown.pop(citation["output_id"], None)
+            if citation["text"]:
+                self._uncited.pop(citation["output_id"], None)
+
+    def shown(self) -> list[Citation]:
+        """Images of this run that were displayed since a text began: they stand before the next one.  Each once."""
+        fresh = list(self._unshown.values())
+        self._unshown.clear()
+        return fresh
 
     def named(self, text: str) -> list[Citation]:
         """A citation for each place of `text` that names a file that is there, in their order."""

@@ -13,12 +13,13 @@ import anyio
 
 from bichat.archive.upkeep import Upkeep
 from bichat.conversation import parts, run_events
-from bichat.conversation.history import PARENT, load
+from bichat.conversation.history import PARENT, load, unanswered
 from bichat.conversation.planner import Planners
 from bichat.conversation.request import Bounds, RunRequest
 from bichat.conversation.worker import Toolbox, Worker
 from bichat.errors import BichatError, ConflictError, NotFoundError, UserInputError
 from bichat.repository.chat_repository import ChatRepository
+from bichat.repository.moments import utc_now
 from bichat.repository.pages import Page
 from bichat.repository.records import (
     CALLER,
@@ -112,6 +113,7 @@ class Core:
             request=request.to_dict(),
             metadata=request.metadata,
             lease=self._upkeep.lease(),
+            started_at=utc_now(),
         )
         inputs = _inputs(run, request)
         history = await load(
@@ -120,7 +122,8 @@ class Core:
         home = await self._toolbox.home(tenant, request, history)
         is_elsewhere = home not in ("", self._upkeep.owner)
         if is_elsewhere:
-            run = replace(run, state=RunState.QUEUED, lease=Lease(owner=home, until=_in(_HAND_OVER_S)))
+            lease = Lease(owner=home, until=_in(_HAND_OVER_S))
+            run = replace(run, state=RunState.QUEUED, lease=lease, started_at=None)
         run = await self._repository.runs.add(tenant, run, conversation=conversation if is_new else None, inputs=inputs)
         if not is_elsewhere:
             self._begin(run, history=history)
@@ -165,7 +168,11 @@ class Core:
         Raises:
             NotFoundError: there is no such run of the tenant's.
         """
-        return await self._repository.runs.get(tenant, run_id)
+        run = await self._repository.runs.get(tenant, run_id)
+        if run.state is RunState.WAITING and run.lease is not None and run.lease.until < utc_now():
+            await self._upkeep.sweep()  # its caller's time is over, and whoever looks is to see it
+            run = await self._repository.runs.get(tenant, run_id)
+        return run
 
     async def wait(self, tenant: str, run_id: str) -> Run:
         """The run, once it is over or waits for its caller.
@@ -173,9 +180,17 @@ class Core:
         Raises:
             NotFoundError: there is no such run, or it was deleted meanwhile.
         """
-        async for _ in self.follow(tenant, run_id):
-            pass
-        return await self.get(tenant, run_id)
+        pause_s = _POLL_S[0]
+        while True:
+            worker = self._workers.get(run_id)
+            run = await self.get(tenant, run_id)
+            if worker is not None:
+                await worker.journal.closed()
+            elif run.state.is_final or run.state is RunState.WAITING:
+                return run
+            else:
+                await anyio.sleep(pause_s)
+                pause_s = min(2 * pause_s, _POLL_S[1])
 
     async def follow(self, tenant: str, run_id: str, *, after: int = 0) -> AsyncGenerator[RunEvent]:
         """Its events behind the number `after`, as they come; ends behind `run.ended`, or where it waits for its caller.
@@ -256,16 +271,13 @@ class Core:
         run = await self.get(tenant, run_id)
         if run.state is not RunState.WAITING:
             raise ConflictError(f"the run does not wait for outputs of tools: it is {run.state.value}", stage="run")
-        wanted = [call["call_id"] for call in await self._awaited(run)]
+        wanted = [call["call_id"] for call in await self.awaited(run)]
         if set(outputs) != set(wanted):
             raise UserInputError(
                 "outputs are wanted for exactly these calls: " + ", ".join(wanted),
                 stage="run",
                 remedy="Submit all of them at once, and no others.",
             )
-        run = await self._repository.runs.hand_over(
-            tenant, run_id, self._upkeep.lease(), state=RunState.RUNNING, owner=CALLER
-        )
         results = [
             Message(
                 tenant=tenant,
@@ -276,21 +288,31 @@ class Core:
             )
             for call_id in wanted
         ]
-        await self._repository.messages.add_all(tenant, results)
-        self._begin(run, is_new=False)
+        home = await self._home(run)
+        is_elsewhere = home not in ("", self._upkeep.owner)
+        run = await self._repository.runs.hand_over(
+            tenant,
+            run_id,
+            Lease(owner=home, until=_in(_HAND_OVER_S)) if is_elsewhere else self._upkeep.lease(),
+            state=RunState.QUEUED if is_elsewhere else RunState.RUNNING,
+            owner=CALLER,
+            messages=results,
+        )
+        if not is_elsewhere:
+            self._begin(run, is_new=False)
         return run
 
-    async def _awaited(self, run: Run) -> Sequence[Mapping[str, Any]]:
-        """The calls that a waiting run waits for."""
+    async def _home(self, run: Run) -> str:
+        """The owner of the process that alone can go on with it; empty where any can."""
+        request = RunRequest.from_dict(run.request)
+        conversation = await self._repository.conversations.get(run.tenant, run.conversation_id)
+        history = await load(self._repository, conversation, bounds=self._bounds, truncates=True)
+        return await self._toolbox.home(run.tenant, request, history)
+
+    async def awaited(self, run: Run) -> Sequence[Mapping[str, Any]]:
+        """The calls that a waiting run waits for: `call_id`, `name`, `arguments` of each, oldest first."""
         made = await self.items(run.tenant, run.id)
-        answered = {m.parts[0].content["call_id"] for m in made if m.parts[0].kind == parts.TOOL_RESULT}
-        return [
-            m.parts[0].content
-            for m in made
-            if m.parts[0].kind == parts.TOOL_CALL
-            and not m.metadata.get("internal")
-            and m.parts[0].content["call_id"] not in answered
-        ]
+        return [call.parts[0].content for call in unanswered(made) if not call.metadata.get("internal")]
 
     async def forget(self, tenant: str, run_id: str) -> None:
         """Delete a run that is over, with what was said in it; its conversation too where nothing else is in it.
@@ -343,7 +365,8 @@ class Core:
             taken = await self._repository.runs.hand_over(
                 run.tenant, run.id, lease, state=RunState.RUNNING, owner=owner
             )
-            self._begin(taken)
+            happened = await self._repository.runs.events(run.tenant, run.id, limit=1)
+            self._begin(taken, is_new=not happened)
 
     async def _work(self, worker: Worker) -> None:
         try:

@@ -120,7 +120,7 @@ def _check_calls(inputs: Sequence[Message], messages: Iterable[Message]) -> None
 
 def _answered(messages: Sequence[Message]) -> Iterable[Message]:
     """With its result right behind every call, and no results of calls that were left out: providers refuse others."""
-    results = {_call_id(message): message for message in messages if _kind(message) == parts.TOOL_RESULT}
+    results = _results(messages)
     for message in messages:
         match _kind(message):
             case parts.TOOL_RESULT:
@@ -129,9 +129,41 @@ def _answered(messages: Sequence[Message]) -> Iterable[Message]:
                 yield _told(message)
             case parts.TOOL_CALL:
                 yield message
-                yield results.get(_call_id(message)) or _without_result(message)
+                yield results.get(message.id) or _without_result(message)
             case _:
                 yield message
+
+
+def _results(messages: Sequence[Message]) -> dict[str, Message]:
+    """The result of each call, by the id of the call's message: models use the names that they give calls again."""
+    found: dict[str, Message] = {}
+    behind: dict[str, Message] = {}
+    for message in reversed(messages):
+        if _kind(message) == parts.TOOL_RESULT:
+            behind[_call_id(message)] = message
+        elif _kind(message) == parts.TOOL_CALL and (result := behind.pop(_call_id(message), None)) is not None:
+            found[message.id] = result
+    return found
+
+
+def unanswered(messages: Sequence[Message]) -> list[Message]:
+    """Calls of tools, oldest first, that have no result behind them."""
+    answered = _results(messages)
+    return [message for message in messages if _kind(message) == parts.TOOL_CALL and message.id not in answered]
+
+
+def latest(history: Sequence[Message], count: int | None, *, run_id: str) -> list[Message]:
+    """What was said from the last `count` messages on, with what was done between them; and all of the run's own."""
+    if count is None:
+        return list(history)
+    said = [
+        place
+        for place, message in enumerate(history)
+        if _kind(message) in (parts.TEXT, parts.REFUSAL, parts.IMAGE, parts.FILE)
+        and (message.is_input or message.run_id != run_id)
+    ]
+    start = said[-count] if len(said) >= count else 0
+    return [message for place, message in enumerate(history) if place >= start or message.run_id == run_id]
 
 
 def _told(message: Message) -> Message:

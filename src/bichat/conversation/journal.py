@@ -142,6 +142,12 @@ class Journal:
             await self._news.wait()
         await anyio.lowlevel.checkpoint()  # who asks again and again lets others go on
 
+    async def closed(self) -> None:
+        """Wait until nothing more comes here."""
+        while not self._is_closed:
+            await self._news.wait()
+        await anyio.lowlevel.checkpoint()
+
 
 def _length(payload: dict[str, Any]) -> int:
     return sum(len(value) for value in payload.values() if isinstance(value, str)) + 64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
@@ -32,6 +33,8 @@ from bichat.spans import SpanKind, span
 Json = Mapping[str, Any]
 
 _COUNTED: Final = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
+#: How a turn ends that does not end by itself.
+_CUT: Final = ("length", "content_filter")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,7 @@ class Ending:
 
     state: RunState
     reason: str = ""
-    """Of `RunState.INCOMPLETE`: `max_output_tokens`, `content_filter`, `max_turns`."""
+    """Of `RunState.INCOMPLETE`: `max_output_tokens`, `max_input_tokens`, `content_filter`, `max_turns`."""
     calls: tuple[Json, ...] = ()
     """Of `RunState.WAITING`: what the caller is to carry out."""
 
@@ -96,8 +99,14 @@ class Loop:
         """What tools have left for the run's metadata."""
         self.code_ran = False
         """Whether any code was started."""
+        its_own = [message for message in history if message.run_id == run.id and not message.is_input]
+        self._is_begun = bool(its_own)
         for message in history:
             self._know(message, is_new=message.run_id == run.id and not message.is_input)
+        for message in its_own:
+            self.code_ran = self.code_ran or _kind(message) == parts.CODE
+            if _kind(message) == parts.TEXT:
+                self._files.told(message.parts[0].content)
 
     async def go(self) -> Ending:
         """Until there is an answer, a limit, or something that the caller alone can do.
@@ -107,7 +116,7 @@ class Loop:
             BichatError: the platform did not.
         """
         for number in range(self._bounds.turns):
-            ended, calls = await self._turn(is_first=number == 0)
+            ended, calls = await self._turn(is_first=number == 0 and not self._is_begun)
             if ended.finish in ("length", "content_filter"):
                 reason = "max_output_tokens" if ended.finish == "length" else "content_filter"
                 return Ending(RunState.INCOMPLETE, reason)
@@ -122,6 +131,8 @@ class Loop:
                 return Ending(RunState.WAITING if self._request.waits_for_caller else RunState.COMPLETED, calls=waiting)
             if self._tokens_left == 0:
                 return Ending(RunState.INCOMPLETE, "max_output_tokens")
+            if self.usage["input_tokens"] > (self._request.max_input_tokens or sys.maxsize):
+                return Ending(RunState.INCOMPLETE, "max_input_tokens")
         return Ending(RunState.INCOMPLETE, "max_turns")
 
     # ---------------------------------------------------------------------------------------------------- one turn
@@ -159,10 +170,14 @@ class Loop:
                             await self._grow_call(calls[call_id], text)
                         case TurnEnded():
                             is_last = not calls and event.finish == "stop"
-                            await self._end_growing(growing, is_last=is_last, is_cut=event.finish == "length")
                             self._count(event)
                             begun.set_attribute("gen_ai.usage.input_tokens", event.input_tokens)
                             begun.set_attribute("gen_ai.usage.output_tokens", event.output_tokens)
+                            # What a turn took is its last item's.
+                            last = next(reversed(calls.values())).item if calls else growing
+                            if last is not None:
+                                last.metadata["usage"] = _usage(event)
+                            await self._end_growing(growing, is_last=is_last, is_cut=event.finish in _CUT)
                             _check_call(bool(calls) or event.finish != "tool_calls")
                             return event, await self._ended_calls(calls, is_cut=event.finish == "length")
         raise PlannerError("the model's answer broke off", reason="cut_off")
@@ -173,7 +188,8 @@ class Loop:
         if growing is not None and growing.kind != kind:
             growing = await self._end_growing(growing)
         if growing is None:
-            growing = await self._scribe.begin(kind, {"text": ""})
+            shown = self._files.shown() if kind == parts.TEXT else []
+            growing = await self._scribe.begin(kind, {"text": ""} | ({"shown": citations_json(shown)} if shown else {}))
         await self._scribe.grow(growing, text)
         return growing
 
@@ -198,8 +214,8 @@ class Loop:
         self._history.append(await self._scribe.done(growing, content, status=status))
 
     def _count(self, ended: TurnEnded) -> None:
-        for name in _COUNTED:
-            self.usage[name] += getattr(ended, name)
+        for name, count in _usage(ended).items():
+            self.usage[name] += count
         self.usage["total_tokens"] = self.usage["input_tokens"] + self.usage["output_tokens"]
 
     @property
@@ -292,7 +308,7 @@ class Loop:
             self._history.append(made)
 
     def _know(self, message: Message, *, is_new: bool) -> None:
-        if message.parts and message.parts[0].kind == parts.CODE:
+        if _kind(message) == parts.CODE:
             self._files.add(message.parts[0].content, is_new=is_new)
 
     def _call(self, call_id: str, message_id: str) -> Call:
@@ -304,6 +320,14 @@ class Loop:
             message_id=message_id,
             call_id=call_id,
         )
+
+
+def _kind(message: Message) -> str:
+    return message.parts[0].kind if message.parts else ""
+
+
+def _usage(ended: TurnEnded) -> dict[str, int]:
+    return {name: getattr(ended, name) for name in _COUNTED}
 
 
 def _check_call(is_sound: bool) -> None:  # noqa: FBT001

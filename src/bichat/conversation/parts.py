@@ -2,10 +2,11 @@
 what item it is; `Part.content` is JSON.
 
 kind           content
-text           `text`; `citations`: list of `Citation` as JSON (of answers only)
+text           `text`; of answers only `citations`: list of `Citation` as JSON, and `shown`: likewise, of the images that
+               were displayed since the text before, where there are some
 refusal        `text`
 image          of a user: `file_id` (of a `FileRecord`) or `url` (`data:` or `https:`), `detail`
-file           of a user: `file_id`, `name`; or `url`; or `data` (base64) and `name`
+file           of a user: `file_id`, `name`, `tools` where it was given to a thread; or `url`; or `data` (base64) and `name`
 reasoning      `text`; `provider`: what the provider wants back, opaque
 code           a call of the code interpreter, alone in its message: `call_id`, `code`, `session_id`, `execution_id`,
                `outputs`: list of `{"type": "logs", "logs"}` and `{"type": "image", "output_id", "name", "mime_type"}`,
@@ -25,6 +26,8 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 TEXT: Final = "text"
+#: In the content of a text that stands in the place of something else, for models alone, and that nobody has said.
+NOTE: Final = "note"
 REFUSAL: Final = "refusal"
 IMAGE: Final = "image"
 FILE: Final = "file"

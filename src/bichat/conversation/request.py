@@ -39,6 +39,9 @@ class CodeOptions:
     """Of a new session, such as `"4g"`; the installation's default if None."""
     is_strict: bool = False
     """Whether a session of the conversation's that has ended is an error, and not opened again with its files."""
+    is_thread: bool = False
+    """Whether a new session belongs to the conversation and goes with it, lives for an hour, and has uploaded files
+    under their ids and their names, as threads have; one of those that is not there any more is left out."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +69,12 @@ class RunRequest:
     sampling: Sampling = field(default_factory=Sampling)
     max_tool_calls: int | None = None
     """Calls of tools on our side that are carried out; the model is given no tools after them."""
+    max_input_tokens: int | None = None
+    """Of all turns together: the run is `incomplete` where the next turn would begin beyond it."""
+    last_messages: int | None = None
+    """Of what was said before, the messages that the model is given, newest first, with what lies between them."""
+    lives_s: float | None = None
+    """Seconds after its making at which it expires, waiting for its caller counted; None: as long as `Bounds` say."""
     truncates: bool = False
     """Whether old items are left out when there is more than the model may be given; else that is an error."""
     is_kept: bool = True

@@ -9,7 +9,7 @@ code.delta         the same: more of a code call's code
 arguments.delta    the same: more of another call's arguments
 code.running       `item`, `code`: all of it; it begins to run
 code.output        `item`, `stream` (`stdout` or `stderr`), `text`: as it is printed
-code.shown         `item`, `mime_types`: of what was displayed
+code.shown         `item`, `mime_types`: of what was displayed; `text`: what stands for it among the output
 item.done          `item`: as `item_payload`, with its last status and all its parts
 run.waiting        `calls`: list of `call_id`, `name`, `arguments`; until the caller gives what came of them
 run.ended          `state`, `error`, `usage`; always the last one.  Made from the run's row when it is read, so that it

@@ -8,9 +8,13 @@ from typing import Any, Final
 
 from bichat.conversation import parts, run_events
 from bichat.conversation.journal import Journal
+from bichat.repository.moments import utc_now
 from bichat.repository.records import Message, Part, Role, Run
 
 Json = Mapping[str, Any]
+
+#: In the metadata of what a run made: when it was done, in ISO 8601; beside it may stand `usage`, what its turn took.
+ENDED_AT: Final = "ended_at"
 
 _DELTAS: Final = {
     parts.TEXT: run_events.TEXT_DELTA,
@@ -30,6 +34,8 @@ class OpenItem:
     kind: str
     content: dict[str, Any]
     pieces: list[str] = field(default_factory=list[str])
+    metadata: dict[str, Any] = field(default_factory=dict[str, Any])
+    """What its message's metadata has when it is done, beside what that had from the start."""
 
     @property
     def id(self) -> str:
@@ -81,7 +87,9 @@ class Scribe:
         """It is whole: with what grew of it, unless `content` says otherwise, and with the rest of `content`."""
         whole = {**item.content, _GROWING.get(item.kind, ""): item.grown, **(content or {})}
         whole.pop("", None)
-        message = replace(item.message, parts=(Part(kind=item.kind, content=whole),), status=status)
+        metadata = {**item.message.metadata, **item.metadata, ENDED_AT: utc_now().isoformat()}
+        part = Part(kind=item.kind, content=whole)
+        message = replace(item.message, parts=(part,), status=status, metadata=metadata)
         self._open.pop(item.id, None)
         self.made.append(message)
         await self._journal.note(run_events.ITEM_DONE, {"item": run_events.item_payload(message)}, message)

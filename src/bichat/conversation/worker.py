@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol
 import anyio
 
 from bichat.conversation import run_events
-from bichat.conversation.history import load
+from bichat.conversation.history import latest, load
 from bichat.conversation.journal import Journal
 from bichat.conversation.loop import Ending, Loop
 from bichat.conversation.planner import Planners
@@ -142,7 +142,7 @@ class Worker:
 
     async def _ended(self, scribe: Scribe) -> _Ended:
         try:
-            with self._scope, anyio.CancelScope(deadline=anyio.current_time() + self._bounds.run_s):
+            with self._scope, anyio.CancelScope(deadline=anyio.current_time() + self._left_s(self._bounds.run_s)):
                 return self._of(await self._go(scribe))
         except ConflictError:
             if self.journal.is_lost:
@@ -169,6 +169,7 @@ class Worker:
             history = await load(self._repository, conversation, bounds=self._bounds, truncates=request.truncates)
         tools = await self._toolbox.tools(run, request, history)
         told = [self._instructions, *[await tool.instructions() for tool in tools], request.instructions]
+        history = latest(history, request.last_messages, run_id=run.id)
         history = await self._toolbox.readied(run.tenant, history, sees_images=planner.sees_images)
         self._loop = Loop(
             run,
@@ -182,6 +183,12 @@ class Worker:
             instructions="\n\n".join(text for text in told if text),
         )
         return await self._loop.go()
+
+    def _left_s(self, most: float) -> float:
+        """Seconds that it may go on, `most` at most."""
+        if self._request.lives_s is None:
+            return most
+        return min(most, self._request.lives_s - (datetime.now(UTC) - self.run.created_at).total_seconds())
 
     def _of(self, ending: Ending) -> _Ended:
         error = {"code": INCOMPLETE, "reason": ending.reason} if ending.reason else None
@@ -207,17 +214,20 @@ class Worker:
 
     async def _save(self, ended: _Ended) -> None:
         run, tenant = self.run, self.run.tenant
+        described = await self._repository.runs.get(tenant, run.id)  # somebody may have done so meanwhile
         error = None if ended.error is None else {**ended.error, "code_ran": self.code_ran}
         record = replace(
             run,
             state=run.state if ended.state is RunState.WAITING else ended.state,
             error=error,
             usage=self._loop.usage if self._loop is not None else run.usage,
-            metadata={**run.metadata, **ended.notes},
+            metadata={**described.metadata, **ended.notes},
         )
         self.run = await self._repository.runs.save(tenant, record, owner=self._owner)
         if ended.state is RunState.WAITING:
-            lease = Lease(owner=CALLER, until=datetime.now(UTC) + timedelta(seconds=self._bounds.caller_s))
+            lease = Lease(
+                owner=CALLER, until=datetime.now(UTC) + timedelta(seconds=self._left_s(self._bounds.caller_s))
+            )
             # Who sees the event may answer it at once.
             events = [(run_events.RUN_WAITING, {"calls": list(ended.calls)})]
             try:

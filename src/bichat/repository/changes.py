@@ -78,7 +78,8 @@ def handed_over(before: Run, lease: Lease, state: RunState, owner: str) -> Run:
     check_saving(before, owner)
     if before.state is RunState.CANCELLING:
         raise ConflictError("somebody wants it cancelled", stage="repository", remedy="End it.")
-    return replace(before, state=state, lease=lease)
+    started_at = before.started_at or (utc_now() if state is RunState.RUNNING else None)
+    return replace(before, state=state, lease=lease, started_at=started_at)
 
 
 def cancelled(before: Run) -> Run:

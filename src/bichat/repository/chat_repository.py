@@ -28,6 +28,7 @@ from bichat.repository.records import (
     AuditEntry,
     CodeInterpreterOutput,
     Conversation,
+    Definition,
     Deletion,
     ExecutionRecord,
     FileRecord,
@@ -229,6 +230,10 @@ class Runs(Protocol):
         """
         ...
 
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """The run, over or not, with other metadata."""
+        ...
+
     async def hand_over(
         self,
         tenant: str,
@@ -238,6 +243,7 @@ class Runs(Protocol):
         state: RunState,
         owner: str,
         events: Sequence[tuple[str, Json]] = (),
+        messages: Sequence[Message] = (),
     ) -> Run:
         """Let somebody else work on it from now on, or wait for it, in another state than before.
 
@@ -248,6 +254,7 @@ class Runs(Protocol):
             state: one that is not final.
             owner: who must hold its lease.
             events: recorded with it, in one transaction.
+            messages: of its conversation, added in the same transaction.
 
         Raises:
             ConflictError: it is over already, `owner` does not hold it, or somebody wants it cancelled.
@@ -453,6 +460,38 @@ class Files(KeptFiles[FileRecord], Protocol):
         ...
 
 
+class Definitions(Protocol):
+    """What callers describe once and name by its id.  Nothing hangs on one: what it was used for has a copy of it."""
+
+    async def add(self, tenant: str, definition: Definition) -> Definition:
+        """Record it."""
+        ...
+
+    async def get(self, tenant: str, definition_id: str, *, kind: str) -> Definition:
+        """The one of this kind with this id."""
+        ...
+
+    async def page(
+        self,
+        tenant: str,
+        *,
+        kind: str,
+        limit: int = DEFAULT_LIMIT,
+        cursor: str = "",
+        oldest_first: bool = False,
+    ) -> Page[Definition]:
+        """Those of a kind."""
+        ...
+
+    async def change(self, tenant: str, definition_id: str, *, kind: str, content: Json) -> Definition:
+        """The one of this kind with this id, with other content."""
+        ...
+
+    async def delete(self, tenant: str, definition_id: str, *, kind: str) -> None:
+        """Delete it."""
+        ...
+
+
 class Keys(Protocol):
     """API keys."""
 
@@ -588,6 +627,8 @@ class ChatRepository(Protocol):
     @property
     def files(self) -> Files: ...  # noqa: D102
     @property
+    def definitions(self) -> Definitions: ...  # noqa: D102
+    @property
     def keys(self) -> Keys: ...  # noqa: D102
     @property
     def tenants(self) -> Tenants: ...  # noqa: D102
@@ -607,6 +648,7 @@ __all__ = [
     "Audit",
     "ChatRepository",
     "Conversations",
+    "Definitions",
     "Executions",
     "Files",
     "KeptFiles",

@@ -282,6 +282,19 @@ class FileRecord:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Definition:
+    """Something that a caller describes once and then names by its id: an assistant, say."""
+
+    id: str = field(default_factory=new_id)
+    tenant: str
+    user: str = ""
+    kind: str
+    """What it describes, in the words of whoever reads it: `assistant`, `vector_store`."""
+    content: Json
+    created_at: datetime = field(default_factory=utc_now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ApiKey:
     """What a program shows to be let in; the key itself is known to its holder alone."""
 

@@ -268,6 +268,17 @@ files = _table(
     sa.UniqueConstraint("storage_key"),
 )
 
+definitions = _table(
+    "definitions",
+    _id(),
+    _tenant(),
+    _name("user"),
+    _name("kind"),
+    json_column("content"),
+    _moment("created_at"),
+    _newest("definitions", "tenant", "kind"),
+)
+
 api_keys = _table(
     "api_keys",
     _id(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bichat.repository.database import Database
 from bichat.repository.sql.audit import SqlAudit
 from bichat.repository.sql.conversations import SqlConversations
+from bichat.repository.sql.definitions import SqlDefinitions
 from bichat.repository.sql.executions import SqlExecutions
 from bichat.repository.sql.kept_files import SqlFiles, SqlOutputs
 from bichat.repository.sql.keys import SqlKeys
@@ -29,6 +30,7 @@ class SqlRepository:
         self.executions = SqlExecutions(database)
         self.outputs = SqlOutputs(database)
         self.files = SqlFiles(database)
+        self.definitions = SqlDefinitions(database)
         self.keys = SqlKeys(database)
         self.tenants = SqlTenants(database)
         self.audit = SqlAudit(database)

@@ -16,6 +16,10 @@ import bichat
 from bichat.errors import BichatError
 from bichat.server import chat, containers, files, models, status
 from bichat.server.answers import JsonAnswer
+from bichat.server.assistants import routes as assistants
+from bichat.server.assistants import vector_stores
+from bichat.server.assistants.runs import Runs
+from bichat.server.assistants.threads import Threads
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
 from bichat.server.intake import Intake
@@ -54,6 +58,8 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             )
             app.state.bodies, app.state.forms = Intake(MOST_BODIES_BYTES), Intake(MOST_FORMS_BYTES)
             app.state.door = Door(services.repository, is_local=is_local)
+            app.state.threads = Threads(services)
+            app.state.runs = Runs(services, app.state.threads)
             async with Responses(services.core, services.archive) as app.state.responses:
                 yield
 
@@ -81,7 +87,15 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
 
 def _wire() -> APIRouter:
     router = APIRouter()
-    for part in (files.router, containers.router, models.router, responses.router, chat.router):
+    for part in (
+        files.router,
+        containers.router,
+        models.router,
+        responses.router,
+        chat.router,
+        assistants.router,
+        vector_stores.router,
+    ):
         router.include_router(part, dependencies=[Depends(caller_of)])
     return router
 

@@ -10,13 +10,13 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 
 from bichat.errors import NotFoundError
-from bichat.repository.records import FileRecord
+from bichat.repository.records import CodeInterpreterOutput, FileRecord
 from bichat.sandbox.mime import HEAD_BYTES, sniff
 from bichat.server import checks, naming
 from bichat.server.content import chunks_of, download, file_name
 from bichat.server.door import caller_of, services_of
 from bichat.server.forms import announced_file_bytes, file_of, form_of, text_of
-from bichat.server.lists import as_list, asked, part
+from bichat.server.lists import as_list, asked, pages_of, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
 from bichat.sizes import MIB
@@ -24,6 +24,8 @@ from bichat.sizes import MIB
 #: Largest file, as on OpenAI's service.
 MOST_BYTES: Final = 512 * MIB
 _PURPOSES: Final = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
+#: Purpose of files that code made.
+MADE: Final = "assistants_output"
 _MOST_LISTED: Final = 10_000
 _MOST_EXPIRY_S: Final = 30 * 24 * 3600
 _LEAST_EXPIRY_S: Final = 3600
@@ -67,9 +69,13 @@ async def upload(request: Request, caller: Who, services: What) -> dict[str, Any
 
 @router.get("/files")
 async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
-    """Those that were uploaded, newest first."""
+    """Those that were uploaded, newest first; with the purpose `assistants_output` those that code made."""
     purpose = request.query_params.get("purpose")
     wanted = asked(request.query_params, naming.FILE, most=_MOST_LISTED, usual=_MOST_LISTED)
+    if purpose == MADE:
+        outputs = services.repository.outputs
+        made = await part(pages_of(await _all_outputs(services, caller)), wanted, partial(outputs.get, caller.tenant))
+        return as_list(list(map(file_object, made.rows)), has_more=made.has_more)
     found = await part(
         partial(services.repository.files.page, caller.tenant, purpose=purpose, in_session=False),
         wanted,
@@ -79,24 +85,37 @@ async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
     return as_list([file_object(file) for file in found.rows], has_more=found.has_more)
 
 
+async def _all_outputs(services: Services, caller: Caller) -> list[CodeInterpreterOutput]:
+    found: list[CodeInterpreterOutput] = []
+    cursor = ""
+    while len(found) < _MOST_LISTED:
+        page = await services.repository.outputs.page(caller.tenant, limit=100, cursor=cursor)
+        found += page.items
+        cursor = page.next_cursor
+        if not cursor:
+            break
+    return found
+
+
 @router.get("/files/{file_id}")
 async def retrieve(file_id: str, caller: Who, services: What) -> dict[str, Any]:
     """One of them."""
-    return file_object(await find(services, caller, file_id))
+    return file_object(await _find_any(services, caller, file_id))
 
 
 @router.get("/files/{file_id}/content")
 async def content(file_id: str, request: Request, caller: Who, services: What) -> Response:
     """Its bytes."""
-    file = await find(services, caller, file_id)
+    file = await _find_any(services, caller, file_id)
     return await download(request, services.storage, file, file.storage_key)
 
 
 @router.delete("/files/{file_id}")
 async def delete(file_id: str, caller: Who, services: What) -> dict[str, Any]:
     """Delete it; containers that have a copy keep that."""
-    file = await find(services, caller, file_id)
-    await services.repository.files.delete(caller.tenant, file.id)
+    file = await _find_any(services, caller, file_id)
+    repository = services.repository
+    await (repository.files if isinstance(file, FileRecord) else repository.outputs).delete(caller.tenant, file.id)
     return {"id": naming.on_wire(naming.FILE, file.id), "object": "file", "deleted": True}
 
 
@@ -109,22 +128,38 @@ async def find(services: Services, caller: Caller, file_id: str) -> FileRecord:
     try:
         file = await services.repository.files.get(caller.tenant, naming.row_id(file_id, naming.FILE))
     except NotFoundError as error:
-        raise MissingError(f"No such File object: {file_id[:100]}", param="id") from error
+        raise _missing(file_id) from error
     if not _is_upload(file):
-        raise MissingError(f"No such File object: {file_id[:100]}", param="id")
+        raise _missing(file_id)
     return file
 
 
-def file_object(file: FileRecord) -> dict[str, Any]:
+async def _find_any(services: Services, caller: Caller, file_id: str) -> FileRecord | CodeInterpreterOutput:
+    """As `find`, or what code made: threads know that by ids of the same form."""
+    try:
+        return await find(services, caller, file_id)
+    except MissingError:
+        try:
+            return await services.repository.outputs.get(caller.tenant, naming.row_id(file_id, naming.FILE))
+        except NotFoundError as error:
+            raise _missing(file_id) from error
+
+
+def _missing(file_id: str) -> MissingError:
+    return MissingError(f"No such File object: {file_id[:100]}", param="id")
+
+
+def file_object(file: FileRecord | CodeInterpreterOutput) -> dict[str, Any]:
     """As the wire has it."""
+    is_upload = isinstance(file, FileRecord)
     return {
         "id": naming.on_wire(naming.FILE, file.id),
         "object": "file",
         "bytes": file.size_bytes,
         "created_at": int(file.created_at.timestamp()),
-        "expires_at": None if file.expires_at is None else int(file.expires_at.timestamp()),
+        "expires_at": int(file.expires_at.timestamp()) if is_upload and file.expires_at is not None else None,
         "filename": file.name,
-        "purpose": file.purpose,
+        "purpose": file.purpose if is_upload else MADE,
         "status": "processed",
         "status_details": None,
     }

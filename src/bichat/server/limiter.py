@@ -11,6 +11,9 @@ from typing import Final
 from bichat.server.problems import RefusedError
 
 _MINUTE_S: Final = 60.0
+#: Seconds that an answer is held back for a caller who has all his requests left, and for any.
+_PAUSE_S: Final = 1.0
+_MOST_PAUSE_S: Final = 20.0
 #: Callers that are remembered; above it those who have been quiet for a minute are forgotten.
 _MOST_REMEMBERED: Final = 10_000
 
@@ -41,6 +44,11 @@ class Ticket:
             "x-ratelimit-remaining-requests": str(int(self._account.left)),
             "x-ratelimit-reset-requests": f"{wait_s:.3f}s",
         }
+
+    @property
+    def pause_s(self) -> float:
+        """How long an answer that has no news yet may be held back: the longer, the less its caller has left."""
+        return min(_MOST_PAUSE_S, _PAUSE_S * (self._per_minute / max(1.0, self._account.left)) ** 2)
 
     def leave(self) -> None:
         """It is over; may be called again."""

@@ -15,6 +15,13 @@ CODE_CALL: Final = "ci"
 REASONING: Final = "rs"
 FUNCTION_CALL: Final = "fc"
 FUNCTION_OUTPUT: Final = "fco"
+ASSISTANT: Final = "asst"
+THREAD: Final = "thread"
+RUN: Final = "run"
+STEP: Final = "step"
+CALL: Final = "call"
+VECTOR_STORE: Final = "vs"
+FILE_BATCH: Final = "vsfb"
 
 #: Of items, all of which are messages.
 ITEMS: Final = (MESSAGE, CODE_CALL, REASONING, FUNCTION_CALL, FUNCTION_OUTPUT)

@@ -15,6 +15,7 @@ import pytest
 from bichat.repository import ChatRepository
 from bichat.testing.repository_tests.chat import Chat, tenant_name
 from bichat.testing.repository_tests.conversations import ConversationTests
+from bichat.testing.repository_tests.definitions import DefinitionTests
 from bichat.testing.repository_tests.deletions import DeletionTests
 from bichat.testing.repository_tests.kept_files import KeptFileTests
 from bichat.testing.repository_tests.keys import KeyTests
@@ -39,6 +40,7 @@ class RepositoryConformance(
     DeletionTests,
     UpkeepTests,
     KeyTests,
+    DefinitionTests,
 ):
     """Subclass it; see the module."""
 

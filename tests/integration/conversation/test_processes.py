@@ -187,6 +187,25 @@ async def test_a_caller_s_outputs_are_taken_by_any_process_and_a_caller_that_nev
         assert (await here.core.wait(TENANT, runs[1].id)).state is RunState.EXPIRED
 
 
+async def test_an_answer_that_waited_goes_on_in_the_process_that_alone_can(process):
+    asked = {"client_tools": (ToolSpec(name="weather"),), "waits_for_caller": True}
+    async with (
+        process([calls("weather", "{}"), calls("python", CODE), says("done")]) as home,
+        process(home=home.upkeep.owner) as there,
+    ):
+        run = await home.start(**asked)
+        assert (await there.core.wait(TENANT, run.id)).state is RunState.WAITING
+        resumed = await there.core.resume(TENANT, run.id, {"call_1": "25 °C"})
+        over = await there.core.wait(TENANT, run.id)
+        events = await there.events(run)
+
+    assert resumed.state is RunState.QUEUED
+    assert over.state is RunState.COMPLETED
+    assert home.tools.tool.called == [CODE]
+    assert there.planner.asked == []
+    assert [kind for kind, _ in events].count("run.started") == 1
+
+
 async def _live(address: str, moment: str) -> None:
     """A process that comes to a moment of a run, having said which, and stays there."""
     weather = ToolSpec(name="weather")

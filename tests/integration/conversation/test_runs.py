@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from bichat.conversation.planner import (
@@ -157,6 +158,8 @@ async def test_a_call_of_the_caller_s_own_tool_ends_the_answer_or_waits_for_what
         (Bounds(), {}, [[TextDelta("so far"), TurnEnded("length")]], ("incomplete", "max_output_tokens")),
         (Bounds(), {}, [[TextDelta("x"), TurnEnded("content_filter")]], ("incomplete", "content_filter")),
         (Bounds(), {"max_tool_calls": 1}, [calls("python", CODE), says("done")], ("completed", None)),
+        (Bounds(), {"max_input_tokens": 9}, [calls("python", CODE)], ("incomplete", "max_input_tokens")),
+        (Bounds(), {"max_input_tokens": 9}, [says("done")], ("completed", None)),
     ],
 )
 async def test_an_answer_is_bounded(process, bounds, others, turns, ended):
@@ -192,6 +195,58 @@ async def test_an_answer_that_takes_too_long_expires_and_what_it_was_doing_is_en
     assert over.state is RunState.EXPIRED
     assert tool.ended == [CODE]
     assert [item.status for item in items] == ["incomplete"]
+
+
+async def test_an_answer_that_has_a_time_of_its_own_expires_in_it_whether_it_is_worked_on_or_waits(process):
+    tool = Echo(wait=anyio.sleep_forever)
+    weather = {"client_tools": (ToolSpec(name="weather"),), "waits_for_caller": True}
+    async with process([calls("python", CODE), calls("weather", "{}")], tool=tool) as here:
+        working = await here.core.wait(TENANT, (await here.start(lives_s=1.0)).id)
+        waiting = await here.start(lives_s=1.0, **weather)
+        await here.until(waiting, "run.waiting")
+        with anyio.fail_after(20):
+            while (expired := await here.core.get(TENANT, waiting.id)).state is RunState.WAITING:
+                await anyio.lowlevel.checkpoint()
+        with pytest.raises(ConflictError):
+            await here.core.resume(TENANT, waiting.id, {"call_1": "x"})
+
+    assert (working.state, expired.state) == (RunState.EXPIRED, RunState.EXPIRED)
+    assert tool.ended == [CODE]
+
+
+async def test_a_model_is_given_the_last_messages_that_were_asked_for_with_what_lies_between_them(process):
+    turns = [calls("python", CODE), says("two"), calls("python", CODE), says("four"), calls("python", CODE), says("5")]
+    async with process(turns) as here:
+        first = await here.core.wait(TENANT, (await here.start("one")).id)
+        second = await here.core.wait(TENANT, (await here.start("three", previous_run_id=first.id)).id)
+        await here.core.wait(TENANT, (await here.start("last", previous_run_id=second.id, last_messages=3)).id)
+
+    kinds = [message.parts[0].kind for message in here.planner.asked[4].history]
+    said = [
+        message.parts[0].content["text"]
+        for message in here.planner.asked[4].history
+        if len(message.parts[0].content) < 3
+    ]
+    assert kinds == ["text", "code", "text", "text"]
+    assert said == ["three", "four", "last"]
+    assert [message.parts[0].kind for message in here.planner.asked[5].history] == [*kinds, "code"]
+
+
+async def test_calls_that_a_model_names_alike_are_told_apart_by_their_place(process):
+    asked = {"client_tools": (ToolSpec(name="weather"),), "waits_for_caller": True, "tool_choice": "required"}
+    async with process([calls("weather", "1"), calls("weather", "2"), says("both")]) as here:
+        run = await here.start(**asked)
+        for number in ("1", "2"):
+            waiting = await here.core.wait(TENANT, run.id)
+            assert [call["arguments"] for call in await here.core.awaited(waiting)] == [number]
+            await here.core.resume(TENANT, run.id, {"call_1": f"result {number}"})
+        over = await here.core.wait(TENANT, run.id)
+
+    assert over.state is RunState.COMPLETED
+    told = [message.parts[0].content for message in here.planner.asked[-1].history[1:]]
+    assert [each.get("arguments") or each["output"] for each in told] == ["1", "result 1", "2", "result 2"]
+    # Forced once, and not again where it goes on.
+    assert [turn.tool_choice for turn in here.planner.asked] == ["required", "auto", "auto"]
 
 
 @pytest.mark.parametrize("moment", ["while it is planned", "while code runs"])

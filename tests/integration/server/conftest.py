@@ -60,7 +60,9 @@ class Served:
 
     def plays(self, *turns: Any) -> None:
         """What the model does next."""
-        self.planner._turns[len(self.planner.asked) :] = turns
+        asked = len(self.planner.asked)  # some of it, maybe, by its text
+        self.planner._turns[asked:] = turns
+        self.planner._turns[:0] = [()] * (asked + len(turns) - len(self.planner._turns))
 
     def call(self, function: Any, *args: Any, **kwargs: Any) -> Any:
         """A coroutine function of what is behind it, called in the server's loop."""

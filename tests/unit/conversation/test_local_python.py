@@ -36,9 +36,13 @@ def _file(name, source="file"):
     return {"output_id": "o", "name": name, "mime_type": "text/csv", "size_bytes": 1, "source": source}
 
 
-def _plan(*history, tools=TOOLS, tool_choice="auto"):
+def _plan(*history, tools=TOOLS, tool_choice="auto", is_first=None):
+    """`is_first`: by default where nothing has run yet."""
+    if is_first is None:
+        is_first = history[-1].role is Role.USER if history else True
+
     async def events():
-        turn = Turn(model="local-python", history=history, tools=tools, tool_choice=tool_choice)
+        turn = Turn(model="local-python", history=history, tools=tools, tool_choice=tool_choice, is_first=is_first)
         return [event async for event in LocalPython().turn(turn)]
 
     return anyio.run(events)
@@ -149,6 +153,12 @@ def test_what_it_cannot_do_is_refused_with_how_to_configure_a_model(text, asked)
 
     assert caught.value.reason == "no_code"
     assert "BICHAT_MODEL" in caught.value.remedy
+
+
+def test_who_asks_again_without_a_new_message_has_its_code_run_again():
+    said = _user("```python\n1\n```")
+
+    assert _code(_plan(said, _ran("1\n"), is_first=True)) == "1"
 
 
 @pytest.mark.parametrize(

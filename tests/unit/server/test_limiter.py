@@ -41,6 +41,14 @@ def test_a_minute_s_requests_may_come_in_one_go_and_then_as_they_are_gained(cloc
     )
 
 
+def test_an_answer_without_news_is_held_back_the_longer_the_less_its_caller_has_left(clock):
+    limiter = Limiter(per_minute=60, at_once=1000, clock=clock)
+    pauses = [limiter.enter("ann").pause_s for _ in range(60)]
+
+    assert pauses == sorted(pauses)
+    assert (pauses[0] < 1.1, pauses[29], pauses[-1]) == (True, 4.0, 20.0)
+
+
 def test_so_many_requests_are_under_way_at_a_time_and_no_more(clock):
     limiter = Limiter(per_minute=1000, at_once=2, clock=clock)
     first, _ = limiter.enter("ann"), limiter.enter("ann")

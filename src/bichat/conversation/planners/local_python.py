@@ -61,6 +61,8 @@ class LocalPython:
             PlannerError: `no_code`: the message is none, no code may be run, or there are more than `MOST_BLOCKS` blocks.
         """
         text, calls = _last_said(turn.history)
+        # Those of an answer before this one, to the same message, are none of this answer's.
+        calls = [] if turn.is_first else [call for call in calls if call.run_id == calls[-1].run_id]
         blocks = code_blocks(text)
         if not calls:
             _check(turn, blocks)
@@ -136,7 +138,8 @@ def _last_said(history: Sequence[Message]) -> tuple[str, list[Message]]:
     for message in reversed(history):
         kind = message.parts[0].kind if message.parts else ""
         if message.role == Role.USER and kind in _SAID:
-            said = [part.content.get("text", "") for part in message.parts if part.kind == parts.TEXT]
+            texts = [part for part in message.parts if part.kind == parts.TEXT and not part.content.get(parts.NOTE)]
+            said = [part.content.get("text", "") for part in texts]
             return "\n".join(said), calls[::-1]
         if kind == parts.CODE:
             calls.append(message)

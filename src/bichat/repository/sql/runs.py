@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from bichat.repository import schema
 from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
 from bichat.repository.database import Database
-from bichat.repository.ids import check_id
+from bichat.repository.ids import check_id, missing
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
 from bichat.repository.records import ACTIVE_STATES, Conversation, Json, Lease, Message, Run, RunEvent, RunState
 from bichat.repository.rows import admit, from_row, lease_columns, to_row
@@ -91,6 +91,14 @@ class SqlRuns:
             await RUNS.change(connection, tenant, record.id, values)
             return after
 
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """See `Runs.describe`."""
+        values = {"metadata": plain_json(metadata)}
+        async with self._database.writing() as connection:
+            if not await RUNS.change(connection, tenant, run_id, values):
+                raise missing(RUNS.noun)
+            return await RUNS.get(connection, tenant, run_id)
+
     async def hand_over(
         self,
         tenant: str,
@@ -100,13 +108,16 @@ class SqlRuns:
         state: RunState,
         owner: str,
         events: Sequence[tuple[str, Json]] = (),
+        messages: Sequence[Message] = (),
     ) -> Run:
         """See `Runs.hand_over`."""
         rows = _event_rows(events)
+        records = [admit(tenant, message) for message in messages]
         async with self._database.writing() as connection:
             after = handed_over(await _locked(connection, tenant, run_id), lease, state, owner)
-            values = {"state": after.state.value} | lease_columns(after.lease)
+            values = {"state": after.state.value, "started_at": after.started_at} | lease_columns(after.lease)
             await RUNS.change(connection, tenant, run_id, values)
+            await add_messages(connection, records)
             await _recorded(connection, after, rows)
             return after
 

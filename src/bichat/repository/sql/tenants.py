@@ -17,7 +17,14 @@ from bichat.repository.sql.thinning import crowded, thin
 from bichat.tenants import check_tenant
 
 #: What is a tenant's and goes with nothing else.
-_ROOTS = (schema.conversations, schema.sessions, schema.files, schema.api_keys, schema.tenants)
+_ROOTS = (
+    schema.conversations,
+    schema.sessions,
+    schema.files,
+    schema.definitions,
+    schema.api_keys,
+    schema.tenants,
+)
 
 #: What there may be very many of in one place, and the column that says in which.
 _CROWDS = ((MESSAGES, "conversation_id"), (RUNS, "conversation_id"), (EXECUTIONS, "session_id"))

@@ -238,6 +238,11 @@ class MemoryRuns:
         check_saving(before, owner)
         return self._tables.runs.put(saved(before, record))
 
+    async def describe(self, tenant: str, run_id: str, metadata: Json) -> Run:
+        """See `Runs.describe`."""
+        before = self._tables.runs.get(tenant, run_id)
+        return self._tables.runs.put(replace(before, metadata=plain_json(metadata)))
+
     async def hand_over(
         self,
         tenant: str,
@@ -247,11 +252,13 @@ class MemoryRuns:
         state: RunState,
         owner: str,
         events: Sequence[tuple[str, Json]] = (),
+        messages: Sequence[Message] = (),
     ) -> Run:
         """See `Runs.hand_over`."""
         with self._tables.transaction():
             after = self._tables.runs.put(handed_over(self._tables.runs.get(tenant, run_id), lease, state, owner))
             await self.record(tenant, run_id, events)
+            await MemoryMessages(self._tables).add_all(tenant, messages)
             return after
 
     async def delete(self, tenant: str, run_id: str) -> None:

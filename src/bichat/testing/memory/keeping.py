@@ -102,7 +102,13 @@ class MemoryTenants:
         """See `Tenants.delete`."""
         check_tenant(tenant)
         tables = self._tables
-        roots: list[Table[Any]] = [tables.conversations, tables.sessions, tables.files, tables.keys]
+        roots: list[Table[Any]] = [
+            tables.conversations,
+            tables.sessions,
+            tables.files,
+            tables.definitions,
+            tables.keys,
+        ]
         for table in roots:
             for record in table.those(lambda record: record.tenant == tenant):
                 tables.drop(table, record)

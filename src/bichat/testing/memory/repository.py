@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bichat.testing.memory.chats import MemoryConversations, MemoryMessages, MemoryRuns
+from bichat.testing.memory.definitions import MemoryDefinitions
 from bichat.testing.memory.keeping import MemoryAudit, MemoryKeys, MemoryOutbox, MemoryTenants, MemoryUpkeep
 from bichat.testing.memory.kept_files import MemoryFiles, MemoryOutputs
 from bichat.testing.memory.tables import Tables
@@ -21,6 +22,7 @@ class MemoryRepository:
         self.executions = MemoryExecutions(tables)
         self.outputs = MemoryOutputs(tables)
         self.files = MemoryFiles(tables)
+        self.definitions = MemoryDefinitions(tables)
         self.keys = MemoryKeys(tables)
         self.tenants = MemoryTenants(tables)
         self.audit = MemoryAudit(tables)

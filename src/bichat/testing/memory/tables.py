@@ -20,6 +20,7 @@ from bichat.repository.records import (
     AuditEntry,
     CodeInterpreterOutput,
     Conversation,
+    Definition,
     Deletion,
     ExecutionRecord,
     FileRecord,
@@ -99,6 +100,7 @@ class Tables:
         self.executions = Table[ExecutionRecord]("execution")
         self.outputs = Table[CodeInterpreterOutput]("output")
         self.files = Table[FileRecord]("file")
+        self.definitions = Table[Definition]("definition")
         self.keys = Table[ApiKey]("key")
         self.audit = Table[AuditEntry]("entry", "at")
         self.policies: dict[str, Policy] = {}

@@ -178,6 +178,7 @@ def _look_ups(repository: ChatRepository, tenant: str, ids: list[str]) -> list[C
         lambda: repository.runs.active(tenant, conversation),
         lambda: repository.runs.page(tenant, conversation),
         lambda: repository.runs.cancel(tenant, run),
+        lambda: repository.runs.describe(tenant, run, {}),
         lambda: repository.runs.record(tenant, run, [("a", {})]),
         lambda: repository.runs.events(tenant, run),
         lambda: repository.sessions.get(tenant, session),

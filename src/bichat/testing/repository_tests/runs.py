@@ -136,11 +136,19 @@ class RunTests:
 
         with pytest.raises(ConflictError):
             await repository.runs.hand_over(tenant, run.id, to_second, state=RunState.QUEUED, owner="process-2")
+        said = Message(tenant=tenant, conversation_id=run.conversation_id, role=Role.USER, run_id=run.id)
         given = await repository.runs.hand_over(
-            tenant, run.id, to_second, state=RunState.QUEUED, owner="process-1", events=[("given", {})]
+            tenant,
+            run.id,
+            to_second,
+            state=RunState.QUEUED,
+            owner="process-1",
+            events=[("given", {})],
+            messages=[said],
         )
 
-        assert (given.state, given.lease) == (RunState.QUEUED, to_second)
+        assert (given.state, given.lease, given.started_at) == (RunState.QUEUED, to_second, None)
+        assert (await repository.messages.of_run(tenant, run.id, is_input=False)).items == (said,)
         assert [event.kind for event in await repository.runs.events(tenant, run.id)] == ["given"]
         assert await repository.runs.get(tenant, run.id) == given
         assert given in await repository.upkeep.runs("process-2", [RunState.QUEUED])
@@ -151,6 +159,19 @@ class RunTests:
         await repository.runs.cancel(tenant, run.id)
         with pytest.raises(ConflictError):
             await repository.runs.hand_over(tenant, run.id, lease(), state=RunState.QUEUED, owner="process-2")
+
+    async def test_a_run_is_described_otherwise_whether_it_is_over_or_not(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        run = await chat.run(await chat.conversation(), metadata={"a": "1"})
+        first = await repository.runs.describe(tenant, run.id, {"b": "2"})
+        over = await repository.runs.save(tenant, replace(first, state=RunState.COMPLETED))
+
+        second = await repository.runs.describe(tenant, run.id, {"c": "3"})
+
+        assert first == replace(run, metadata={"b": "2"})
+        assert second == replace(over, metadata={"c": "3"})
+        assert await repository.runs.get(tenant, run.id) == second
 
     async def test_a_run_that_waits_for_its_caller_is_cancelled_at_once_and_expires_in_the_end(
         self, repository: ChatRepository, chat: Chat, tenant: str

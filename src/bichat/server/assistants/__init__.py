@@ -1,0 +1,1 @@
+"""OpenAI's Assistants API over the conversation core: assistants, threads, messages, runs, steps."""
