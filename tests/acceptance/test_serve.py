@@ -99,6 +99,15 @@ def test_a_server_that_others_would_reach_refuses_to_start_without_keys(bichat, 
     assert said in refused.stderr
 
 
+def test_links_to_files_lead_to_the_port_that_is_served(serve):
+    with serve() as server, server.client() as client:
+        asked = [{"role": "user", "content": "open('a.txt', 'w').write('a')"}]
+        answer = client.chat.completions.create(model="local-python", messages=asked).choices[0].message.content
+
+        assert f"]({server.url.removesuffix('v1')}" in (answer or "")
+        assert server.end() == 0
+
+
 def test_a_server_behind_a_proxy_answers_it_and_this_machine_alone(bichat, serve):
     assert bichat("key", "create").returncode == 0
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outward:

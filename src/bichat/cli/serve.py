@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import typer
 
 from bichat.cli import terminal
@@ -37,10 +39,13 @@ def command(
                 remedy="pip install 'bichat[all]'",
             ) from error
         from bichat.settings.location import make_data_dir
-        from bichat.settings.settings import load_settings
+        from bichat.settings.settings import DEFAULT_PUBLIC_URL, load_settings
 
         settings = load_settings()
         address = Address(host=host, port=port, certificate=tls_cert, key=tls_key, proxy=behind_proxy)
+        if settings.public_url == DEFAULT_PUBLIC_URL and address.is_local and port:
+            # Links to files lead to where they are served.
+            settings = replace(settings, public_url=address.url.removesuffix("/v1"))
 
         async def check() -> bool:
             database = settings.database_url or default_address(make_data_dir(settings.data_dir))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from bichat.conversation.parts import Citation
 
 _PREFIX: Final = "sandbox:/mnt/data/"
-#: References that are looked at in one answer.
+#: References that are looked at in one answer, whether they name anything or not.
 _MOST: Final = 1000
 
 
@@ -21,6 +21,8 @@ class KnownFiles:
         self._by_name: dict[str, Citation] = {}
         self._uncited: dict[str, Citation] = {}
         self._unshown: dict[str, Citation] = {}
+        self._spelled: dict[str, str] = {}
+        self._lengths: list[int] = []
 
     def add(self, content: Mapping[str, Any], *, is_new: bool) -> None:
         """What a code call left behind, by its part's content; `is_new`: in this run, so that its answer is to have it."""
@@ -30,6 +32,7 @@ class KnownFiles:
                 continue
             if not citation.is_shown:
                 self._by_name[citation.name] = citation
+                self._spell(citation.name)
             if is_new:
                 self._uncited[citation.output_id] = citation
                 if citation.is_shown and citation.mime_type.startswith("image/"):
@@ -50,18 +53,19 @@ class KnownFiles:
 
     def named(self, text: str) -> list[Citation]:
         """A citation for each place of `text` that names a file that is there, in their order."""
-        names = self._spellings()
         found: list[Citation] = []
-        start = text.find(_PREFIX)
-        while start >= 0 and len(found) < _MOST:
+        end = 0
+        for _ in range(_MOST):
+            start = text.find(_PREFIX, end)
+            if start < 0:
+                break
             rest = start + len(_PREFIX)
-            name = next((name for name in names if text.startswith(name, rest) and _ends(text, rest + len(name))), "")
-            end = rest + len(name)
-            if name:
-                cited = self._by_name[names[name]]
+            spelled = self._at(text, rest)
+            end = rest + len(spelled)
+            if spelled:
+                cited = self._by_name[self._spelled[spelled]]
                 found.append(replace(cited, text=text[start:end], start=start, end=end))
                 self._uncited.pop(cited.output_id, None)
-            start = text.find(_PREFIX, end)
         return found
 
     def unnamed(self) -> list[Citation]:
@@ -70,10 +74,21 @@ class KnownFiles:
         self._uncited.clear()
         return rest
 
-    def _spellings(self) -> dict[str, str]:
-        """Names as they may stand in an answer, longest first, and what they mean."""
-        spelled = {quote(name, safe="/"): name for name in self._by_name} | {name: name for name in self._by_name}
-        return dict(sorted(spelled.items(), key=lambda pair: len(pair[0]), reverse=True))
+    def _spell(self, name: str) -> None:
+        """As it may stand in an answer."""
+        for spelled in (quote(name, safe="/"), name):
+            if spelled == name or spelled not in self._by_name:
+                self._spelled[spelled] = name
+            if len(spelled) not in self._lengths:
+                self._lengths = sorted([*self._lengths, len(spelled)], reverse=True)
+
+    def _at(self, text: str, place: int) -> str:
+        """The longest name that stands at a place: by lengths, of which there are few however many names there are."""
+        for length in self._lengths:
+            spelled = text[place : place + length]
+            if spelled in self._spelled and _ends(text, place + length):
+                return spelled
+        return ""
 
 
 def citations_json(citations: Iterable[Citation]) -> list[dict[str, Any]]:

@@ -268,6 +268,7 @@ def test_what_may_pass_is_tried_again(failure):
         pytest.param(Failure(429, headers={"retry-after": "3600"}), "rate_limited", 1, id="429 for an hour"),
         pytest.param(Failure(429), "rate_limited", 3, id="429"),
         pytest.param(Failure(500, "<html>" + "x" * 100_000), "unavailable", 3, id="500"),
+        pytest.param(Failure(503, "x" * (3 << 20)), "unavailable", 3, id="a long error"),
         pytest.param(Cut(), "unavailable", 3, id="cut"),
     ],
 )
@@ -305,6 +306,36 @@ def test_an_answer_that_broke_off_is_never_asked_for_again(answer, reason):
         error = _failure(upstream, _turn(tools=(PYTHON,)))
 
         assert (error.reason, len(upstream.requests)) == (reason, 1)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Answer(Raw("x" * (9 << 20))), id="a line"),
+        pytest.param(Answer(*["y" * 100_000] * 50), id="text"),
+        pytest.param(Answer(Call("python", *["z" * 100_000] * 50)), id="arguments"),
+    ],
+)
+def test_an_answer_without_an_end_is_given_up(answer):
+    with Upstream([answer] * 3) as upstream:
+        error = _failure(upstream, _turn(tools=(PYTHON,)))
+
+        assert (error.reason, len(upstream.requests)) == ("malformed", 1)
+
+
+def test_half_a_character_in_an_answer_can_be_sent_back():
+    def chunk(**delta):
+        choices = [{"index": 0, "delta": delta, "finish_reason": None}]
+        return Raw(
+            json.dumps({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": choices})
+        )
+
+    call = {"index": 0, "id": "c1", "type": "function", "function": {"name": "pyth\ud83d", "arguments": "{}"}}
+    with Upstream([Answer(chunk(content="so \ud83d"), chunk(tool_calls=[call]), finish="tool_calls")]) as upstream:
+        events = _plan(upstream, _turn(tools=(PYTHON,)))
+
+    assert events[0] == TextDelta("so \ufffd")
+    assert [event.name for event in events if isinstance(event, ToolCallBegun)] == ["pyth\ufffd"]
 
 
 def test_an_error_within_the_stream_is_the_provider_s():

@@ -406,14 +406,15 @@ def test_a_stream_that_its_reader_leaves_goes_on_without_him(served, client, ass
 
 def test_azures_client_does_it_all_under_its_own_address(served):
     served.plays(python("print(2)"), says("two"))
-    with AzureOpenAI(
+    azure: Any = AzureOpenAI(
         azure_endpoint=served.url.removesuffix("/v1"),
         api_key=served.key("acme"),
         api_version="2024-05-01-preview",
         max_retries=0,
         timeout=30,
         _strict_response_validation=True,
-    ) as client:
+    )
+    with azure as client:
         file = client.files.create(file=("a.csv", b"1"), purpose="assistants")
         assistant = client.beta.assistants.create(
             model="m", tools=CODE, tool_resources={"code_interpreter": {"file_ids": [file.id]}}

@@ -129,7 +129,7 @@ def test_a_thread_whose_session_has_expired_has_its_files_again_in_a_new_one(tmp
         limits=replace(usual.limits, idle_s=0.5),
     )  # fmt: skip
     with _site(settings, planners=None) as site:
-        client = site.client()
+        client: Any = site.client()
         file = client.files.create(file=("in.csv", b"given"), purpose="assistants")
         assistant = client.beta.assistants.create(
             model="local-python", tools=CODE, tool_resources={"code_interpreter": {"file_ids": [file.id]}}

@@ -399,6 +399,17 @@ def test_a_container_by_its_id_is_used_and_one_that_has_ended_is_refused_or_repl
     assert "expired" in second.metadata["bichat.container"]
 
 
+def test_half_an_emoji_is_one_unreadable_character(served, client):
+    served.plays(says("Hm."))
+    half = json.dumps({"model": "m", "input": "cut \ud83d", "instructions": "\ude00"}).encode("ascii")
+
+    client.post("/responses", content=half, cast_to=object, options={"headers": {"content-type": "application/json"}})
+
+    asked = served.planner.asked[-1]
+    assert asked.history[-1].parts[0].content["text"] == "cut \ufffd"
+    assert asked.instructions.endswith("\ufffd")
+
+
 def test_ten_thousand_items_go_in_and_come_back_in_pages(served, client):
     served.plays(says("Much."))
     items = [{"role": "user", "content": str(number)} for number in range(10_000)]
@@ -439,14 +450,25 @@ def test_a_second_response_in_a_conversation_waits_for_none_and_is_refused_for_g
         client.responses.retrieve(running.id)
 
 
-def test_text_that_no_encoding_has_goes_in_and_out(served, client):
+def test_text_that_no_encoding_has_goes_out_and_comes_in_as_unreadable(served, client):
     served.plays(says("\ud83d"))
     odd = {"model": "m", "input": "\udc80", "metadata": {"odd": "\udfff"}}
     made = raw(client, odd, cast_to=Response)
-    assert (made.output_text, made.metadata) == ("\ud83d", {"odd": "\udfff"})
-    assert client.responses.input_items.list(made.id).data[0].content[0].text == "\udc80"
+    assert (made.output_text, made.metadata) == ("\ud83d", {"odd": "\ufffd"})
+    assert client.responses.input_items.list(made.id).data[0].content[0].text == "\ufffd"
     with pytest.raises(openai.NotFoundError):
         raw(client, odd | {"conversation": "conv_\ud800"})
+
+
+@pytest.mark.parametrize("container", ["x", "../..", "01a2090f-1532", "cntr_1"])
+def test_a_call_that_names_a_container_of_elsewhere_is_told_as_it_was_said(client, container):
+    call = {"type": "code_interpreter_call", "id": "ci_1", "code": "1", "container_id": container}
+    conversation = client.conversations.create()
+
+    client.conversations.items.create(conversation.id, items=[{**call, "status": "completed", "outputs": None}])
+
+    (kept,) = client.conversations.items.list(conversation.id)
+    assert (kept.code, kept.container_id) == ("1", container)
 
 
 def raw(client, body, cast_to=object):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote
 from uuid import uuid4
@@ -76,7 +77,8 @@ class LocalPython:
             yield TurnEnded("stop", model=LOCAL_PYTHON)
 
 
-def code_blocks(text: str) -> list[str]:
+@lru_cache(maxsize=16)  # a run asks in each of its turns
+def code_blocks(text: str) -> Sequence[str]:
     """The code of a message: all of it where it is code from end to end, else what stands in its blocks of code.
 
     Blocks are fenced as in Markdown: with three or more backticks or tildes, indented or not, the last one closed or not.

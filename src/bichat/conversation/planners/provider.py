@@ -63,6 +63,7 @@ from bichat.conversation.planner import (
 )
 from bichat.conversation.planners.provider_errors import failure
 from bichat.conversation.planners.provider_messages import Sight, model_messages
+from bichat.conversation.planners.provider_transport import HEADERS, BoundedTransport
 
 OPENAI: Final = "openai"
 ANTHROPIC: Final = "anthropic"
@@ -76,6 +77,8 @@ BASE_URLS: Final = {
 #: What stands in for a key where none is needed: the clients want one.
 _NO_KEY: Final = "none"
 _TRIES: Final = 3
+#: Of text, reasoning and arguments in one turn: all of it is kept, and each call is read as a whole.
+MOST_CHARS: Final = 4 << 20
 _EFFORTS: Final = frozenset({"minimal", "low", "medium", "high", "xhigh", "max"})
 _CALL_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -141,13 +144,14 @@ class ProviderPlanner:
         Raises:
             PlannerError: for any reason but `not_configured` and `no_code`.
         """
-        deadline = time.monotonic() + self._patience.turn_s
+        deadline, left = time.monotonic() + self._patience.turn_s, MOST_CHARS
         for number in range(1, _TRIES + 1):
             has_begun = False
             try:
                 async with aclosing(self._try(turn, deadline - time.monotonic())) as events:
                     async for event in events:
                         has_begun = True
+                        left = _less(left, event)
                         yield event
             except PlannerError:
                 raise
@@ -209,10 +213,11 @@ class ProviderPlanner:
     @cached_property
     def _http(self) -> httpx2.AsyncClient:
         wait = self._patience
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
         return httpx2.AsyncClient(
-            verify=_certificates(),
+            transport=BoundedTransport(_certificates(), limits),
+            headers=HEADERS,
             timeout=httpx2.Timeout(wait.chunk_s, connect=wait.connect_s),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=20),
         )
 
     @cached_property
@@ -255,17 +260,17 @@ class _Events:
         """Ours for one of theirs; empty pieces are left out."""
         match event:
             case PartStartEvent(part=TextPart(content=text)) | PartDeltaEvent(delta=TextPartDelta(content_delta=text)):
-                return [TextDelta(text)] if text else []
+                return [TextDelta(_sound(text))] if text else []
             case (
                 PartStartEvent(part=ThinkingPart(content=text))
                 | PartDeltaEvent(delta=ThinkingPartDelta(content_delta=text))
             ):
-                return [ReasoningDelta(text)] if text else []
+                return [ReasoningDelta(_sound(text))] if text else []
             case PartEndEvent(part=ThinkingPart() as part):
                 return [ReasoningEnded(_opaque(part))]
             case PartStartEvent(index=index, part=ToolCallPart(tool_name=name, args=args, tool_call_id=call_id)):
                 self._calls[index] = call_id = self._unused(call_id)
-                return [ToolCallBegun(call_id, name), *_arguments(call_id, args)]
+                return [ToolCallBegun(call_id, _sound(name)), *_arguments(call_id, args)]
             case PartDeltaEvent(index=index, delta=ToolCallPartDelta(args_delta=args)):
                 return _arguments(self._calls[index], args)
             case _:
@@ -301,6 +306,19 @@ class _Events:
         return call_id
 
 
+def _less(left: int, event: TurnEvent) -> int:
+    if isinstance(event, (TextDelta, ReasoningDelta, ToolCallDelta)):
+        left -= len(event.text)
+    if left < 0:
+        raise PlannerError(f"the model's answer has more than {MOST_CHARS:,} characters", reason="malformed")
+    return left
+
+
+def _sound(text: str) -> str:
+    """Without halves of characters, which no provider takes back."""
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 @cache
 def _certificates() -> ssl.SSLContext:
     """Read once: it takes a quarter of a second."""
@@ -310,7 +328,7 @@ def _certificates() -> ssl.SSLContext:
 def _arguments(call_id: str, args: object) -> list[TurnEvent]:
     if not args:
         return []
-    return [ToolCallDelta(call_id, args if isinstance(args, str) else json.dumps(args, ensure_ascii=False))]
+    return [ToolCallDelta(call_id, _sound(args) if isinstance(args, str) else json.dumps(args, ensure_ascii=False))]
 
 
 def _opaque(part: ThinkingPart) -> dict[str, Any]:

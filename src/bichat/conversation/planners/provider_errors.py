@@ -26,6 +26,7 @@ from pydantic_ai.exceptions import (
 )
 
 from bichat.conversation.planner import PlannerError
+from bichat.conversation.planners.provider_transport import NoAnswerError
 
 #: Characters of what a provider says of its error.
 _MOST_SAID: Final = 500
@@ -99,7 +100,9 @@ def failure(error: Exception, *, has_begun: bool, key: str) -> Failure:
     """
     said = _said(error, key)
     is_http = isinstance(error, ModelHTTPError)
-    if isinstance(error, _TIMEOUTS) and not _is_connect(error.__cause__):
+    if _is_no_answer(error):
+        meaning = _MALFORMED
+    elif isinstance(error, _TIMEOUTS) and not _is_connect(error.__cause__):
         meaning = _TIMEOUT
     elif has_begun and not is_http and not _is_unreadable(error):
         meaning = _CUT_OFF
@@ -134,6 +137,14 @@ def _is_connect(cause: BaseException | None) -> bool:
         if isinstance(cause, httpx2.ConnectTimeout):
             return True
         cause = cause.__cause__
+    return False
+
+
+def _is_no_answer(error: BaseException | None) -> bool:
+    while error is not None:
+        if isinstance(error, NoAnswerError):
+            return True
+        error = error.__cause__ or error.__context__
     return False
 
 

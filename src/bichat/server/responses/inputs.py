@@ -21,6 +21,8 @@ Json = Mapping[str, Any]
 #: Items in one request.
 MOST_ITEMS: Final = 10_000
 _MOST_CHARS: Final = 10_485_760
+#: Contents of all items together: each is a row.
+_MOST_PARTS: Final = 20_000
 _ROLES: Final = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM, "developer": Role.SYSTEM}
 _STATUSES: Final = ("in_progress", "completed", "incomplete")
 
@@ -46,7 +48,13 @@ def read_input(value: Any, param: str = "input") -> list[Said | Reference]:
         checks.text(value, param, most=_MOST_CHARS)
         return [Said(role=Role.USER, parts=(_text(value),))]
     items = checks.array(value, param, most=MOST_ITEMS)
-    return [_item(item, f"{param}[{number}]") for number, item in enumerate(items)]
+    read = [_item(item, f"{param}[{number}]") for number, item in enumerate(items)]
+    count = sum(len(each.parts) for each in read if isinstance(each, Said))
+    if count > _MOST_PARTS:
+        raise FieldError(
+            f"Invalid '{param}': at most {_MOST_PARTS:,} parts are taken, these are {count:,}.", param=param
+        )
+    return read
 
 
 def _item(value: Any, param: str) -> Said | Reference:

@@ -174,13 +174,15 @@ def _file_name(citation: Json, file_id: str) -> str:
 
 
 def _code_call(payload: Json, content: Json, rendering: Rendering) -> dict[str, Any]:
-    container = payload.get("metadata", {}).get(CONTAINER_NOTE) or content.get("session_id") or ""
+    # What a caller said of a call of his own is told as it was said; it names nothing here.
+    given = payload.get("metadata", {}).get(CONTAINER_NOTE)
+    container = given or naming.on_wire(naming.CONTAINER, content.get("session_id") or "")
     return {
         "id": wire_id(payload),
         "type": "code_interpreter_call",
         "status": payload["status"],
         "code": content.get("code", ""),
-        "container_id": container if "_" in container else naming.on_wire(naming.CONTAINER, container),
+        "container_id": container,
         "outputs": _outputs(content, rendering) if rendering.has_outputs else None,
     }
 
