@@ -189,7 +189,9 @@ class World:
         named = {name: self.add_file(name, content, "assistants_output") for name, content in play.files.items()}
         shown = {name: self.add_file(name, content, "assistants_output") for name, content in play.images.items()}
         more = {name: self.add_file(name, content, "assistants_output") for name, content in play.uncited.items()}
-        attached = [{"file_id": each["id"], "tools": []} for each in (*named.values(), *shown.values(), *more.values())]
+        attached: list[Json] = [
+            {"file_id": each["id"], "tools": []} for each in (*named.values(), *shown.values(), *more.values())
+        ]
         outputs: list[Json] = [{"type": "logs", "logs": play.logs}] if play.logs else []
         outputs += [{"type": "image", "image": {"file_id": each["id"]}} for each in shown.values()]
         said = next(each for each in self.inside[thread_id].values() if each["object"] == "thread.message")
