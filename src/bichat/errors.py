@@ -13,7 +13,12 @@
     ├── EnvironmentBuildError   a package set could not be built
     ├── StorageError            bytes could not be written or read
     ├── DatabaseError           the database could not do its part
-    └── ConflictError           something else stands in the way, and must end first
+    ├── ConflictError           something else stands in the way, and must end first
+    └── ExecutorError           code that was given to another server; says whether it ran, and what survived
+        ├── RemoteServiceError  that server refused, failed, or did not answer
+        ├── CodeFailedError     the code itself raised, or was killed
+        ├── CodeTimeoutError    it took too long, and was cancelled
+        └── OutputsNotKeptError it ran, but what came out could not all be kept
 
 User code that fails is *not* here: it is an `ExecutionResult` whose status says so.
 An exception means that the platform could not do its part.
@@ -159,3 +164,69 @@ class ConflictError(BichatError):
     """What was asked for cannot stand beside what is there: a second answer at a time, an id that is taken."""
 
     code = "conflict"
+
+
+class ExecutorError(BichatError):
+    """Code that was given to another server did not come to a good end.
+
+    `stage` is one of `upload`, `assistant`, `container`, `thread`, `run`, `collect`, `download`, `storage`.
+    """
+
+    code = "executor_failed"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        stage: str = "run",
+        remedy: str = "",
+        is_retryable: bool = False,
+        ran: bool | None = None,
+        survived: Any = None,
+    ) -> None:
+        super().__init__(message, stage=stage, remedy=remedy)
+        self.is_retryable = is_retryable
+        """Whether the same may go well another time; look at `ran` before it is tried."""
+        self.ran = ran
+        """Whether the code has run, as a whole or in part; None where nobody knows."""
+        self.survived = survived
+        """What came out all the same, a `bichat.executor.CodeInterpreterResult`; None where nothing did."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """As of every error, with `is_retryable`, `ran`, and `survived` as JSON-ready values."""
+        survived = None if self.survived is None else self.survived.to_dict()
+        return {**super().to_dict(), "is_retryable": self.is_retryable, "ran": self.ran, "survived": survived}
+
+
+class RemoteServiceError(ExecutorError):
+    """The server that was to run the code refused, failed, answered what makes no sense, or did not answer at all.
+
+    `status_code` is that of its HTTP answer, `retry_after_s` how long it says to wait; None where there was none.
+    """
+
+    code = "remote_failed"
+
+    def __init__(
+        self, message: str, *, status_code: int | None = None, retry_after_s: float | None = None, **others: Any
+    ) -> None:
+        super().__init__(message, **others)
+        self.status_code = status_code
+        self.retry_after_s = retry_after_s
+
+
+class CodeFailedError(ExecutorError):
+    """The code itself raised, or its process died.  The same code fails again."""
+
+    code = "code_failed"
+
+
+class CodeTimeoutError(ExecutorError):
+    """The code took longer than it may, and was cancelled; or the server let it expire."""
+
+    code = "code_timeout"
+
+
+class OutputsNotKeptError(ExecutorError):
+    """The code ran to its end, but not all that came out could be stored: disk full, permissions, a quota."""
+
+    code = "outputs_not_kept"

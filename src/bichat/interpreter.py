@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 
 from bichat.admission import Admission, Claim
-from bichat.domain import ExecutionResult, IsolationReport, Limits, Timings
+from bichat.domain import ExecutionResult, IsolationReport, Limits, Origin, Timings
 from bichat.errors import LimitError, UserInputError
 from bichat.events import Event
 from bichat.sandbox.background import Background
@@ -95,6 +95,9 @@ class ReopenOptions(SessionOptions, total=False):
 
 class ExecutionOptions(RunOptions, SessionOptions, total=False):
     """What an execution in a session of its own may be given."""
+
+    origin: Origin | None
+    """What asked for it, where a record is kept."""
 
 
 class CodeInterpreter:
@@ -242,8 +245,8 @@ class CodeInterpreter:
 
         Args:
             code: Python source.
-            **options: see `SessionOptions`: `files`, `timeout_s`, `memory`, `environment`, `limits`, `variables`,
-                `name`, `tenant`.
+            **options: see `ExecutionOptions`: `files`, `timeout_s`, `memory`, `environment`, `limits`, `variables`,
+                `name`, `tenant`, `user`, `details`, `origin`.
 
         Raises:
             UserInputError: unusable code, files or names.
@@ -256,7 +259,8 @@ class CodeInterpreter:
         """
         session = await self._open_for(code, options)
         try:
-            return await session.run(code, name=options.get("name") or "main.py", final=True)
+            name = options.get("name") or "main.py"
+            return await session.run(code, name=name, final=True, origin=options.get("origin"))
         finally:
             # Killed, not waited for: the caller has his answer before the kernel is done.
             session.end("closed")
@@ -268,7 +272,8 @@ class CodeInterpreter:
         """
         session = await self._open_for(code, options)
         try:
-            async with aclosing(session.stream(code, name=options.get("name") or "main.py", final=True)) as events:
+            name, origin = options.get("name") or "main.py", options.get("origin")
+            async with aclosing(session.stream(code, name=name, final=True, origin=origin)) as events:
                 async for event in events:
                     yield event
         finally:

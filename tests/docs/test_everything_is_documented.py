@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ import typer
 
 from bichat import BichatError, ExecutionResult, Limits, Status
 from bichat.cli.app import app
+from bichat.clients import AssistantsClient, ClientOptions, ResponsesClient
+from bichat.executor import CodeInterpreterResult, CodeRequest, RemoteObject
 from bichat.settings.settings import DEFAULT_BOUNDS, Caps, Settings
 from bichat.sizes import parse_size
 
@@ -77,6 +80,28 @@ def test_a_status_is_documented(status: Status):
 @pytest.mark.parametrize("field", ExecutionResult.__dataclass_fields__)
 def test_a_field_of_a_result_is_documented(field: str):
     assert f"`{field}`" in _page("results.md") or f"`result.{field}`" in _page("results.md")
+
+
+@pytest.mark.parametrize("option", fields(ClientOptions), ids=lambda option: option.name)
+def test_an_option_of_clients_is_documented_with_its_default(option: Any):
+    section = _page("clients.md").partition("## Options\n")[2].partition("\n## ")[0]
+    default, meaning = _rows(section)[option.name]
+
+    assert default == ('`""`' if option.default == "" else f"`{option.default}`") or option.name == "instructions"
+    assert meaning
+
+
+@pytest.mark.parametrize("kind", [CodeRequest, CodeInterpreterResult, RemoteObject])
+def test_a_field_of_what_executors_take_and_give_is_documented(kind: Any):
+    assert [field.name for field in fields(kind) if f"`{field.name}`" not in _page("clients.md")] == []
+
+
+@pytest.mark.parametrize("client", [AssistantsClient, ResponsesClient])
+def test_a_public_name_of_clients_is_documented(client: type[Any]):
+    names = {name for name in dir(client) if not name.startswith("_")} - {"kind"}
+    names |= set(inspect.signature(client).parameters)
+
+    assert [name for name in names if not re.search(rf"`{name}[`(]", _page("clients.md"))] == []
 
 
 def test_every_exception_is_documented_with_its_code():

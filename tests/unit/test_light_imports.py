@@ -47,6 +47,10 @@ def test_a_database_is_loaded_for_those_alone_who_open_one(module):
     assert _loaded_after(f"import {module}") & {"sqlalchemy", "alembic", "aiosqlite", "psycopg"} == set()
 
 
+def test_the_official_client_is_loaded_by_those_alone_who_bring_one():
+    assert _loaded_after("import bichat.clients, bichat.executor, bichat.agent.local_executor") & {"openai"} == set()
+
+
 def test_the_line_editor_is_loaded_for_the_shell_alone():
     loaded = _loaded_after("import bichat.cli.app, bichat.cli.run, bichat.interpreter")
 

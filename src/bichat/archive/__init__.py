@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bichat.archive.archive import Archive
+from bichat.archive.archive import Archive, output_of
 from bichat.archive.ledger import Ledger
 
-__all__ = ["Archive", "Ledger"]
+__all__ = ["Archive", "Ledger", "output_of"]

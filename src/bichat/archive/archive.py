@@ -6,6 +6,7 @@ between leaves a row that a sweep finds, and the key of its bytes in the outbox.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict, dataclass
@@ -19,8 +20,8 @@ import anyio.to_thread
 
 from bichat.archive.ledger import Ledger
 from bichat.archive.upkeep import Upkeep, is_in_doubt
-from bichat.domain import Limits
-from bichat.errors import ConflictError, NotFoundError, StorageError
+from bichat.domain import Artifact, ExecutionResult, Limits
+from bichat.errors import ConflictError, DatabaseError, NotFoundError, StorageError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.ids import new_id
 from bichat.repository.quota import check_quota
@@ -34,6 +35,8 @@ from bichat.sandbox.inputs import InputFile, input_at
 from bichat.storage import FileStorage, new_key
 from bichat.storage.incoming import too_large
 from bichat.tenants import check_tenant
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +231,20 @@ class Archive:
             )
             return await self.repository.files.publish(tenant, file.id, stored)
 
+    async def outputs_of(
+        self, tenant: str, result: ExecutionResult, *, message_id: str | None
+    ) -> tuple[CodeInterpreterOutput, ...]:
+        """The rows of a result's artifacts that are kept, in their order.
+
+        Where the database does not answer now, each is as it was recorded; all but its moment is known.
+        """
+        kept = [artifact for artifact in result.artifacts if artifact.id]
+        try:
+            return tuple([await self.repository.outputs.get(tenant, artifact.id) for artifact in kept])
+        except DatabaseError as error:
+            logger.warning("outputs that were recorded cannot be read: %s", error)
+            return tuple(output_of(artifact, tenant, message_id, result.id) for artifact in kept)
+
     @asynccontextmanager
     async def opened(
         self, kept: CodeInterpreterOutput | FileRecord | KeptFile, *, start: int = 0, end: int | None = None
@@ -242,6 +259,23 @@ class Archive:
             yield _as_lost(pieces)
         finally:
             await pieces.aclose()
+
+
+def output_of(artifact: Artifact, tenant: str, message_id: str | None, execution_id: str) -> CodeInterpreterOutput:
+    """An artifact that is kept, as what it is kept as."""
+    return CodeInterpreterOutput(
+        id=artifact.id,
+        tenant=tenant,
+        message_id=message_id,
+        execution_id=execution_id,
+        name=artifact.name,
+        mime_type=artifact.mime_type,
+        url=artifact.url,
+        size_bytes=artifact.size_bytes,
+        source=artifact.source,
+        storage_key=artifact.storage_key,
+        sha256=artifact.sha256,
+    )
 
 
 async def _as_lost(pieces: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:

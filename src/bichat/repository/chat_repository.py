@@ -34,6 +34,7 @@ from bichat.repository.records import (
     FileRecord,
     Json,
     Lease,
+    Leftover,
     Message,
     Part,
     Policy,
@@ -578,6 +579,46 @@ class Outbox(Protocol):
         ...
 
 
+class Leftovers(Protocol):
+    """What was made on other servers and is to be deleted there.  A row leaves when that is done, and never else.
+
+    Rows outlive their tenant, for what they tell of lies elsewhere still.
+    """
+
+    async def add(self, tenant: str, leftover: Leftover) -> Leftover:
+        """Record it, before anything is made there.
+
+        Raises:
+            UserInputError: it has no lease.
+        """
+        ...
+
+    async def note(self, tenant: str, leftover_id: str, objects: Sequence[Json]) -> None:
+        """Record what there is by now."""
+        ...
+
+    async def done(self, tenant: str, leftover_id: str) -> None:
+        """Nothing is left; so is the entry.  One that is gone already is no error."""
+        ...
+
+    async def failed(self, tenant: str, leftover_id: str, objects: Sequence[Json], error: str, now: datetime) -> None:
+        """Note what is left and why; its lease ends.  The next attempt waits as in the outbox.
+
+        One that is gone already is no error.
+        """
+        ...
+
+    async def claim(self, server: str, now: datetime, *, limit: int = BATCH) -> tuple[Leftover, ...]:
+        """Some at `server` that nobody works on and that are due, longest due first; nobody else gets them before
+        `CLAIM_S` are over.
+        """
+        ...
+
+    async def waiting(self, *, limit: int = BATCH) -> tuple[Leftover, ...]:
+        """Those that nobody works on, oldest first, for people to look at; nothing is claimed."""
+        ...
+
+
 class Upkeep(Protocol):
     """What processes do for their own work, and now and then for that of processes that are gone."""
 
@@ -594,7 +635,7 @@ class Upkeep(Protocol):
 
         Pending outputs and files go, their keys into the outbox; executions are `lost`, sessions end as `lost`, runs
         fail with the code `owner_lost`, those that waited for their caller expire, those that nobody wanted any more
-        are cancelled.  Any number of processes may sweep at a time.
+        are cancelled; leftovers are due.  Any number of processes may sweep at a time.
         """
         ...
 
@@ -636,6 +677,8 @@ class ChatRepository(Protocol):
     def audit(self) -> Audit: ...  # noqa: D102
     @property
     def outbox(self) -> Outbox: ...  # noqa: D102
+    @property
+    def leftovers(self) -> Leftovers: ...  # noqa: D102
     @property
     def upkeep(self) -> Upkeep: ...  # noqa: D102
 

@@ -375,6 +375,27 @@ class Deletion:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """What one execution has made on somebody else's server, and what is still to be deleted there.
+
+    While the execution is under way its process holds the lease; without one it waits for somebody who can delete it.
+    """
+
+    id: str = field(default_factory=new_id)
+    tenant: str
+    server: str
+    """Which server, in the words of who made it there: he claims by it."""
+    objects: tuple[Json, ...] = ()
+    """Each with `kind` and `id`, oldest first, as far as their ids are known."""
+    attempts: int = 0
+    """How often somebody set out to delete it since its execution ended."""
+    last_error: str = ""
+    lease: Lease | None = None
+    next_attempt_at: datetime = field(default_factory=utc_now)
+    created_at: datetime = field(default_factory=utc_now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
     """What was taken from processes that are gone."""
 
@@ -383,6 +404,7 @@ class Swept:
     executions: int = 0
     sessions: int = 0
     runs: int = 0
+    leftovers: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -324,3 +324,18 @@ deletions = _table(
     sa.Index("bichat_deletions_due", "next_attempt_at", "id"),
     sa.UniqueConstraint("storage_key"),
 )
+
+leftovers = _table(
+    "leftovers",
+    _id(),
+    _tenant(),
+    _name("server"),
+    json_column("objects"),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    _text("last_error"),
+    *_lease(),
+    _moment("next_attempt_at"),
+    _moment("created_at"),
+    _partial("bichat_leftovers_due", "server", "next_attempt_at", "id", where="lease_until IS NULL"),
+    _leased("leftovers"),
+)

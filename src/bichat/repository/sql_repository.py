@@ -9,6 +9,7 @@ from bichat.repository.sql.definitions import SqlDefinitions
 from bichat.repository.sql.executions import SqlExecutions
 from bichat.repository.sql.kept_files import SqlFiles, SqlOutputs
 from bichat.repository.sql.keys import SqlKeys
+from bichat.repository.sql.leftovers import SqlLeftovers
 from bichat.repository.sql.messages import SqlMessages
 from bichat.repository.sql.outbox import SqlOutbox
 from bichat.repository.sql.runs import SqlRuns
@@ -35,6 +36,7 @@ class SqlRepository:
         self.tenants = SqlTenants(database)
         self.audit = SqlAudit(database)
         self.outbox = SqlOutbox(database)
+        self.leftovers = SqlLeftovers(database)
         self.upkeep = SqlUpkeep(database)
 
     async def close(self) -> None:

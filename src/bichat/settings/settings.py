@@ -257,6 +257,18 @@ def _model(engine: _Engine) -> dict[str, Any]:
     return {"model": f"{provider}:{name}", "model_api_key": key}
 
 
+def openai_model() -> str:
+    """The model that programs for OpenAI's own service are told to use: `OPENAI_MODEL`, or `gpt-4o`.
+
+    Raises:
+        UserInputError: it can be no model's name.
+    """
+    try:
+        return _OpenAI().model
+    except ValidationError as error:
+        raise _bad_value(error, "OPENAI_") from error
+
+
 def _first(*keys: SecretStr) -> SecretStr:
     return next((key for key in keys if key.get_secret_value()), SecretStr(""))
 

@@ -19,6 +19,7 @@ from bichat.testing.repository_tests.definitions import DefinitionTests
 from bichat.testing.repository_tests.deletions import DeletionTests
 from bichat.testing.repository_tests.kept_files import KeptFileTests
 from bichat.testing.repository_tests.keys import KeyTests
+from bichat.testing.repository_tests.leftovers import LeftoverTests
 from bichat.testing.repository_tests.messages import MessageTests
 from bichat.testing.repository_tests.ownership import OwnershipTests
 from bichat.testing.repository_tests.quotas import QuotaTests
@@ -40,6 +41,7 @@ class RepositoryConformance(
     DeletionTests,
     UpkeepTests,
     KeyTests,
+    LeftoverTests,
     DefinitionTests,
 ):
     """Subclass it; see the module."""

@@ -36,7 +36,7 @@ from bichat.repository.text import stored
 
 #: Runs that one transaction forgets: each may have tens of thousands of events.
 _FORGOTTEN: Final = 20
-_LEASED = (schema.outputs, schema.files, schema.executions, schema.sessions, schema.runs)
+_LEASED = (schema.outputs, schema.files, schema.executions, schema.sessions, schema.runs, schema.leftovers)
 
 
 class SqlUpkeep:
@@ -63,6 +63,9 @@ class SqlUpkeep:
             executions=await self._take(schema.executions, moment, limit, {"status": LOST} | ended),
             sessions=await self._take(schema.sessions, moment, limit, {"end_reason": LOST} | ended),
             runs=await self._take(schema.runs, moment, limit, _runs_end() | ended),
+            leftovers=await self._take(
+                schema.leftovers, moment, limit, {"next_attempt_at": moment} | lease_columns(None)
+            ),
         )
 
     async def runs(self, owner: str, states: Collection[RunState]) -> tuple[Run, ...]:

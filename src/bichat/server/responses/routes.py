@@ -26,6 +26,8 @@ from bichat.server.services import Caller
 _MOST_ADDED: Final = 20
 #: In a conversation row's metadata: the caller's own.
 _METADATA: Final = "metadata"
+#: How soon a response that goes on may be looked at again.
+_POLL_MS: Final = 100
 
 router = APIRouter()
 
@@ -83,7 +85,7 @@ async def get_response(request: Request, response_id: str) -> Response:
         if after is not None and (not after.isascii() or not after.isdigit() or len(after) > 12):
             raise FieldError("Invalid 'starting_after': the number of an event is taken.", param="starting_after")
         return EventStream(service.stream(caller, run, after=-1 if after is None else int(after)))
-    return JsonAnswer(await service.shown(caller, run, include))
+    return JsonAnswer(await service.shown(caller, run, include), headers={"openai-poll-after-ms": str(_POLL_MS)})
 
 
 @router.post("/responses/{response_id}/cancel")

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from bichat.errors import ConflictError
+from bichat.errors import ConflictError, UserInputError
 from bichat.repository.backoff import CLAIM, next_attempt_at, shortened
 from bichat.repository.changes import OWNER_LOST
 from bichat.repository.chat_repository import BATCH
-from bichat.repository.ids import missing
+from bichat.repository.ids import check_id, missing
 from bichat.repository.moments import check_moment
 from bichat.repository.pages import DEFAULT_LIMIT, Page
 from bichat.repository.quota import check_policy
@@ -25,6 +25,8 @@ from bichat.repository.records import (
     AuditEntry,
     Deletion,
     FileState,
+    Json,
+    Leftover,
     Message,
     Policy,
     Pruned,
@@ -168,6 +170,64 @@ class MemoryOutbox:
         return tuple(sorted(self._deletions.values(), key=lambda deletion: deletion.id)[:limit])
 
 
+class MemoryLeftovers:
+    """Implements `Leftovers`."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._leftovers = tables.leftovers
+
+    async def add(self, tenant: str, leftover: Leftover) -> Leftover:
+        """See `Leftovers.add`."""
+        record = admit(tenant, leftover)
+        if record.lease is None:
+            raise UserInputError("who makes something elsewhere holds a lease of it", stage="repository")
+        return self._leftovers.add(record)
+
+    async def note(self, tenant: str, leftover_id: str, objects: Sequence[Json]) -> None:
+        """See `Leftovers.note`."""
+        before = self._leftovers.get(tenant, leftover_id)
+        self._leftovers.put(admit(tenant, replace(before, objects=tuple(objects))))
+
+    async def done(self, tenant: str, leftover_id: str) -> None:
+        """See `Leftovers.done`."""
+        if (found := self._found(tenant, leftover_id)) is not None:
+            del self._leftovers.rows[found.id]
+
+    async def failed(self, tenant: str, leftover_id: str, objects: Sequence[Json], error: str, now: datetime) -> None:
+        """See `Leftovers.failed`."""
+        moment = check_moment(now)
+        if (found := self._found(tenant, leftover_id)) is not None:
+            left = replace(
+                found,
+                objects=tuple(objects),
+                last_error=shortened(error),
+                lease=None,
+                next_attempt_at=next_attempt_at(found.attempts, moment),
+            )
+            self._leftovers.put(admit(tenant, left))
+
+    def _found(self, tenant: str, leftover_id: str) -> Leftover | None:
+        leftover_id = check_id(leftover_id, self._leftovers.noun)
+        found = self._leftovers.rows.get(leftover_id)
+        return found if found is not None and found.tenant == check_tenant(tenant) else None
+
+    async def claim(self, server: str, now: datetime, *, limit: int = BATCH) -> tuple[Leftover, ...]:
+        """See `Leftovers.claim`."""
+        moment = check_moment(now)
+        due = self._leftovers.those(
+            lambda left: left.lease is None and left.server == server and left.next_attempt_at <= moment
+        )
+        due.sort(key=lambda left: (left.next_attempt_at, left.id))
+        return tuple(
+            self._leftovers.put(replace(left, attempts=left.attempts + 1, next_attempt_at=moment + CLAIM))
+            for left in due[:limit]
+        )
+
+    async def waiting(self, *, limit: int = BATCH) -> tuple[Leftover, ...]:
+        """See `Leftovers.waiting`."""
+        return tuple(self._leftovers.those(lambda left: left.lease is None)[:limit])
+
+
 class MemoryUpkeep:
     """Implements `Upkeep`."""
 
@@ -177,7 +237,14 @@ class MemoryUpkeep:
     async def renew(self, owner: str, until: datetime) -> int:
         """See `Upkeep.renew`."""
         tables, moment = self._tables, check_moment(until)
-        leased: list[Table[Any]] = [tables.outputs, tables.files, tables.executions, tables.sessions, tables.runs]
+        leased: list[Table[Any]] = [
+            tables.outputs,
+            tables.files,
+            tables.executions,
+            tables.sessions,
+            tables.runs,
+            tables.leftovers,
+        ]
         return sum(tables.renew(table, owner, moment) for table in leased)
 
     async def sweep(self, now: datetime, *, limit: int = BATCH) -> Swept:
@@ -189,6 +256,7 @@ class MemoryUpkeep:
             executions=self._ended(self._tables.executions, moment, limit, {"status": LOST}),
             sessions=self._ended(self._tables.sessions, moment, limit, {"end_reason": LOST}),
             runs=self._runs_ended(moment, limit),
+            leftovers=self._leftovers_due(moment, limit),
         )
 
     async def runs(self, owner: str, states: Collection[RunState]) -> tuple[Run, ...]:
@@ -200,6 +268,12 @@ class MemoryUpkeep:
         lost = self._tables.ownerless(self._tables.runs, now, limit)
         for run in lost:
             self._tables.runs.put(replace(run, **_end_of(run), ended_at=now, lease=None))
+        return len(lost)
+
+    def _leftovers_due(self, now: datetime, limit: int) -> int:
+        lost = self._tables.ownerless(self._tables.leftovers, now, limit)
+        for leftover in lost:
+            self._tables.leftovers.put(replace(leftover, lease=None, next_attempt_at=now))
         return len(lost)
 
     async def prune(self, now: datetime, *, dry_run: bool = False, limit: int = BATCH) -> Pruned:

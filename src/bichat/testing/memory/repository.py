@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from bichat.testing.memory.chats import MemoryConversations, MemoryMessages, MemoryRuns
 from bichat.testing.memory.definitions import MemoryDefinitions
-from bichat.testing.memory.keeping import MemoryAudit, MemoryKeys, MemoryOutbox, MemoryTenants, MemoryUpkeep
+from bichat.testing.memory.keeping import (
+    MemoryAudit,
+    MemoryKeys,
+    MemoryLeftovers,
+    MemoryOutbox,
+    MemoryTenants,
+    MemoryUpkeep,
+)
 from bichat.testing.memory.kept_files import MemoryFiles, MemoryOutputs
 from bichat.testing.memory.tables import Tables
 from bichat.testing.memory.work import MemoryExecutions, MemorySessions
@@ -27,6 +34,7 @@ class MemoryRepository:
         self.tenants = MemoryTenants(tables)
         self.audit = MemoryAudit(tables)
         self.outbox = MemoryOutbox(tables)
+        self.leftovers = MemoryLeftovers(tables)
         self.upkeep = MemoryUpkeep(tables)
 
     async def close(self) -> None:

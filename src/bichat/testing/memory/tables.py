@@ -25,6 +25,7 @@ from bichat.repository.records import (
     ExecutionRecord,
     FileRecord,
     FileState,
+    Leftover,
     Message,
     Policy,
     Run,
@@ -103,6 +104,7 @@ class Tables:
         self.definitions = Table[Definition]("definition")
         self.keys = Table[ApiKey]("key")
         self.audit = Table[AuditEntry]("entry", "at")
+        self.leftovers = Table[Leftover]("leftover")
         self.policies: dict[str, Policy] = {}
         self.events: dict[str, tuple[RunEvent, ...]] = {}
         self.deletions: dict[int, Deletion] = {}
