@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from bichat.server.problems import FieldError
 
 Json = Mapping[str, Any]
+
+#: Of metadata: pairs, and characters of their names and values.
+MOST_PAIRS: Final = 16
+MOST_KEY_CHARS: Final = 64
+MOST_VALUE_CHARS: Final = 512
 
 
 def text(value: Any, param: str, *, most: int | None = None) -> str:
@@ -105,14 +110,15 @@ def metadata(value: Any, param: str = "metadata") -> dict[str, str]:
     if value is None:
         return {}
     pairs = mapping(value, param)
-    if len(pairs) > 16:
+    if len(pairs) > MOST_PAIRS:
         raise FieldError(
-            f"Invalid '{param}': too many properties. At most 16 are taken, these are {len(pairs)}.",
+            f"Invalid '{param}': too many properties. At most {MOST_PAIRS} are taken, these are {len(pairs)}.",
             param=param,
             wire_code="object_above_max_properties",
         )
     return {
-        text(key, f"{param} key", most=64): text(pair, f"{param}.{key[:64]}", most=512) for key, pair in pairs.items()
+        text(key, f"{param} key", most=MOST_KEY_CHARS): text(pair, f"{param}.{key[:64]}", most=MOST_VALUE_CHARS)
+        for key, pair in pairs.items()
     }
 
 

@@ -12,9 +12,14 @@ from bichat.repository.ids import moment_of
 from bichat.repository.pages import MAX_LIMIT, Page, Place, page_of
 from bichat.server import checks, naming
 from bichat.server.problems import FieldError
+from bichat.server.schemas import Choice, Id, Integer, Schema
 
 Json = Mapping[str, Any]
 
+ORDER: Final = Choice(("asc", "desc"), usual="desc")
+#: Entries of one answer, at most and where nothing is said.
+MOST: Final = 100
+USUAL: Final = 20
 #: How far a row's time may lie from its id's: both are taken from one clock, a moment apart.
 _SLACK: Final = timedelta(seconds=1)
 
@@ -62,7 +67,17 @@ class Part(Generic[R]):
     has_more: bool
 
 
-def asked(query: Mapping[str, str], *prefixes: str, most: int = 100, usual: int = 20) -> Asked:
+def parameters(*prefixes: str, most: int = MOST, usual: int = USUAL) -> dict[str, Schema]:
+    """The parameters of a query that `asked` reads, with the same arguments."""
+    return {
+        "limit": Integer(least=1, most=most, usual=usual),
+        "order": ORDER,
+        "after": Id(prefixes),
+        "before": Id(prefixes),
+    }
+
+
+def asked(query: Mapping[str, str], *prefixes: str, most: int = MOST, usual: int = USUAL) -> Asked:
     """What a query asks for: `usual` entries, newest first, unless it says otherwise.
 
     Args:
@@ -76,7 +91,7 @@ def asked(query: Mapping[str, str], *prefixes: str, most: int = 100, usual: int 
     """
     return Asked(
         _limit(query.get("limit"), most, usual),
-        checks.one_of(query.get("order", "desc"), "order", ("asc", "desc")) == "asc",
+        checks.one_of(query.get("order", ORDER.usual), "order", ORDER.words) == "asc",
         *(_row_id(query, name, prefixes) for name in ("after", "before")),
     )
 
