@@ -92,7 +92,7 @@ def operation(
         said["requestBody"] = {"required": not may_be_empty, "content": content}
     given: dict[str, Any] = {} if gives is None else {"application/json": {"schema": gives.told()}}
     if streams:
-        given["text/event-stream"] = {"schema": {"type": "string"}}
+        given["text/event-stream"] = {}
     if is_file:
         given["*/*"] = {"schema": {"type": "string", "format": "binary"}}
     answers: dict[str, Any] = {"200": {"description": "It is done.", "content": given}} if given else {}

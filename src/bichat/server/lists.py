@@ -20,6 +20,7 @@ ORDER: Final = Choice(("asc", "desc"), usual="desc")
 #: Entries of one answer, at most and where nothing is said.
 MOST: Final = 100
 USUAL: Final = 20
+_MOST_DIGITS: Final = 15
 #: How far a row's time may lie from its id's: both are taken from one clock, a moment apart.
 _SLACK: Final = timedelta(seconds=1)
 
@@ -90,7 +91,7 @@ def asked(query: Mapping[str, str], *prefixes: str, most: int = MOST, usual: int
         FieldError: it asks for what cannot be.
     """
     return Asked(
-        _limit(query.get("limit"), most, usual),
+        number_in(query, "limit", Integer(least=1, most=most, usual=usual)) or usual,
         checks.one_of(query.get("order", ORDER.usual), "order", ORDER.words) == "asc",
         *(_row_id(query, name, prefixes) for name in ("after", "before")),
     )
@@ -198,12 +199,19 @@ async def _walk(pages: Pages[R], begin: _Anchor | None, *, limit: int, oldest_fi
             return
 
 
-def _limit(text: str | None, most: int, usual: int) -> int:
+def number_in(query: Mapping[str, str], name: str, schema: Integer) -> int | None:
+    """A whole number in a query; what is usual where it is not given.
+
+    Raises:
+        FieldError: it is none, or not between the schema's bounds.
+    """
+    text = query.get(name)
     if text is None:
-        return usual
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise FieldError("Invalid type for 'limit': expected an integer.", param="limit", wire_code="invalid_type")
-    return checks.integer(int(text), "limit", least=1, most=most)
+        return schema.usual
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise FieldError(f"Invalid type for '{name}': expected an integer.", param=name, wire_code="invalid_type")
+    schema.check(int(text), name)
+    return int(text)
 
 
 def _row_id(query: Mapping[str, str], name: str, prefixes: Sequence[str]) -> str:

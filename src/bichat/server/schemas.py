@@ -336,6 +336,8 @@ class Object:
 
     fields: Mapping[str, Schema]
     required: Sequence[str] = ()
+    one_of: Sequence[str] = ()
+    """Of these fields one must be there; where none is, the last is called missing."""
     is_open: bool = False
     """Whether other fields are taken, and ignored."""
     name: str = ""
@@ -355,6 +357,8 @@ class Object:
         for name in self.required:
             if name not in given or (given[name] is None and not self.fields[name].takes(None)):
                 raise checks.missing(f"{before}{name}")
+        if self.one_of and all(given.get(name) is None for name in self.one_of):
+            raise checks.missing(f"{before}{self.one_of[-1]}")
         for name, known in self.fields.items():
             each = given.get(name)
             if each is not None:
@@ -366,7 +370,8 @@ class Object:
             name: each.told() if name in self.required else _or_null(each.told()) for name, each in self.fields.items()
         }
         said: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": self.is_open}
-        return said | _given({"title": self.name or None, "required": [*self.required] or None})
+        least = [{"required": [name]} for name in self.one_of]
+        return said | _given({"title": self.name or None, "required": [*self.required] or None, "anyOf": least or None})
 
     def takes(self, value: Any) -> bool:
         """See `Schema`."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from bichat.conversation.planner import Sampling
 from bichat.conversation.request import CodeOptions, RunRequest, Said
-from bichat.server import checks
+from bichat.server import checks, naming
 from bichat.server.assistants.requests import (
     IGNORED,
     INSTRUCTIONS,
@@ -36,14 +36,14 @@ from bichat.server.assistants.tools import (
 )
 from bichat.server.problems import FieldError
 from bichat.server.responses.requests import MODEL, MOST_TOKENS
-from bichat.server.schemas import Array, Choice, Flag, Ignored, Integer, Metadata, Object, Schema, Text, given_in
+from bichat.server.schemas import Array, Choice, Flag, Id, Ignored, Integer, Metadata, Object, Schema, Text, given_in
 
 Json = Mapping[str, Any]
 
 _TOKENS: Final = Integer(least=1, most=MOST_TOKENS)
 _TAKEN: Final = dict.fromkeys(IGNORED, Ignored())
 _BOTH: Final[Mapping[str, Schema]] = {
-    "assistant_id": Text(most=256),
+    "assistant_id": Id((naming.ASSISTANT,)),
     "instructions": INSTRUCTIONS,
     "max_completion_tokens": _TOKENS,
     "max_prompt_tokens": _TOKENS,

@@ -32,6 +32,13 @@ _WORDS: Final = Text(most=_MOST_CHARS)
 _SAYS: Final = Object(fields={"text": _WORDS}, required=("text",), is_open=True)
 _BYTES: Final = Text(most=64 * MIB)
 
+_URL: Final = Text(
+    most=64 * MIB,
+    pattern=r"(https://|data:image/)[\s\S]*",
+    problem="a data URL of an image or an https URL is expected",
+    wire_code="invalid_image_url",
+)
+_DETAIL: Final = Choice(("auto", "low", "high", "original"))
 #: What may stand in a message; fields that are not named are taken and have no effect.
 CONTENT: Final = Variants(
     what="content",
@@ -46,15 +53,11 @@ CONTENT: Final = Variants(
         "refusal": Object(fields={"refusal": _WORDS}, required=("refusal",), is_open=True),
         "input_image": Object(
             fields={
-                "detail": Choice(("auto", "low", "high", "original")),
+                "detail": _DETAIL,
                 "file_id": Id((naming.FILE,)),
-                "image_url": Text(
-                    most=64 * MIB,
-                    pattern=r"(https://|data:image/)[\s\S]*",
-                    problem="a data URL of an image or an https URL is expected",
-                    wire_code="invalid_image_url",
-                ),
+                "image_url": _URL,
             },
+            one_of=("file_id", "image_url"),
             is_open=True,
         ),
         "input_file": Object(
@@ -66,11 +69,30 @@ CONTENT: Final = Variants(
                     "this server fetches nothing from addresses that it is given; upload the file and give its file_id"
                 ),
             },
+            one_of=("file_id", "file_data"),
             is_open=True,
         ),
     },
 )
 _PIECES: Final = Array(CONTENT, 1000)
+_RESULTS: Final = Array(
+    Variants(
+        what="outputs of functions",
+        kinds={
+            **{name: CONTENT.kinds[name] for name in ("input_text", "text", "output_text")},
+            "input_image": Object(
+                fields={
+                    "detail": _DETAIL,
+                    "file_id": Refused("images in outputs of functions are given by image_url"),
+                    "image_url": _URL,
+                },
+                required=("image_url",),
+                is_open=True,
+            ),
+        },
+    ),
+    1000,
+)
 _THOUGHTS: Final = Array(Object(fields={"text": _WORDS}, required=("text",), is_open=True), 1000)
 _OUTPUT: Final = Variants(
     what="outputs",
@@ -107,7 +129,7 @@ ITEM: Final = Variants(
             is_open=True,
         ),
         "function_call_output": Object(
-            fields={"call_id": Text(most=200), "output": Either((_PIECES, _WORDS)), "status": _STATUS},
+            fields={"call_id": Text(most=200), "output": Either((_RESULTS, _WORDS)), "status": _STATUS},
             required=("call_id", "output"),
             is_open=True,
         ),
@@ -244,9 +266,7 @@ def _image(piece: Json, param: str) -> Part:
     content: dict[str, Any] = {"detail": piece.get("detail") or "auto"}
     if piece.get("file_id") is not None:
         return Part(kind=parts.IMAGE, content=content | {"file_id": file_row(piece["file_id"], f"{param}.file_id")})
-    url = piece.get("image_url")
-    if url is None:
-        raise checks.missing(f"{param}.image_url")
+    url = piece["image_url"]
     if url.startswith("data:"):
         head, _, data = url.partition(",")
         if not head.endswith(";base64"):
@@ -261,9 +281,7 @@ def _file(piece: Json, param: str) -> Part:
         if piece.get("filename") is not None:
             content["name"] = piece["filename"]
         return Part(kind=parts.FILE, content=content)
-    data = piece.get("file_data")
-    if data is None:
-        raise checks.missing(f"{param}.file_data")
+    data = piece["file_data"]
     _, _, encoded = data.rpartition(",") if data.startswith("data:") else ("", "", data)
     _check_base64(encoded, f"{param}.file_data")
     return Part(kind=parts.FILE, content={"data": data, "name": piece.get("filename") or "file"})
@@ -328,16 +346,7 @@ def _function_call(item: Json) -> Said:
 def _function_output(item: Json, param: str) -> Said:
     result: Any = item["output"]
     if not isinstance(result, str):
-        result = [_result(piece, f"{param}.output[{number}]") for number, piece in enumerate(item["output"])]
+        pieces = [_content(piece, f"{param}.output[{number}]") for number, piece in enumerate(item["output"])]
+        result = [dict(piece.content) for piece in pieces]
     content: Json = {"call_id": item["call_id"], "output": result}
     return Said(role=Role.USER, parts=(Part(kind=parts.TOOL_RESULT, content=content),), status=_status(item))
-
-
-def _result(value: Json, param: str) -> Json:
-    """A piece of what came of a function: text, or an image by its URL."""
-    piece = _content(value, param)
-    if piece.kind != parts.TEXT and not piece.content.get("url"):
-        raise FieldError(
-            f"Invalid value at {param}: outputs of functions are text and images by image_url.", param=f"{param}.type"
-        )
-    return dict(piece.content)

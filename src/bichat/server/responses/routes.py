@@ -14,7 +14,7 @@ from bichat.server import naming
 from bichat.server.answers import JsonAnswer
 from bichat.server.document import operation
 from bichat.server.forms import json_body
-from bichat.server.lists import Pages, as_list, asked, parameters, part
+from bichat.server.lists import Pages, as_list, asked, number_in, parameters, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.responses import answers
 from bichat.server.responses.inputs import ITEM, read_input
@@ -58,7 +58,9 @@ def _flag(request: Request, name: str) -> bool:
 #: Parameters of queries.
 _INCLUDED: Final = {"include": INCLUDE}
 _LISTED: Final = {**parameters(*naming.ITEMS), **_INCLUDED}
-_WATCHED: Final = {**_INCLUDED, "stream": Flag(usual=False), "starting_after": Integer(least=0, most=10**12 - 1)}
+#: Of an event.
+_NUMBER: Final = Integer(least=0, most=10**12 - 1)
+_WATCHED: Final = {**_INCLUDED, "stream": Flag(usual=False), "starting_after": _NUMBER}
 _ADDED: Final = Array(ITEM, _MOST_ADDED)
 CONVERSATION_BODY: Final = Object(name="ConversationRequest", fields={"items": _ADDED, "metadata": Metadata()})
 CONVERSATION_CHANGE: Final = Object(name="ConversationChange", fields={"metadata": Metadata()}, required=("metadata",))
@@ -87,11 +89,9 @@ async def get_response(request: Request, response_id: str) -> Response:
     service, caller = _service(request), _caller(request)
     run = await service.get(caller, response_id)
     include = _included(request)
+    after = number_in(request.query_params, "starting_after", _NUMBER)
     if _flag(request, "stream"):
-        after = request.query_params.get("starting_after")
-        if after is not None and (not after.isascii() or not after.isdigit() or len(after) > 12):
-            raise FieldError("Invalid 'starting_after': the number of an event is taken.", param="starting_after")
-        return EventStream(service.stream(caller, run, after=-1 if after is None else int(after)))
+        return EventStream(service.stream(caller, run, after=-1 if after is None else after))
     return JsonAnswer(await service.shown(caller, run, include), headers={"openai-poll-after-ms": str(_POLL_MS)})
 
 
