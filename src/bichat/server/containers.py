@@ -127,7 +127,7 @@ async def files(container_id: str, request: Request, caller: Who, services: What
 
 @router.get("/containers/{container_id}/files/{file_id}")
 async def file(container_id: str, file_id: str, caller: Who, services: What) -> dict[str, Any]:
-    """One of its files."""
+    """One of its files; of one that code wrote over or deleted since, what it was."""
     record = await find(services, caller, container_id)
     return file_object(record, await _file(services, caller, record, file_id))
 
@@ -142,7 +142,7 @@ async def content(container_id: str, file_id: str, request: Request, caller: Who
 
 @router.delete("/containers/{container_id}/files/{file_id}")
 async def remove(container_id: str, file_id: str, caller: Who, services: What) -> dict[str, Any]:
-    """Remove it from the container."""
+    """Remove it from the container; what code has put in its place stays."""
     record = await find(services, caller, container_id)
     found = await _file(services, caller, record, file_id)
     await services.sessions.remove(caller.tenant, record.id, found.id)
