@@ -71,7 +71,7 @@ async def complete(request: Request, caller: Who, services: What) -> Response:
     has_usage = options is not None and bool(checks.mapping(options, "stream_options").get("include_usage"))
     responses: Responses = request.app.state.responses
     run = await responses.start(caller, ask)
-    answer = _Answer(services, caller, run)
+    answer = _Answer(services, responses, caller, run)
     if ask.streams:
         return EventStream(_chunks(answer, has_usage=has_usage))
     try:
@@ -185,6 +185,7 @@ class _Answer:
     """An answer as it is made."""
 
     services: Services
+    responses: Responses
     caller: Caller
     run: Run
     text: list[str] = field(default_factory=list[str])
@@ -298,7 +299,7 @@ class _Answer:
             if not run.state.is_final:
                 await core.cancel(tenant, run.id)
                 await core.wait(tenant, run.id)
-            await core.forget(tenant, run.id)
+            await self.responses.forget(self.caller, run.id)
 
 
 async def _chunks(answer: _Answer, *, has_usage: bool) -> AsyncGenerator[bytes]:
