@@ -291,6 +291,18 @@ def test_a_model_that_fails_before_code_ran_is_an_error_and_after_it_a_failed_re
     assert (last.type, last.response.error.code) == ("response.failed", "invalid_prompt")
 
 
+def test_a_stream_that_is_looked_at_later_has_the_outputs_that_are_asked_for_then(served, client):
+    served.plays(python("print('now')"), says("x"))
+    made = ask(client)
+    events = list(client.responses.retrieve(made.id, stream=True, include=OUTPUTS))
+    (done,) = [event.item for event in events if event.type == "response.output_item.done" and event.output_index == 0]
+    assert done.outputs[0].logs == "now\n"
+    assert events[-1].response.output[0].outputs == done.outputs
+    plain = list(client.responses.retrieve(made.id, stream=True))
+    assert plain[-1].response.output[0].outputs is None
+    assert [event.sequence_number for event in plain] == [event.sequence_number for event in events]
+
+
 def test_live_output_is_streamed_to_who_asks_for_it(served):
     served.plays(python("print('now')"), says("x"))
     client = served.client(is_strict=False)

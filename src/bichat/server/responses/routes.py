@@ -85,7 +85,7 @@ async def get_response(request: Request, response_id: str) -> Response:
         after = request.query_params.get("starting_after")
         if after is not None and (not after.isascii() or not after.isdigit() or len(after) > 12):
             raise FieldError("Invalid 'starting_after': the number of an event is taken.", param="starting_after")
-        return EventStream(service.stream(caller, run, after=-1 if after is None else int(after)))
+        return EventStream(service.stream(caller, run, after=-1 if after is None else int(after), include=include))
     return JsonAnswer(await service.shown(caller, run, include), headers={"openai-poll-after-ms": str(_POLL_MS)})
 
 

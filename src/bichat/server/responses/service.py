@@ -229,11 +229,20 @@ class Responses:
         return found
 
     async def stream(
-        self, caller: Caller, run: Run, *, after: int = -1, ask: Ask | None = None
+        self,
+        caller: Caller,
+        run: Run,
+        *,
+        after: int = -1,
+        ask: Ask | None = None,
+        include: frozenset[str] = frozenset(),
     ) -> AsyncGenerator[bytes]:
-        """Its events as they are sent, behind the one numbered `after`, from whichever process it goes on in."""
-        fold = ResponseStream(run)
-        has_outputs = OUTPUTS in run.request["view"]["include"]
+        """Its events as they are sent, behind the one numbered `after`, from whichever process it goes on in.
+
+        `include`: what is shown beyond what it was asked for with.
+        """
+        fold = ResponseStream(run, include)
+        has_outputs = OUTPUTS in include.union(run.request["view"]["include"])
         try:
             for event in fold.begin():
                 if event["sequence_number"] > after:
