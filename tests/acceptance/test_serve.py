@@ -148,6 +148,7 @@ def test_a_server_behind_a_proxy_answers_it_and_this_machine_alone(bichat, serve
         refused = httpx.get(f"http://{own}:{here.port}/healthz", headers={"X-Forwarded-For": "127.0.0.1"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (403, "not_the_proxy")
         assert server.end() == 0
+    assert "BICHAT_PUBLIC_URL is not set" in server.log.read_text()
 
 
 def test_a_server_that_others_would_reach_refuses_to_start_without_tls(bichat):

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, cast
+from urllib.parse import quote
 
 import anyio
 from fastapi import APIRouter, Depends, Request
@@ -14,10 +15,10 @@ from starlette.responses import Response
 
 from bichat.conversation import parts, run_events
 from bichat.errors import BichatError
-from bichat.repository.records import Run, RunState
+from bichat.repository.records import CodeInterpreterOutput, Run, RunState
 from bichat.server import checks
 from bichat.server.answers import JsonAnswer
-from bichat.server.door import caller_of, services_of
+from bichat.server.door import caller_of, own_address, services_of
 from bichat.server.forms import json_body
 from bichat.server.problems import FailedError, FieldError, RefusedError, error_body
 from bichat.server.responses.requests import read_ask
@@ -25,6 +26,7 @@ from bichat.server.responses.response import error_of
 from bichat.server.responses.service import Responses
 from bichat.server.responses.stream import EventStream
 from bichat.server.services import Caller, Services
+from bichat.settings.settings import DEFAULT_PUBLIC_URL
 
 Json = Mapping[str, Any]
 
@@ -51,12 +53,15 @@ REFUSED: Final[Mapping[str, str]] = {
     "audio": "answers are text",
     "functions": "send tools",
     "function_call": "send tool_choice",
+    "stop": "answers end where the model ends them",
 }
 #: How long links to files in an answer lead somewhere.
 _LINK_S: Final = 24 * 3600.0
 _FINISHES: Final = {"max_output_tokens": "length", "max_turns": "length", "content_filter": "content_filter"}
 
 router = APIRouter(tags=["chat"])
+#: As Azure's clients ask, which put the model into the path.
+deployments = APIRouter()
 Who = Annotated[Caller, Depends(caller_of)]
 What = Annotated[Services, Depends(services_of)]
 _BODY: Final = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
@@ -65,13 +70,15 @@ _BODY: Final = {"requestBody": {"required": True, "content": {"application/json"
 @router.post("/chat/completions", openapi_extra=_BODY)
 async def complete(request: Request, caller: Who, services: What) -> Response:
     """An answer: whole, or as a stream of chunks."""
-    body = await json_body(request)
+    body = dict(await json_body(request))
+    if body.get("model") is None and "deployment" in request.path_params:
+        body["model"] = request.path_params["deployment"]
     ask = read_ask(as_response_request(body), user=caller.user)
     options: Any = body.get("stream_options")
     has_usage = options is not None and bool(checks.mapping(options, "stream_options").get("include_usage"))
     responses: Responses = request.app.state.responses
     run = await responses.start(caller, ask)
-    answer = _Answer(services, caller, run)
+    answer = _Answer(services, responses, caller, run, own_address(request))
     if ask.streams:
         return EventStream(_chunks(answer, has_usage=has_usage))
     try:
@@ -81,6 +88,9 @@ async def complete(request: Request, caller: Who, services: What) -> Response:
         return JsonAnswer(answer.whole())
     finally:
         await answer.forget()
+
+
+deployments.add_api_route("/deployments/{deployment}/chat/completions", complete, methods=["POST"])
 
 
 # ------------------------------------------------------------------------------------------------------------- request
@@ -93,7 +103,7 @@ def as_response_request(body: Json) -> dict[str, Any]:
         FieldError: a field is not as it must be, or asks for what is not served.
     """
     for name, why in REFUSED.items():
-        if body.get(name) is not None:
+        if body.get(name) is not None and (name != "stop" or body[name]):
             raise FieldError(f"Unsupported parameter: '{name}': {why}.", param=name, wire_code="unsupported_parameter")
     if body.get("n") not in (None, 1):
         raise FieldError("Invalid 'n': one answer is given.", param="n")
@@ -185,8 +195,11 @@ class _Answer:
     """An answer as it is made."""
 
     services: Services
+    responses: Responses
     caller: Caller
     run: Run
+    address: str
+    """Where whoever asked reaches the server; empty where nobody knows."""
     text: list[str] = field(default_factory=list[str])
     calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
@@ -242,10 +255,17 @@ class _Answer:
         for cited in {each["output_id"]: each for each in citations}.values():
             with suppress(BichatError):
                 kept = await self.services.repository.outputs.get(self.caller.tenant, cited["output_id"])
-                url = await self.services.storage.url(kept.storage_key, expires_in_s=_LINK_S)
+                url = await self._url(kept)
                 mark = "!" if kept.mime_type.startswith("image/") else ""
                 lines.append(f"\n\n{mark}[{kept.name}]({url})")
         return "".join(lines)
+
+    async def _url(self, kept: CodeInterpreterOutput) -> str:
+        url = await self.services.storage.url(kept.storage_key, expires_in_s=_LINK_S)
+        usual = self.services.settings.public_url
+        if usual != DEFAULT_PUBLIC_URL or not url.startswith(f"{usual}/"):
+            return url
+        return self.address + url.removeprefix(usual) if self.address else f"sandbox:/mnt/data/{quote(kept.name)}"
 
     @property
     def finish(self) -> str:
@@ -298,7 +318,7 @@ class _Answer:
             if not run.state.is_final:
                 await core.cancel(tenant, run.id)
                 await core.wait(tenant, run.id)
-            await core.forget(tenant, run.id)
+            await self.responses.forget(self.caller, run.id)
 
 
 async def _chunks(answer: _Answer, *, has_usage: bool) -> AsyncGenerator[bytes]:
