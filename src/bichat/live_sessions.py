@@ -287,28 +287,38 @@ class LiveSessions:
                 return
 
     async def file(self, tenant: str, session_id: str, file_id: str) -> FileOfSession:
-        """One of `files`.
+        """One of `files`, or one that was: what code wrote over or deleted is had by its id for as long as it is kept.
 
         Raises:
-            NotFoundError: there is no such file in it.
+            NotFoundError: there is no such file of this session's.
         """
-        wanted = check_id(file_id, "file")
-        for file in await self.files(tenant, session_id):
-            if file.id == wanted:
-                return file
-        raise NotFoundError("there is no such file in this session", stage="session")
+        session_id, wanted = check_id(session_id, "session"), check_id(file_id, "file")
+        with suppress(NotFoundError):
+            output = await self._repository.outputs.get(tenant, wanted)
+            execution = await self._repository.executions.get(tenant, output.execution_id)
+            if execution.session_id == session_id:
+                return _of(output, "assistant")
+        with suppress(NotFoundError):
+            given = await self._repository.files.get(tenant, wanted)
+            if given.session_id == session_id:
+                return _of(given, "user")
+        raise NotFoundError("there is no such file of this session", stage="session")
 
     async def remove(self, tenant: str, session_id: str, file_id: str) -> None:
-        """Remove a file from the session's folder, and delete its record; an ended session's record alone.
+        """Delete a file's record, and remove it from the session's folder where it is what lies there.
+
+        Of an ended session, and of a file that code has written over or deleted, the record alone goes.
 
         Raises:
-            NotFoundError: there is no such file in it.
+            NotFoundError: there is no such file of this session's.
             SessionElsewhereError: the session lives in another process.
         """
         file = await self.file(tenant, session_id, file_id)
         with suppress(SessionEndedError):
             async with self.held(tenant, session_id) as session:
-                await session.remove(file.name)
+                lying = (await self.record(tenant, session_id)).files
+                if any((kept.name, kept.storage_key) == (file.name, file.record.storage_key) for kept in lying):
+                    await session.remove(file.name)
         if isinstance(file.record, FileRecord):
             await self._repository.files.delete(tenant, file.id)
         else:

@@ -58,6 +58,13 @@ def command(
         name_service()
         who = "with an API key" if keys else "without a key, for programs on this machine alone"
         typer.echo(f"bichat serves {address.url} {who}; Ctrl-C ends it.", err=True)
+        if settings.public_url == DEFAULT_PUBLIC_URL and not address.is_local:
+            typer.echo(
+                "Warning: BICHAT_PUBLIC_URL is not set.  Links to files in chat completions begin with the Host that a "
+                "request names, and lead nowhere where a proxy does not pass that on.  Set it to where the server is "
+                "reached, such as https://bi.example.com.",
+                err=True,
+            )
         server = Server(settings, address, patience_s=patience)
         server.run()
         if not server.started:

@@ -7,6 +7,7 @@ text           `text`; of answers only `citations`: list of `Citation` as JSON, 
 refusal        `text`
 image          of a user: `file_id` (of a `FileRecord`) or `url` (`data:` or `https:`), `detail`
 file           of a user: `file_id`, `name`, `tools` where it was given to a thread; or `url`; or `data` (base64) and `name`
+               of both: `is_own` where the file came with the message, and goes with it
 reasoning      `text`; `provider`: what the provider wants back, opaque
 code           a call of the code interpreter, alone in its message: `call_id`, `code`, `session_id`, `execution_id`,
                `outputs`: list of `{"type": "logs", "logs"}` and `{"type": "image", "output_id", "name", "mime_type"}`,

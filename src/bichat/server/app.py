@@ -78,6 +78,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     )
     for number, prefix in enumerate(PREFIXES):
         app.include_router(_wire(), prefix=prefix, include_in_schema=number == 0)
+    app.include_router(chat.deployments, prefix="/openai", dependencies=[Depends(caller_of)], include_in_schema=False)
     app.include_router(status.router)
     describe(app)
     app.add_exception_handler(BichatError, _told)

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final, cast
+from urllib.parse import quote
 
 import anyio
 from fastapi import APIRouter, Depends, Request
@@ -14,11 +15,11 @@ from starlette.responses import Response
 
 from bichat.conversation import parts, run_events
 from bichat.errors import BichatError
-from bichat.repository.records import Run, RunState
+from bichat.repository.records import CodeInterpreterOutput, Run, RunState
 from bichat.server import checks
 from bichat.server.answers import JsonAnswer
 from bichat.server.document import operation
-from bichat.server.door import caller_of, services_of
+from bichat.server.door import caller_of, own_address, services_of
 from bichat.server.forms import json_body
 from bichat.server.problems import FailedError, RefusedError, error_body
 from bichat.server.responses.inputs import CONTENT
@@ -56,6 +57,7 @@ from bichat.server.schemas import (
     constant,
 )
 from bichat.server.services import Caller, Services
+from bichat.settings.settings import DEFAULT_PUBLIC_URL
 
 Json = Mapping[str, Any]
 
@@ -151,6 +153,7 @@ _REFUSED: Final[Mapping[str, Schema]] = {
     "audio": Refused("answers are text"),
     "functions": Refused("send tools"),
     "function_call": Refused("send tool_choice"),
+    "stop": Refused("answers end where the model ends them", or_empty=True),
 }
 #: Fields that are carried out; others are taken and have no effect, but for those that are refused.
 SUPPORTED: Final = frozenset(_SUPPORTED)
@@ -208,6 +211,8 @@ _LINK_S: Final = 24 * 3600.0
 _FINISHES: Final = {"max_output_tokens": "length", "max_turns": "length", "content_filter": "content_filter"}
 
 router = APIRouter(tags=["chat"])
+#: As Azure's clients ask, which put the model into the path.
+deployments = APIRouter()
 Who = Annotated[Caller, Depends(caller_of)]
 What = Annotated[Services, Depends(services_of)]
 
@@ -215,13 +220,15 @@ What = Annotated[Services, Depends(services_of)]
 @router.post("/chat/completions", openapi_extra=operation(body=BODY, gives=COMPLETION, streams=True, may_fail=True))
 async def complete(request: Request, caller: Who, services: What) -> Response:
     """An answer: whole, or as a stream of chunks."""
-    body = await json_body(request)
+    body = dict(await json_body(request))
+    if body.get("model") is None and "deployment" in request.path_params:
+        body["model"] = request.path_params["deployment"]
     ask = read_ask(as_response_request(body), user=caller.user)
     options: Json = body.get("stream_options") or {}
     has_usage = bool(options.get("include_usage"))
     responses: Responses = request.app.state.responses
     run = await responses.start(caller, ask)
-    answer = _Answer(services, caller, run)
+    answer = _Answer(services, responses, caller, run, own_address(request))
     if ask.streams:
         return EventStream(_chunks(answer, has_usage=has_usage))
     try:
@@ -231,6 +238,9 @@ async def complete(request: Request, caller: Who, services: What) -> Response:
         return JsonAnswer(answer.whole())
     finally:
         await answer.forget()
+
+
+deployments.add_api_route("/deployments/{deployment}/chat/completions", complete, methods=["POST"])
 
 
 # ------------------------------------------------------------------------------------------------------------- request
@@ -306,8 +316,11 @@ class _Answer:
     """An answer as it is made."""
 
     services: Services
+    responses: Responses
     caller: Caller
     run: Run
+    address: str
+    """Where whoever asked reaches the server; empty where nobody knows."""
     text: list[str] = field(default_factory=list[str])
     calls: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
 
@@ -363,10 +376,17 @@ class _Answer:
         for cited in {each["output_id"]: each for each in citations}.values():
             with suppress(BichatError):
                 kept = await self.services.repository.outputs.get(self.caller.tenant, cited["output_id"])
-                url = await self.services.storage.url(kept.storage_key, expires_in_s=_LINK_S)
+                url = await self._url(kept)
                 mark = "!" if kept.mime_type.startswith("image/") else ""
                 lines.append(f"\n\n{mark}[{kept.name}]({url})")
         return "".join(lines)
+
+    async def _url(self, kept: CodeInterpreterOutput) -> str:
+        url = await self.services.storage.url(kept.storage_key, expires_in_s=_LINK_S)
+        usual = self.services.settings.public_url
+        if usual != DEFAULT_PUBLIC_URL or not url.startswith(f"{usual}/"):
+            return url
+        return self.address + url.removeprefix(usual) if self.address else f"sandbox:/mnt/data/{quote(kept.name)}"
 
     @property
     def finish(self) -> str:
@@ -419,7 +439,7 @@ class _Answer:
             if not run.state.is_final:
                 await core.cancel(tenant, run.id)
                 await core.wait(tenant, run.id)
-            await core.forget(tenant, run.id)
+            await self.responses.forget(self.caller, run.id)
 
 
 async def _chunks(answer: _Answer, *, has_usage: bool) -> AsyncGenerator[bytes]:

@@ -21,7 +21,7 @@ from bichat.server.files import find as find_file
 from bichat.server.forms import announced_file_bytes, file_of, form_of, is_form, json_body
 from bichat.server.lists import as_list, asked, pages_of, parameters, part
 from bichat.server.network import NoNetwork
-from bichat.server.problems import FieldError, MissingError
+from bichat.server.problems import ANOTHER_CONTAINER, FieldError, MissingError
 from bichat.server.schemas import (
     COUNT,
     Array,
@@ -193,7 +193,7 @@ async def files(container_id: str, request: Request, caller: Who, services: What
 
 @router.get("/containers/{container_id}/files/{file_id}", openapi_extra=operation(gives=FILE))
 async def file(container_id: str, file_id: str, caller: Who, services: What) -> dict[str, Any]:
-    """One of its files."""
+    """One of its files; of one that code wrote over or deleted since, what it was."""
     record = await find(services, caller, container_id)
     return file_object(record, await _file(services, caller, record, file_id))
 
@@ -208,7 +208,7 @@ async def content(container_id: str, file_id: str, request: Request, caller: Who
 
 @router.delete("/containers/{container_id}/files/{file_id}", openapi_extra=operation(gives=FILE_DELETED))
 async def remove(container_id: str, file_id: str, caller: Who, services: What) -> dict[str, Any]:
-    """Remove it from the container."""
+    """Remove it from the container; what code has put in its place stays."""
     record = await find(services, caller, container_id)
     found = await _file(services, caller, record, file_id)
     await services.sessions.remove(caller.tenant, record.id, found.id)
@@ -234,7 +234,11 @@ async def find(services: Services, caller: Caller, container_id: str) -> Session
 async def _live(services: Services, caller: Caller, container_id: str) -> SessionRecord:
     record = await find(services, caller, container_id)
     if record.end_reason:
-        raise MissingError(f"Container with id '{container_id}' has expired.", param="container_id")
+        raise FieldError(
+            f"Container with id '{container_id}' has expired ({record.end_reason}). {ANOTHER_CONTAINER}",
+            param="container_id",
+            wire_code="container_expired",
+        )
     return record
 
 

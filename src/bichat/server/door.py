@@ -40,6 +40,11 @@ class Door:
         self._repository = repository
         self._is_local = is_local
 
+    @property
+    def is_local(self) -> bool:
+        """Whether only programs on this machine reach the server."""
+        return self._is_local
+
     async def caller(self, connection: HTTPConnection) -> Caller:
         """Whose request it is.
 
@@ -85,6 +90,18 @@ async def services_of(connection: HTTPConnection) -> Services:
     """What the server stands on, for routes."""
     services: Services = connection.app.state.services
     return services
+
+
+def own_address(connection: HTTPConnection) -> str:
+    """Where whoever asks reaches the server, by his request, such as `https://bi.example.com`.
+
+    Empty where a request from elsewhere names this machine: a proxy has put its own name for the server there.
+    """
+    door: Door = connection.app.state.door
+    host = connection.headers.get("host", "")
+    if not host or (not door.is_local and is_loopback(_host_of(f"//{host}"))):
+        return ""
+    return f"{connection.url.scheme}://{host}"
 
 
 def is_loopback(host: str) -> bool:

@@ -39,13 +39,25 @@ _STATUS: Final = {
     "session_elsewhere": 503,
 }
 
+#: Reasons that last until the operator does something about them.
+_LASTING: Final = frozenset({"unauthorized", "quota_exceeded"})
+#: Fields that errors of planners are about, by their reason.
+_PARAMS: Final = {"not_configured": "model", "no_code": "input", "context_too_long": "input"}
+#: What can be done about a container that has ended, by callers who know containers and no sessions.
+ANOTHER_CONTAINER: Final = 'Make another one with POST /containers, or ask for {"type": "auto"}.'
+
+
+def remedy_of(error: Mapping[str, Any]) -> str:
+    """What callers of the wire can do about an error as it stands in a run's row; empty where there is nothing."""
+    return ANOTHER_CONTAINER if error.get("code") in ("session_ended", "session_lost") else error.get("remedy") or ""
+
 
 class FailedError(BichatError):
     """A run failed before any code was started in it, told as an error of the request: all of it is forgotten."""
 
     def __init__(self, error: Mapping[str, Any]) -> None:
         super().__init__(
-            error.get("message", "the answer failed"), stage=error.get("stage", "run"), remedy=error.get("remedy", "")
+            error.get("message", "the answer failed"), stage=error.get("stage", "run"), remedy=remedy_of(error)
         )
         self.reason = error.get("reason") or error.get("code", "")
         self.retry_after_s = error.get("retry_after_s")
@@ -112,13 +124,15 @@ def error_body(error: BichatError) -> dict[str, Any]:
         "error": {
             "message": message,
             "type": kind,
-            "param": getattr(error, "param", None),
+            "param": getattr(error, "param", None) or _PARAMS.get(getattr(error, "reason", "")),
             "code": code,
         }
     }
 
 
 def error_headers(error: BichatError) -> dict[str, str]:
-    """When to come back."""
+    """When to come back, and that it is no use where it is none."""
     wait_s = getattr(error, "retry_after_s", None)
-    return {} if wait_s is None else {"retry-after": str(max(1, round(wait_s)))}
+    headers = {} if wait_s is None else {"retry-after": str(max(1, round(wait_s)))}
+    # Clients ask again after 429 and 5xx: what is the same another time is not to be asked three times.
+    return headers | ({"x-should-retry": "false"} if getattr(error, "reason", "") in _LASTING else {})

@@ -53,11 +53,8 @@ async def ready(services: What) -> Response:
             await services.repository.keys.exist()
     except (BichatError, TimeoutError) as error:
         reasons["database"] = getattr(error, "code", "timeout")
-    try:
-        with anyio.fail_after(20):
-            await services.interpreter.warm()
-    except (BichatError, TimeoutError) as error:
-        reasons["sandbox"] = getattr(error, "code", "timeout")
+    if reason := await services.readiness.reason():
+        reasons["sandbox"] = reason
     return JSONResponse(
         {"status": "unready", "reasons": reasons} if reasons else {"status": "ready"}, 503 if reasons else 200
     )

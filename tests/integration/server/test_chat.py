@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import httpx2 as httpx
 import openai
@@ -10,6 +11,8 @@ import pytest
 
 from bichat.conversation.planner import PlannerError
 from bichat.testing.planner import calls, says
+
+from .test_files_and_containers import _own, _site
 
 pytestmark = pytest.mark.sandbox
 
@@ -30,7 +33,8 @@ def test_code_runs_in_an_answer_and_its_files_come_as_links(served, client):
     text, _, link = choice.message.content.partition("\n\n")
     assert (text, choice.finish_reason, made.model) == ("It is 42.", "stop", "m")
     assert (made.usage.prompt_tokens, made.usage.completion_tokens, made.usage.total_tokens) == (20, 6, 26)
-    assert link.startswith("[a.txt](http")
+    address = link.removeprefix("[a.txt](").removesuffix(")")
+    assert httpx.get(address).content == b"a"
     assert "42" in served.planner.asked[-1].history[-1].parts[0].content["told"]
 
 
@@ -81,6 +85,7 @@ def test_an_answer_that_fails_is_an_error_that_is_not_retried_once_code_has_run(
         ({"messages": [{"role": "tool", "content": "x"}]}, "call_id"),
         ({"messages": [], "n": 2}, "'n'"),
         ({"messages": [], "functions": []}, "send tools"),
+        ({"messages": [], "stop": ["\n"]}, "'stop'"),
         ({"messages": [{"role": "user", "content": [{"type": "input_audio"}]}]}, "input_audio"),
         ({"messages": [], "stream_options": 5, "stream": True}, "stream_options"),
     ],
@@ -91,3 +96,28 @@ def test_what_cannot_be_is_refused(served, fields, words):
     assert answer.status_code == 400
     with pytest.raises(AssertionError, match=words):
         raise AssertionError(answer.json()["error"]["message"])
+
+
+def test_azures_client_puts_the_model_into_the_path(served):
+    served.plays(says("Hello."))
+    root = served.url.removesuffix("/v1")
+    key = served.key("acme")
+    with openai.AzureOpenAI(azure_endpoint=root, api_key=key, api_version="2024-10-21", max_retries=0) as azure:
+        made = azure.chat.completions.create(model="local-python", messages=[{"role": "user", "content": "print(1)"}])
+    assert (made.model, made.choices[0].message.content) == ("local-python", "1\n")
+    asked = {"messages": [{"role": "user", "content": "print(2)"}], "stop": []}
+    bare = httpx.post(f"{root}/openai/deployments/m/chat/completions", json=asked, headers={"api-key": key})
+    assert (bare.json()["model"], bare.json()["choices"][0]["message"]["content"]) == ("m", "Hello.")
+
+
+def test_links_lead_to_where_the_server_was_reached_and_are_none_where_that_is_not_known(tmp_path, bare_settings):
+    message: Any = [{"role": "user", "content": "open('a b.txt', 'w').write('a')"}]
+    with _site(_own(bare_settings(), tmp_path), is_local=False, planners=None) as site:
+        client = site.client(site.key("acme"))
+
+        def answered(**headers: str) -> str:
+            made = client.chat.completions.create(model="local-python", messages=message, extra_headers=headers)
+            return made.choices[0].message.content or ""
+
+        assert "[a b.txt](http://bi.example.com/files/acme/" in answered(Host="bi.example.com")
+        assert "[a b.txt](sandbox:/mnt/data/a%20b.txt)" in answered()

@@ -270,11 +270,6 @@ def test_what_is_not_stored_leaves_nothing_but_its_files(served, client):
             ask(client, previous_response_id=made.id)
     (cited,) = whole.output[-1].content[0].annotations
     assert client.containers.files.content.retrieve(cited.file_id, container_id=cited.container_id).read() == b"a"
-    served.plays(says("read"))
-    part = {"type": "input_file", "filename": "b.txt", "file_data": "data:text/plain;base64,Yg=="}
-    ask(client, [{"role": "user", "content": [part]}], store=False)
-    (sent,) = (file for file in client.files.list() if file.filename == "b.txt")
-    assert sent.expires_at == sent.created_at + 24 * 3600
     row_id = naming.row_id(whole.output[-1].id, naming.MESSAGE)
     with pytest.raises(NotFoundError):
         served.call(served.services.repository.messages.get, "acme", row_id)
@@ -294,6 +289,18 @@ def test_a_model_that_fails_before_code_ran_is_an_error_and_after_it_a_failed_re
     served.plays([PlannerError("prose", reason="no_code")])
     *_, last = ask(client, stream=True)
     assert (last.type, last.response.error.code) == ("response.failed", "invalid_prompt")
+
+
+def test_a_stream_that_is_looked_at_later_has_the_outputs_that_are_asked_for_then(served, client):
+    served.plays(python("print('now')"), says("x"))
+    made = ask(client)
+    events = list(client.responses.retrieve(made.id, stream=True, include=OUTPUTS))
+    (done,) = [event.item for event in events if event.type == "response.output_item.done" and event.output_index == 0]
+    assert done.outputs[0].logs == "now\n"
+    assert events[-1].response.output[0].outputs == done.outputs
+    plain = list(client.responses.retrieve(made.id, stream=True))
+    assert plain[-1].response.output[0].outputs is None
+    assert [event.sequence_number for event in plain] == [event.sequence_number for event in events]
 
 
 def test_live_output_is_streamed_to_who_asks_for_it(served):
@@ -388,7 +395,7 @@ def test_a_container_by_its_id_is_used_and_one_that_has_ended_is_refused_or_repl
     first = client.responses.create(model="m", input="go", tools=[named])
     assert first.output[0].container_id == named["container"]
     served.call(close, session_id)
-    with pytest.raises(openai.BadRequestError, match="ended"):
+    with pytest.raises(openai.BadRequestError, match="has expired"):
         client.responses.create(model="m", input="go", tools=[named])
     with pytest.raises(openai.NotFoundError, match="Container with id"):
         client.responses.create(model="m", input="go", tools=[named | {"container": "cntr_" + "0" * 32}])

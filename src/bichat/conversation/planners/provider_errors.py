@@ -55,7 +55,7 @@ _UNAVAILABLE: Final = _Meaning("unavailable", "the provider cannot be reached or
 _TOO_LONG: Final = _Meaning(
     "context_too_long",
     "what was said so far is too long for the model",
-    'Begin a new conversation, or ask with truncation "auto".',
+    "Say less, or begin a new conversation.",
 )
 _TIMEOUTS: Final = (ModelTimeoutError, ModelRequestTimeout, httpx2.TimeoutException)
 #: The first that fits.

@@ -7,7 +7,7 @@ number n is the same for everybody: who lost the stream has it folded again, and
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -48,12 +48,14 @@ class _Open:
 class ResponseStream:
     """Of one run, from its beginning; `run` may be replaced by a newer reading of its row before it ends."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, include: Iterable[str] = ()) -> None:
+        """`include`: what is shown beyond what the run was asked for with; no event has another number for that."""
         self.run = run
         view: Json = run.request.get("view", {})
-        self._include = frozenset(view.get("include", ()))
+        asked = frozenset(view.get("include", ()))
+        self._include = asked | frozenset(include)
         self._is_background = bool(view.get("echo", {}).get("background"))
-        self._is_live = LIVE_OUTPUT in self._include
+        self._is_live = LIVE_OUTPUT in asked
         self._next = 0
         self._made: list[dict[str, Any]] = []
         self._open: dict[str, _Open] = {}

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from bichat.repository.records import Run, RunState
 from bichat.server import naming
+from bichat.server.problems import remedy_of
 
 Json = Mapping[str, Any]
 
@@ -113,7 +114,7 @@ def error_of(run: Run) -> dict[str, Any]:
     error: Json = run.error or {}
     ours = error.get("reason") or error.get("code") or run.state.value
     message = error.get("message") or ("the time for this answer ran out" if run.state is RunState.EXPIRED else ours)
-    remedy = error.get("remedy")
+    remedy = remedy_of(error)
     return {
         "code": _ERRORS.get(ours) or _ERRORS.get(error.get("code", ""), "server_error"),
         "message": f"{message}. {remedy}" if remedy else message,

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from bichat.conversation.run_events import item_payload
+from bichat.errors import BichatError
 from bichat.repository.records import Conversation, Message
 from bichat.server import naming
 from bichat.server.answers import JsonAnswer
@@ -91,7 +92,7 @@ async def get_response(request: Request, response_id: str) -> Response:
     include = _included(request)
     after = number_in(request.query_params, "starting_after", _NUMBER)
     if _flag(request, "stream"):
-        return EventStream(service.stream(caller, run, after=-1 if after is None else after))
+        return EventStream(service.stream(caller, run, after=-1 if after is None else after, include=include))
     return JsonAnswer(await service.shown(caller, run, include), headers={"openai-poll-after-ms": str(_POLL_MS)})
 
 
@@ -163,7 +164,11 @@ async def create_conversation(request: Request) -> Response:
     said = await service.resolved(caller, inputs)
     made = Conversation(tenant=caller.tenant, user=caller.user, metadata={_METADATA: metadata})
     conversation = await service.repository.conversations.add(caller.tenant, made)
-    await service.add_items(caller, conversation, said)
+    try:
+        await service.add_items(caller, conversation, said)
+    except BichatError:
+        await service.repository.conversations.delete(caller.tenant, conversation.id)
+        raise
     return JsonAnswer(_conversation_object(conversation))
 
 
@@ -248,5 +253,5 @@ async def delete_item(request: Request, conversation_id: str, item_id: str) -> R
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
     message = await _item(request, conversation, item_id)
-    await service.repository.messages.delete(caller.tenant, message.id)
+    await service.delete_item(caller, message)
     return JsonAnswer(_conversation_object(conversation))

@@ -7,26 +7,25 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import PurePosixPath
 from typing import Any, Final, Self
 
 import anyio
 
 from bichat.archive import Archive
-from bichat.conversation import parts, run_events
+from bichat.conversation import run_events
 from bichat.conversation.core import Core
-from bichat.conversation.request import Said
+from bichat.conversation.request import RunRequest, Said
 from bichat.errors import BichatError, ConflictError, NotFoundError
-from bichat.names import safe_file_name
 from bichat.repository.chat_repository import ChatRepository
-from bichat.repository.records import Conversation, Message, Part, Role, Run
+from bichat.repository.records import Conversation, Message, Role, Run
 from bichat.sandbox.background import Background
-from bichat.sandbox.mime import HEAD_BYTES, sniff
 from bichat.server import naming
 from bichat.server.problems import FailedError, FieldError, MissingError
+from bichat.server.responses.enclosures import Enclosures, check_number, own_files, repeated
 from bichat.server.responses.events import ResponseStream, encode
 from bichat.server.responses.inputs import Reference
 from bichat.server.responses.items import OUTPUTS, Rendering, images_of, item_of
+from bichat.server.responses.refusals import container_param, file_params, told_to_caller
 from bichat.server.responses.requests import Ask, previous_missing
 from bichat.server.responses.response import response_object
 from bichat.server.services import Caller
@@ -38,8 +37,10 @@ _IMAGE_BYTES: Final = 16 * 1024 * 1024
 _ALL_IMAGES_BYTES: Final = 64 * 1024 * 1024
 #: How long a deletion waits for a run to end.
 _END_S: Final = 20.0
-#: How long a file is kept that came within a request of which nothing is to be kept: code may still want it.
+#: How long a file is kept that came within a request of which nothing is to be kept, should nobody be left to delete it.
 _UNKEPT_FILES: Final = timedelta(days=1)
+#: In the view of a run: ids of the files that came within its inputs.
+_OWN_FILES: Final = "own_files"
 
 
 class Responses:
@@ -51,6 +52,7 @@ class Responses:
         self._archive = archive
         self._repository = archive.repository
         self._storage = archive.storage
+        self._enclosures = Enclosures(archive)
         self._background = Background()
 
     async def __aenter__(self) -> Self:
@@ -69,25 +71,35 @@ class Responses:
             FieldError: the response that it goes on from is not there, or not over; its conversation is busy.
             As `Core.start`.
         """
-        request = replace(ask.run, inputs=await self.resolved(caller, ask.inputs, is_kept=ask.run.is_kept))
-        await self._check_files(caller, request.inputs, request.code.file_ids if request.code else ())
-        if request.conversation_id is not None:
-            await self.conversation(caller, request.conversation_id)
-        if request.previous_run_id is not None:
-            await self._check_previous(caller, request.previous_run_id)
-        if request.code is not None and request.code.session_id:
-            await self._check_session(caller, request.code.session_id)
+        request = replace(ask.run, inputs=await self.resolved(caller, ask.inputs))
+        await self._check(caller, request)
+        # Nothing is kept before all else is known to be there, and nothing stays where it is refused all the same.
+        expires_at = None if request.is_kept else datetime.now(UTC) + _UNKEPT_FILES
+        inputs = await self._enclosures.kept(caller, request.inputs, expires_at=expires_at)
+        own = own_files(part for said in inputs for part in said.parts)
+        request = replace(request, inputs=inputs, view={**request.view, _OWN_FILES: own} if own else request.view)
         try:
             run = await self._core.start(caller.tenant, request)
-        except ConflictError as error:
-            raise FieldError(
-                "The conversation has a response that is not over. Wait until it is, or cancel it.",
-                param="conversation",
-                wire_code="conversation_locked",
-            ) from error
+        except BaseException as error:
+            await self._enclosures.drop(caller.tenant, own)
+            if isinstance(error, BichatError):
+                raise told_to_caller(error, request) from error
+            raise
         if not request.is_kept:
             self._background.start(lambda: self._forget_later(caller, run.id))
         return run
+
+    async def _check(self, caller: Caller, request: RunRequest) -> None:
+        """Look up all that it names, without leaving anything."""
+        check_number(request.inputs)
+        self._core.planners.planner(request.model)
+        await self._check_files(caller, request.inputs, request)
+        if request.conversation_id is not None:
+            await self.conversation(caller, request.conversation_id, param="conversation")
+        if request.previous_run_id is not None:
+            await self._check_previous(caller, request.previous_run_id)
+        if request.code is not None and request.code.session_id:
+            await self._check_session(caller, request)
 
     async def _check_previous(self, caller: Caller, run_id: str) -> None:
         given = naming.on_wire(naming.RESPONSE, run_id)
@@ -98,56 +110,39 @@ class Responses:
         if not before.state.is_final:
             raise FieldError(f"Previous response with id '{given}' is not over.", param="previous_response_id")
 
-    async def _check_session(self, caller: Caller, session_id: str) -> None:
+    async def _check_session(self, caller: Caller, request: RunRequest) -> None:
+        session_id = request.code.session_id if request.code is not None else ""
         try:
             await self._repository.sessions.get(caller.tenant, session_id)
         except NotFoundError as error:
             given = naming.on_wire(naming.CONTAINER, session_id)
-            raise MissingError(f"Container with id '{given}' not found.", param="tools") from error
+            raise MissingError(f"Container with id '{given}' not found.", param=container_param(request)) from error
 
-    async def _check_files(self, caller: Caller, inputs: Sequence[Said], others: Sequence[str]) -> None:
-        named = [*others, *(part.content["file_id"] for said in inputs for part in said.parts if _names_file(part))]
-        for file_id in dict.fromkeys(named):
+    async def _check_files(self, caller: Caller, inputs: Sequence[Said], request: RunRequest | None = None) -> None:
+        named = [*file_params(request)] if request is not None else []
+        named += [
+            (part.content["file_id"], f"input[{number}].content[{place}].file_id")
+            for number, said in enumerate(inputs)
+            for place, part in enumerate(said.parts)
+            if _names_file(part)
+        ]
+        first: dict[str, str] = {}
+        for file_id, param in named:
+            first.setdefault(file_id, param)
+        for file_id, param in first.items():
             try:
                 await self._repository.files.get(caller.tenant, file_id)
             except NotFoundError as error:
                 given = naming.on_wire(naming.FILE, file_id)
-                raise MissingError(f"No such File object: {given}", param="file_id") from error
+                raise MissingError(f"No such File object: {given}", param=param) from error
 
-    async def resolved(self, caller: Caller, inputs: Sequence[Said | Reference], *, is_kept: bool = True) -> list[Said]:
-        """Inputs, with what is only referred to in its place, and files that came with them kept (`_UNKEPT_FILES`)."""
-        found = [each if isinstance(each, Said) else await self._referred(caller, each) for each in inputs]
-        expires_at = None if is_kept else datetime.now(UTC) + _UNKEPT_FILES
-        return [await self._with_files(caller, said, expires_at) for said in found]
+    async def resolved(self, caller: Caller, inputs: Sequence[Said | Reference]) -> list[Said]:
+        """Inputs, with what is only referred to in its place.
 
-    async def _with_files(self, caller: Caller, said: Said, expires_at: datetime | None) -> Said:
-        """With files that came as data kept as uploaded ones, so that code finds them."""
-        if not any(part.kind == parts.FILE and part.content.get("data") for part in said.parts):
-            return said
-        return replace(said, parts=tuple([await self._kept(caller, part, expires_at) for part in said.parts]))
-
-    async def _kept(self, caller: Caller, part: Part, expires_at: datetime | None) -> Part:
-        given: str | None = part.content.get("data")
-        if part.kind != parts.FILE or not given:
-            return part
-        data = base64.b64decode(given.rpartition(",")[2])
-        name = str(safe_file_name(PurePosixPath(part.content["name"]).name or "file"))
-
-        async def chunks() -> AsyncGenerator[bytes]:
-            yield data
-
-        file = await self._archive.upload(
-            caller.tenant,
-            chunks(),
-            name=name,
-            mime_type=sniff(name, data[:HEAD_BYTES], is_complete=len(data) < HEAD_BYTES),
-            purpose="user_data",
-            max_bytes=len(data),
-            expected_bytes=len(data),
-            user=caller.user,
-            expires_at=expires_at,
-        )
-        return Part(kind=parts.FILE, content={"file_id": file.id, "name": name})
+        Raises:
+            MissingError: one is not there.
+        """
+        return [each if isinstance(each, Said) else await self._referred(caller, each) for each in inputs]
 
     async def _referred(self, caller: Caller, reference: Reference) -> Said:
         try:
@@ -157,7 +152,7 @@ class Responses:
                 return reference.replayed
             raise MissingError(f"Item with id '{reference.wire_id[:100]}' not found.", param=reference.param) from error
         status = "incomplete" if found.status in ("in_progress", "interpreting") else found.status
-        return Said(role=found.role, parts=found.parts, status=status, metadata=found.metadata)
+        return Said(role=found.role, parts=repeated(found.parts), status=status, metadata=found.metadata)
 
     # ---------------------------------------------------------------------------------------------------------- look
 
@@ -191,7 +186,7 @@ class Responses:
             error: Json = run.error or {}
             if run.state.value == "failed" and not error.get("code_ran") and not await self._made(caller, run):
                 with suppress(BichatError):
-                    await self._core.forget(caller.tenant, run.id)
+                    await self.forget(caller, run.id)
                 raise FailedError(error)
             return await self.shown(caller, run, frozenset(ask.run.view["include"]))
         finally:
@@ -234,11 +229,20 @@ class Responses:
         return found
 
     async def stream(
-        self, caller: Caller, run: Run, *, after: int = -1, ask: Ask | None = None
+        self,
+        caller: Caller,
+        run: Run,
+        *,
+        after: int = -1,
+        ask: Ask | None = None,
+        include: frozenset[str] = frozenset(),
     ) -> AsyncGenerator[bytes]:
-        """Its events as they are sent, behind the one numbered `after`, from whichever process it goes on in."""
-        fold = ResponseStream(run)
-        has_outputs = OUTPUTS in run.request["view"]["include"]
+        """Its events as they are sent, behind the one numbered `after`, from whichever process it goes on in.
+
+        `include`: what is shown beyond what it was asked for with.
+        """
+        fold = ResponseStream(run, include)
+        has_outputs = OUTPUTS in include.union(run.request["view"]["include"])
         try:
             for event in fold.begin():
                 if event["sequence_number"] > after:
@@ -277,7 +281,7 @@ class Responses:
         if not run.state.is_final:
             await self.cancel(caller, run)
         try:
-            await self._core.forget(caller.tenant, run.id)
+            await self.forget(caller, run.id)
         except ConflictError as error:
             raise FieldError("The response does not end; try again.", param="id", wire_code=None) from error
 
@@ -285,7 +289,17 @@ class Responses:
         """Leave nothing of a response that was not to be stored, where it is over already."""
         if not ask.run.is_kept:
             with suppress(BichatError):
-                await self._core.forget(caller.tenant, run_id)
+                await self.forget(caller, run_id)
+
+    async def forget(self, caller: Caller, run_id: str) -> None:
+        """Delete a response with the files that came within it.
+
+        Raises:
+            As `Core.forget`.
+        """
+        run = await self._core.get(caller.tenant, run_id)
+        await self._core.forget(caller.tenant, run_id)
+        await self._enclosures.drop(caller.tenant, run.request.get("view", {}).get(_OWN_FILES, ()))
 
     async def _forget_later(self, caller: Caller, run_id: str) -> None:
         """The same, where nobody is left who waits for it."""
@@ -296,12 +310,14 @@ class Responses:
                 await anyio.sleep(_END_S)
             finally:
                 with anyio.CancelScope(shield=True):
-                    await self._core.forget(caller.tenant, run_id)
+                    await self.forget(caller, run_id)
 
     # -------------------------------------------------------------------------------------------------- conversations
 
-    async def conversation(self, caller: Caller, conversation_id: str) -> Conversation:
-        """The conversation of a row's id.
+    async def conversation(
+        self, caller: Caller, conversation_id: str, *, param: str = "conversation_id"
+    ) -> Conversation:
+        """The conversation of a row's id, which `param` names.
 
         Raises:
             MissingError: there is none.
@@ -310,7 +326,7 @@ class Responses:
             return await self._repository.conversations.get(caller.tenant, conversation_id)
         except NotFoundError as error:
             given = naming.on_wire(naming.CONVERSATION, conversation_id)
-            raise MissingError(f"Conversation with id '{given}' not found.", param="conversation_id") from error
+            raise MissingError(f"Conversation with id '{given}' not found.", param=param) from error
 
     async def add_items(
         self, caller: Caller, conversation: Conversation, inputs: Sequence[Said | Reference]
@@ -321,13 +337,14 @@ class Responses:
             FieldError: it has a response that is not over.
         """
         said = await self.resolved(caller, inputs)
-        await self._check_files(caller, said, ())
+        await self._check_files(caller, said)
         if await self._repository.runs.active(caller.tenant, conversation.id) is not None:
             raise FieldError(
                 "The conversation has a response that is not over. Wait until it is, or cancel it.",
                 param="conversation_id",
                 wire_code="conversation_locked",
             )
+        said = await self._enclosures.kept(caller, said)
         messages = [
             Message(
                 tenant=caller.tenant,
@@ -341,8 +358,17 @@ class Responses:
             for each in said
         ]
         if messages:
-            await self._repository.messages.add_all(caller.tenant, messages)
+            try:
+                await self._repository.messages.add_all(caller.tenant, messages)
+            except BaseException:
+                await self._enclosures.drop(caller.tenant, own_files(part for each in said for part in each.parts))
+                raise
         return messages
+
+    async def delete_item(self, caller: Caller, message: Message) -> None:
+        """Delete an item of a conversation, with the files that came within it."""
+        await self._repository.messages.delete(caller.tenant, message.id)
+        await self._enclosures.drop(caller.tenant, own_files(message.parts))
 
     async def message(self, caller: Caller, row_id: str, problem: BichatError) -> Message:
         """One message; `problem` is raised where there is none."""
@@ -356,7 +382,16 @@ class Responses:
         active = await self._repository.runs.active(caller.tenant, conversation.id)
         if active is not None:
             await self.cancel(caller, active)
+        own: list[str] = []
+        cursor = ""
+        while True:
+            page = await self._repository.messages.page(caller.tenant, conversation.id, limit=100, cursor=cursor)
+            own += own_files(part for message in page.items for part in message.parts)
+            cursor = page.next_cursor
+            if not cursor:
+                break
         await self._repository.conversations.delete(caller.tenant, conversation.id)
+        await self._enclosures.drop(caller.tenant, own)
 
     @property
     def repository(self) -> ChatRepository:
