@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from bichat.server.problems import FieldError
+
+#: Of metadata.
+MOST_PAIRS: Final = 16
 
 Json = Mapping[str, Any]
 
@@ -29,6 +32,18 @@ def mapping(value: Any, param: str) -> Json:
     if not isinstance(value, Mapping):
         raise wrong_type(param, "an object", value)
     return cast("Json", value)
+
+
+def only(fields: Json, names: Collection[str]) -> Json:
+    """`fields` itself, where it has none but those.
+
+    Raises:
+        FieldError: it has another one.
+    """
+    for name in fields:
+        if name not in names:
+            raise FieldError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], wire_code="unknown_parameter")
+    return fields
 
 
 def array(value: Any, param: str, *, most: int | None = None) -> Sequence[Any]:
@@ -105,9 +120,9 @@ def metadata(value: Any, param: str = "metadata") -> dict[str, str]:
     if value is None:
         return {}
     pairs = mapping(value, param)
-    if len(pairs) > 16:
+    if len(pairs) > MOST_PAIRS:
         raise FieldError(
-            f"Invalid '{param}': too many properties. At most 16 are taken, these are {len(pairs)}.",
+            f"Invalid '{param}': too many properties. At most {MOST_PAIRS} are taken, these are {len(pairs)}.",
             param=param,
             wire_code="object_above_max_properties",
         )

@@ -14,7 +14,7 @@ from bichat.live_sessions import FileOfSession
 from bichat.repository.ids import new_id
 from bichat.repository.records import SessionRecord
 from bichat.server import checks, naming
-from bichat.server.content import chunks_of, download, file_name
+from bichat.server.content import chunks_of, download, file_name, name_below
 from bichat.server.door import caller_of, services_of
 from bichat.server.files import find as find_file
 from bichat.server.forms import announced_file_bytes, file_of, form_of, is_form, json_body
@@ -26,6 +26,7 @@ from bichat.sizes import GIB
 #: Sizes that the wire knows; one below all of them is told as the smallest.
 MEMORY: Final = {"1g": GIB, "4g": 4 * GIB, "16g": 16 * GIB, "64g": 64 * GIB}
 _MOST_FILES: Final = 50
+_FIELDS: Final = ("name", "expires_after", "file_ids", "memory_limit", "network_policy", "skills")
 _NO_NETWORK: Final = (
     "Containers have no network here: network_policy can only be {'type': 'disabled'}. "
     "Upload the files that the code needs."
@@ -39,7 +40,7 @@ What = Annotated[Services, Depends(services_of)]
 @router.post("/containers")
 async def create(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """A container: a fresh session."""
-    body = await json_body(request)
+    body = checks.only(await json_body(request), _FIELDS)
     if "name" not in body:
         raise checks.missing("name")
     name = checks.text(body["name"], "name", most=256)
@@ -98,9 +99,9 @@ async def put(container_id: str, request: Request, caller: Who, services: What) 
         await services.archive.check_room(caller.tenant, announced_file_bytes(request))
         async with form_of(request) as form:
             upload = file_of(form)
-            name = f"{new_id().replace('-', '')}-{file_name(upload)}"
+            name = name_below(new_id().replace("-", ""), file_name(upload))
             return file_object(record, await services.sessions.put(caller.tenant, record.id, name, chunks_of(upload)))
-    body = await json_body(request)
+    body = checks.only(await json_body(request), ("file_id",))
     if "file_id" not in body:
         raise FieldError("Either a multipart 'file' or a 'file_id' is required.", param="file_id", wire_code=None)
     file = await find_file(services, caller, checks.text(body["file_id"], "file_id"))

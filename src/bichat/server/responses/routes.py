@@ -146,11 +146,7 @@ async def _conversation(request: Request, wire_id: str) -> Conversation:
 
 
 def _only(body: Any, *names: str) -> checks.Json:
-    fields = checks.mapping(body, "body")
-    for name in fields:
-        if name not in names:
-            raise FieldError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], wire_code="unknown_parameter")
-    return fields
+    return checks.only(checks.mapping(body, "body"), names)
 
 
 @router.post("/conversations", openapi_extra=_body("`items`, `metadata`."))
