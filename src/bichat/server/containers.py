@@ -14,7 +14,7 @@ from bichat.live_sessions import FileOfSession
 from bichat.repository.ids import new_id
 from bichat.repository.records import SessionRecord
 from bichat.server import checks, naming
-from bichat.server.content import chunks_of, download, file_name
+from bichat.server.content import chunks_of, download, file_name, name_below
 from bichat.server.document import operation
 from bichat.server.door import caller_of, services_of
 from bichat.server.files import find as find_file
@@ -61,12 +61,8 @@ BODY: Final = Object(
         "skills": Refused("skills are not served here", or_empty=True),
     },
     required=("name",),
-    is_open=True,
 )
-FILE_BODY: Final = Object(
-    name="ContainerFileRequest", fields={"file_id": Id((naming.FILE,))}, required=("file_id",), is_open=True
-)
-
+FILE_BODY: Final = Object(name="ContainerFileRequest", fields={"file_id": Id((naming.FILE,))}, required=("file_id",))
 FORM: Final = Object(name="ContainerFileUpload", fields={"file": Upload()}, required=("file",), is_open=True)
 _ID: Final = Id((naming.CONTAINER,))
 CONTAINER: Final = answer(
@@ -161,7 +157,7 @@ async def put(container_id: str, request: Request, caller: Who, services: What) 
         await services.archive.check_room(caller.tenant, announced_file_bytes(request))
         async with form_of(request) as form:
             upload = file_of(form)
-            name = f"{new_id().replace('-', '')}-{file_name(upload)}"
+            name = name_below(new_id().replace("-", ""), file_name(upload))
             return file_object(record, await services.sessions.put(caller.tenant, record.id, name, chunks_of(upload)))
     body = await json_body(request)
     if body.get("file_id") is None:

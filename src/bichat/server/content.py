@@ -12,7 +12,7 @@ from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from bichat.names import printable, safe_file_name
+from bichat.names import MAX_NAME_BYTES, printable, safe_file_name
 from bichat.storage import FileStorage
 
 _CHUNK_BYTES: Final = 1 << 20
@@ -77,7 +77,13 @@ def disposition(name: str) -> str:
 def file_name(upload: UploadFile) -> str:
     """What an uploaded file is called: the last part of what its sender says, however that is written."""
     given = (upload.filename or "").replace("\\", "/").rsplit("/", 1)[-1]
-    return printable(given) or "file"
+    return printable(given) if given.strip(".") else "file"
+
+
+def name_below(prefix: str, name: str) -> str:
+    """`prefix-name`, shortened where no folder could have it."""
+    whole = f"{prefix}-{name}"
+    return whole if len(whole.encode()) <= MAX_NAME_BYTES else safe_file_name(whole).name
 
 
 def _media_type(mime_type: str) -> str:

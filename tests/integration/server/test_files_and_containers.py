@@ -185,6 +185,7 @@ def test_a_container_has_files_keeps_them_and_is_deleted(client):
         ({"name": "x", "network_policy": {"type": "allowlist", "allowed_domains": ["a.com"]}}, "network_policy"),
         ({"name": "x", "file_ids": ["file-nope"]}, "id"),
         ({"name": "x", "skills": [{}]}, "skills"),
+        ({"name": "x", "foo": 1}, "foo"),
     ],
 )
 def test_a_container_that_cannot_be_is_refused(site, asked, param):
@@ -192,6 +193,18 @@ def test_a_container_that_cannot_be_is_refused(site, asked, param):
 
     assert answer.status_code in (400, 404)
     assert answer.json()["error"]["param"] == param
+
+
+@pytest.mark.parametrize("given", ["..", ".", "é" * 400 + ".csv"])
+def test_a_file_has_a_name_that_any_folder_can_have(client, given):
+    uploaded = client.files.create(file=(given, b"1"), purpose="assistants")
+    container = client.containers.create(name="names", file_ids=[uploaded.id])
+    put = client.containers.files.create(container.id, file=(given, b"22"))
+
+    assert uploaded.filename.strip(".")
+    assert sorted(file.bytes for file in client.containers.files.list(container.id)) == [1, 2]
+    assert len(put.path.rpartition("/")[2].encode()) <= 255
+    assert not put.path.endswith("-.." if given == ".." else "-.")
 
 
 @pytest.mark.parametrize(

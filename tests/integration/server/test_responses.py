@@ -406,6 +406,40 @@ def test_a_container_by_its_id_is_used_and_one_that_has_ended_is_refused_or_repl
     assert "expired" in second.metadata["bichat.container"]
 
 
+def test_metadata_of_an_answer_can_be_sent_back(served, client):
+    async def close(container):
+        async with served.services.sessions.held("acme", naming.row_id(container, naming.CONTAINER)) as session:
+            await session.close()
+
+    served.plays(python("1"), says("a"), python("2"), says("b"), python("3"), says("c"))
+    own = {f"k{number}": "v" for number in range(16)}
+    first = ask(client, metadata=own)
+    served.call(close, first.output[0].container_id)
+    second = ask(client, metadata=first.metadata, previous_response_id=first.id)
+    assert second.metadata == own
+    served.call(close, second.output[0].container_id)
+    third = ask(client, previous_response_id=second.id, metadata={"a": "b"})
+    assert set(third.metadata) == {"a", "bichat.container"}
+    served.plays(python("4"), says("d"))
+    assert ask(client, previous_response_id=third.id, metadata=third.metadata).metadata == {"a": "b"}
+
+
+def test_functions_are_told_as_typed_clients_want_them(served, client):
+    served.plays(says("no"))
+    tools: Any = [{"type": "function", "name": "f", "strict": None}]
+    made = client.responses.create(model="m", input="go", tools=tools)
+    (told,) = made.tools
+    assert (told.name, told.strict, told.parameters, told.description) == ("f", False, None, None)
+
+
+def test_what_a_provider_refuses_for_good_is_not_asked_again(served, client):
+    for reason in ("unauthorized", "quota_exceeded"):
+        served.plays([PlannerError("no", reason=reason)])
+        with pytest.raises(openai.APIStatusError) as refused:
+            ask(client.with_options(max_retries=2))
+        assert refused.value.response.headers["x-should-retry"] == "false"
+
+
 def test_half_an_emoji_is_one_unreadable_character(served, client):
     served.plays(says("Hm."))
     half = json.dumps({"model": "m", "input": "cut \ud83d", "instructions": "\ude00"}).encode("ascii")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from bichat.repository.records import Run, RunState
-from bichat.server import naming
+from bichat.server import checks, naming
 from bichat.server.problems import remedy_of
 
 Json = Mapping[str, Any]
@@ -73,7 +73,10 @@ def response_object(run: Run, output: Sequence[Json], *, status: str | None = No
     echoed: Json = {**ECHOED, **run.request.get("view", {}).get("echo", {})}
     is_own = status is None
     # What is said before the end is the same whenever it is said: notes on what happened come with the end.
-    metadata: Json = run.metadata if is_own else run.request.get("metadata", {})
+    own: Json = run.request.get("metadata", {})
+    metadata = {**own, **run.metadata} if is_own else own
+    if len(metadata) > checks.MOST_PAIRS:  # what no request may have, no answer has: the notes go
+        metadata = own
     status = status or _STATUSES[run.state]
     return {
         "id": naming.on_wire(naming.RESPONSE, run.id),
@@ -88,8 +91,15 @@ def response_object(run: Run, output: Sequence[Json], *, status: str | None = No
         "usage": usage(run.usage) if is_own and run.state.is_final else None,
         "metadata": {key: value for key, value in metadata.items() if isinstance(value, str)},
         **echoed,
-        "tools": [*echoed["tools"]],
+        "tools": [*map(_tool, echoed["tools"])],
     }
+
+
+def _tool(given: Json) -> Json:
+    """As it was given; typed clients want all that a function has."""
+    if given.get("type") != "function":
+        return given
+    return {"description": None, "parameters": None, **given, "strict": bool(given.get("strict"))}
 
 
 def usage(counted: Json) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any, Final, Self
 
 import anyio
 
+from bichat.agent.toolbox import SESSION_NOTE
 from bichat.archive import Archive
 from bichat.conversation import run_events
 from bichat.conversation.core import Core
@@ -71,7 +72,9 @@ class Responses:
             FieldError: the response that it goes on from is not there, or not over; its conversation is busy.
             As `Core.start`.
         """
-        request = replace(ask.run, inputs=await self.resolved(caller, ask.inputs))
+        # Callers send back what an answer had: a note of ours is of that one.
+        pairs = {name: value for name, value in ask.run.metadata.items() if name != SESSION_NOTE}
+        request = replace(ask.run, inputs=await self.resolved(caller, ask.inputs), metadata=pairs)
         await self._check(caller, request)
         # Nothing is kept before all else is known to be there, and nothing stays where it is refused all the same.
         expires_at = None if request.is_kept else datetime.now(UTC) + _UNKEPT_FILES
