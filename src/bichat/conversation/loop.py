@@ -115,6 +115,12 @@ class Loop:
             PlannerError: the model did not do its part.
             BichatError: the platform did not.
         """
+        ending = await self._go()
+        if ending.state is not RunState.WAITING:  # which goes on, and may name them yet
+            await self._name_rest()
+        return ending
+
+    async def _go(self) -> Ending:
         for number in range(self._bounds.turns):
             ended, calls = await self._turn(is_first=number == 0 and not self._is_begun)
             if ended.finish in ("length", "content_filter"):
@@ -163,7 +169,11 @@ class Loop:
                             growing = await self._end_reasoning(growing, provider)
                         case ToolCallBegun(call_id, name):
                             _check_call(call_id not in calls)
-                            growing = await self._end_growing(growing)
+                            # The answer ends with what its caller is to carry out: files are named before that.
+                            is_last = self._hands_over(name)
+                            growing = await self._end_growing(growing, is_last=is_last)
+                            if is_last:
+                                await self._name_rest()
                             calls[call_id] = await self._begin_call(call_id, name)
                         case ToolCallDelta(call_id, text):
                             _check_call(call_id in calls)
@@ -203,15 +213,24 @@ class Loop:
         return None
 
     async def _end_growing(self, growing: OpenItem | None, *, is_last: bool = False, is_cut: bool = False) -> None:
-        """A text is whole: with the files that it names, and the last one with those that none has named."""
+        """A text is whole: with the files that it names, and the last one, or one that is cut, with those that none has."""
         if growing is None:
             return
         content: dict[str, Any] = {}
         if growing.kind == parts.TEXT:
             cited = self._files.named(growing.grown)
-            content["citations"] = citations_json(cited + (self._files.unnamed() if is_last else []))
+            content["citations"] = citations_json(cited + (self._files.unnamed() if is_last or is_cut else []))
         status = "incomplete" if is_cut else "completed"
         self._history.append(await self._scribe.done(growing, content, status=status))
+
+    async def _name_rest(self) -> None:
+        """Let a text without words have the files that no text has named: an answer may end without any."""
+        if rest := self._files.unnamed():
+            shown = self._files.shown()
+            item = await self._scribe.begin(
+                parts.TEXT, {"text": ""} | ({"shown": citations_json(shown)} if shown else {})
+            )
+            self._history.append(await self._scribe.done(item, {"citations": citations_json(rest)}))
 
     def _count(self, ended: TurnEnded) -> None:
         for name, count in _usage(ended).items():
@@ -238,7 +257,14 @@ class Loop:
     # ---------------------------------------------------------------------------------------------------- its calls
 
     def _is_callers(self, call: _OpenCall) -> bool:
-        return call.tool is None and any(spec.name == call.name for spec in self._request.client_tools)
+        return call.tool is None and self._has_client_tool(call.name)
+
+    def _has_client_tool(self, name: str) -> bool:
+        return any(spec.name == name for spec in self._request.client_tools)
+
+    def _hands_over(self, name: str) -> bool:
+        """Whether the run is over with a call of this name."""
+        return not self._request.waits_for_caller and name not in self._tools and self._has_client_tool(name)
 
     async def _begin_call(self, call_id: str, name: str) -> _OpenCall:
         tool = self._tools.get(name)
@@ -247,7 +273,7 @@ class Loop:
             content.update(await tool.begin(self._call(call_id, "")))
             item = await self._scribe.begin(parts.CODE, content)
             return _OpenCall(call_id, name, item, tool, code=StringMember("code"))
-        is_callers = any(spec.name == name for spec in self._request.client_tools)
+        is_callers = self._has_client_tool(name)
         content = {"call_id": call_id, "name": name, "arguments": ""}
         item = await self._scribe.begin(parts.TOOL_CALL, content, metadata={} if is_callers else {"internal": True})
         return _OpenCall(call_id, name, item, tool)
