@@ -10,6 +10,7 @@ import jsonschema_rs
 import pytest
 
 from bichat.server.app import create_app
+from bichat.server.reference import page
 
 PAGE = (Path(__file__).parents[2] / "docs" / "reference" / "openai.md").read_text(encoding="utf-8")
 #: Bodies of the OpenAPI document, by the sections that tell of their fields.
@@ -90,3 +91,14 @@ def test_what_the_document_refers_to_is_there(document):
     assert {name for kind, name in referred if kind == "responses"} == set(answers)
     for schema in schemas.values():
         jsonschema_rs.meta.validate({"$schema": "https://json-schema.org/draft/2020-12/schema", **schema})
+
+
+def test_the_page_of_the_server_shows_all_of_it_and_loads_nothing(document):
+    shown = page(document)
+
+    for path, operations in document["paths"].items():
+        assert all(f"<code>{method.upper()} {path}</code>" in shown for method in operations), path
+    anchors = set(re.findall(r'id="([^"]+)"', shown))
+    links = set(re.findall(r'href="([^"]+)"', shown))
+    assert {link.removeprefix("#") for link in links} - {"openapi.json"} <= anchors
+    assert re.findall(r"<(script|link|img|iframe)|\bsrc=|url\(|@import", shown) == []

@@ -33,7 +33,7 @@ ODD: tuple[Any, ...] = (
     *(f"{prefix}{digit * 32}" for prefix, digit in (("resp_", "f"), ("file-", "0"), ("cntr_", "g"))),
 )
 #: That are spread over the places of a body, in turns: each place has a few, each value comes to hundreds of places.
-EACH = 3
+EACH = 2
 JSON = {"content-type": "application/json"}
 SHAPE = {"message", "type", "param", "code"}
 PICTURE = "data:image/png;base64,aaaa"
@@ -246,8 +246,8 @@ def test_an_odd_value_is_taken_or_refused_wherever_it_stands(world):
             wrong.append(f"{path} {place}: {answer.status_code} {answer.text[:200]} of {json.dumps(body)[:200]}")
 
     assert wrong == []
-    assert len(requests) > 1000
-    assert len(taken) >= 8
+    assert len(requests) > 700
+    assert {"/assistants", "/conversations", "/responses", "/threads", "/vector_stores"} <= taken
     for kind, of in (("conv", "conversations/{}/items"), ("thread", "threads/{}/messages")):
         world.ask("GET", f"/{of.format(world.things[kind][0])}?limit=100")  # what was put there can be read
 
@@ -273,7 +273,7 @@ def test_an_odd_parameter_is_taken_or_refused_wherever_it_stands(world):
         "/vector_stores",
     ):
         for name in QUERIES:
-            for value in ODD_TEXTS:
+            for value in ODD_TEXTS[len(path + name) % 2 :: 2]:
                 answer = world.http.get(f"/v1{path}?{name}={value}")
                 if answer.status_code not in (200, 400, 404):
                     wrong.append(f"{path}?{name}={value}: {answer.status_code} {answer.text[:200]}")
