@@ -104,7 +104,27 @@ class Core:
         """
         check_tenant(tenant)
         self.planners.planner(request.model)
-        conversation, is_new = await self._conversation(tenant, request)
+        if request.previous_run_id is None:
+            return await self._add(tenant, request, *await self._conversation(tenant, request))
+        before = await self._repository.runs.get(tenant, request.previous_run_id)
+        if not before.state.is_final:
+            raise UserInputError("the answer that this one is to follow is not over", stage="conversation")
+        newest = await self._repository.runs.page(tenant, before.conversation_id, limit=1)
+        if newest.items[0].id == before.id:
+            conversation = await self._repository.conversations.get(tenant, before.conversation_id)
+            with suppress(ConflictError):  # others go on from it at the same time
+                return await self._add(tenant, request, conversation, is_new=False)
+        parent = {"conversation_id": before.conversation_id, "run_id": before.id}
+        fork = Conversation(tenant=tenant, user=request.user, metadata={PARENT: parent})
+        return await self._add(tenant, request, fork, is_new=True)
+
+    async def _conversation(self, tenant: str, request: RunRequest) -> tuple[Conversation, bool]:
+        """The one that it goes on with, and whether it is new."""
+        if request.conversation_id is not None:
+            return await self._repository.conversations.get(tenant, request.conversation_id), False
+        return Conversation(tenant=tenant, user=request.user), True
+
+    async def _add(self, tenant: str, request: RunRequest, conversation: Conversation, is_new: bool) -> Run:  # noqa: FBT001
         run = Run(
             tenant=tenant,
             conversation_id=conversation.id,
@@ -124,25 +144,16 @@ class Core:
         if is_elsewhere:
             lease = Lease(owner=home, until=_in(_HAND_OVER_S))
             run = replace(run, state=RunState.QUEUED, lease=lease, started_at=None)
-        run = await self._repository.runs.add(tenant, run, conversation=conversation if is_new else None, inputs=inputs)
+        run = await self._repository.runs.add(
+            tenant,
+            run,
+            conversation=conversation if is_new else None,
+            inputs=inputs,
+            after=None if is_new else request.previous_run_id,
+        )
         if not is_elsewhere:
             self._begin(run, history=history)
         return run
-
-    async def _conversation(self, tenant: str, request: RunRequest) -> tuple[Conversation, bool]:
-        """The one that it goes on with, and whether it is new: a fork, where others went on from the same run, or do."""
-        if request.conversation_id is not None:
-            return await self._repository.conversations.get(tenant, request.conversation_id), False
-        metadata: dict[str, Any] = {}
-        if request.previous_run_id is not None:
-            before = await self._repository.runs.get(tenant, request.previous_run_id)
-            if not before.state.is_final:
-                raise UserInputError("the answer that this one is to follow is not over", stage="conversation")
-            newest = await self._repository.runs.page(tenant, before.conversation_id, limit=1)
-            if newest.items[0].id == before.id:
-                return await self._repository.conversations.get(tenant, before.conversation_id), False
-            metadata = {PARENT: {"conversation_id": before.conversation_id, "run_id": before.id}}
-        return Conversation(tenant=tenant, user=request.user, metadata=metadata), True
 
     def _begin(self, run: Run, *, is_new: bool = True, history: Sequence[Message] = ()) -> None:
         """Work on it from now on."""

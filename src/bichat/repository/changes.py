@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -89,6 +90,18 @@ def cancelled(before: Run) -> Run:
     if before.state is RunState.WAITING:
         return replace(before, state=RunState.CANCELLED, ended_at=utc_now(), lease=None)
     return replace(before, state=RunState.CANCELLING)
+
+
+def check_newest(runs: Sequence[Run], wanted: str) -> None:
+    """Nothing, when the newest of a conversation's `runs` is the `wanted` one.
+
+    Raises:
+        ConflictError: it is another one, or there is none.
+    """
+    if [run.id for run in runs[:1]] != [wanted]:
+        raise ConflictError(
+            "the conversation has a newer run", stage="repository", remedy="Go on in a new conversation."
+        )
 
 
 def check_over(run: Run) -> None:

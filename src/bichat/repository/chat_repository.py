@@ -186,12 +186,25 @@ class Runs(Protocol):
     """Answers being made, and the events that streams of them are made of."""
 
     async def add(
-        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+        self,
+        tenant: str,
+        run: Run,
+        *,
+        conversation: Conversation | None = None,
+        inputs: Sequence[Message] = (),
+        after: str | None = None,
     ) -> Run:
         """Record it, with its conversation where that is new, and with what goes into it: one transaction.
 
+        Args:
+            tenant: whose it is.
+            run: the new one.
+            conversation: its own, to be recorded with it.
+            inputs: messages that go into it.
+            after: the run that must be its conversation's newest until now, if any must.
+
         Raises:
-            ConflictError: its conversation has one that is not over.
+            ConflictError: its conversation has one that is not over, or a newer one than `after`.
         """
         ...
 

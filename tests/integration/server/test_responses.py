@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from textwrap import dedent
 from typing import Any
@@ -161,6 +162,21 @@ def test_a_lost_stream_goes_on_where_it_was(served, client):
 
     assert [event.to_dict() for event in again] == [event.to_dict() for event in whole]
     assert [event.to_dict() for event in rest] == [event.to_dict() for event in whole[5:]]
+
+
+def test_answers_that_go_on_from_the_same_one_at_the_same_time_all_do(client):
+    def run(code: str, **more: Any) -> Any:
+        tools: Any = [{"type": "code_interpreter", "container": {"type": "auto"}}]
+        return client.responses.create(model="local-python", input=code, tools=tools, **more)
+
+    first = run("x = 20")
+    with ThreadPoolExecutor(8) as pool:
+        others = list(pool.map(lambda n: run(f"print(x + {n})", previous_response_id=first.id), range(8)))
+    later = [run("print(x)", previous_response_id=other.id) for other in others]
+
+    assert [other.output_text for other in others] == [f"{20 + number}\n" for number in range(8)]
+    assert [each.output_text for each in later] == ["20\n"] * 8
+    assert len({each.output[0].container_id for each in (first, *others, *later)}) == 1
 
 
 def test_variables_live_on_by_previous_response_and_by_conversation(served, client):

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bichat.repository import schema
-from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
+from bichat.repository.changes import cancelled, check_newest, check_over, check_saving, handed_over, over, saved
 from bichat.repository.database import Database
 from bichat.repository.ids import check_id, missing
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
@@ -33,7 +33,13 @@ class SqlRuns:
         self._database = database
 
     async def add(
-        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+        self,
+        tenant: str,
+        run: Run,
+        *,
+        conversation: Conversation | None = None,
+        inputs: Sequence[Message] = (),
+        after: str | None = None,
     ) -> Run:
         """See `Runs.add`."""
         record = admit(tenant, run)
@@ -43,6 +49,10 @@ class SqlRuns:
                 await CONVERSATIONS.add(connection, admit(tenant, conversation))
             await CONVERSATIONS.require(connection, tenant, record.conversation_id)
             await RUNS.add(connection, record)
+            if after is not None:  # from here on nobody else can add one: this one is not over
+                others = sa.and_(RUNS.table.c.conversation_id == record.conversation_id, RUNS.table.c.id != record.id)
+                newest = await RUNS.page(connection, tenant, others, limit=1, cursor="")
+                check_newest(newest.items, after)
             await add_messages(connection, messages)
             return record
 

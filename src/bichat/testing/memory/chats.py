@@ -8,7 +8,7 @@ from typing import Any
 
 from bichat.domain import StoredFile
 from bichat.errors import ConflictError
-from bichat.repository.changes import cancelled, check_over, check_saving, handed_over, over, saved
+from bichat.repository.changes import cancelled, check_newest, check_over, check_saving, handed_over, over, saved
 from bichat.repository.moments import utc_now
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
 from bichat.repository.records import Conversation, Json, Lease, Message, Part, Run, RunEvent, RunState
@@ -192,7 +192,13 @@ class MemoryRuns:
         self._tables = tables
 
     async def add(
-        self, tenant: str, run: Run, *, conversation: Conversation | None = None, inputs: Sequence[Message] = ()
+        self,
+        tenant: str,
+        run: Run,
+        *,
+        conversation: Conversation | None = None,
+        inputs: Sequence[Message] = (),
+        after: str | None = None,
     ) -> Run:
         """See `Runs.add`."""
         record, tables = admit(tenant, run), self._tables
@@ -202,6 +208,8 @@ class MemoryRuns:
             if not record.state.is_final and await self.active(tenant, record.conversation_id):
                 raise ConflictError("the conversation has a run already that is not over", stage="repository")
             tables.conversations.require(tenant, record.conversation_id)
+            if after is not None:
+                check_newest((await self.page(tenant, record.conversation_id, limit=1)).items, after)
             tables.runs.add(record)
             await MemoryMessages(tables).add_all(tenant, inputs)
         return record

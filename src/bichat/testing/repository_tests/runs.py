@@ -71,6 +71,28 @@ class RunTests:
         assert len(begun) == 1
         assert await everything(repository.runs.page, tenant, conversation.id) == begun
 
+    async def test_a_run_that_follows_another_one_is_recorded_where_that_is_the_newest(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = await chat.conversation()
+        first = await repository.runs.save(tenant, replace(await chat.run(conversation), state=RunState.COMPLETED))
+
+        async def follow(run: Run) -> Run:
+            made = replace(run, id=new_id(), state=RunState.RUNNING, ended_at=None)
+            return await repository.runs.add(tenant, made, after=first.id)
+
+        second = await follow(first)
+        with pytest.raises(ConflictError):
+            await follow(first)  # the second goes on
+        await repository.runs.save(tenant, replace(second, state=RunState.COMPLETED))
+        with pytest.raises(ConflictError):
+            await follow(first)  # it has come between
+
+        assert [run.id for run in await everything(repository.runs.page, tenant, conversation.id)] == [
+            second.id,
+            first.id,
+        ]
+
     async def test_only_who_holds_a_run_changes_it_and_what_is_over_stays_so(
         self, repository: ChatRepository, chat: Chat, tenant: str
     ) -> None:
