@@ -26,6 +26,7 @@ from bichat.server.frame import Frame
 from bichat.server.intake import Intake
 from bichat.server.limiter import Limiter
 from bichat.server.problems import error_body, error_headers, status_of
+from bichat.server.reference import HEADERS, page
 from bichat.server.responses import routes as responses
 from bichat.server.responses.service import Responses
 from bichat.server.services import Services
@@ -81,6 +82,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
     app.include_router(chat.deployments, prefix="/openai", dependencies=[Depends(caller_of)], include_in_schema=False)
     app.include_router(status.router)
     describe(app)
+    app.add_api_route("/reference", _reference, include_in_schema=False)
     app.add_exception_handler(BichatError, _told)
     app.add_exception_handler(HTTPException, _not_served)
     app.add_exception_handler(RequestValidationError, _not_understood)
@@ -101,6 +103,11 @@ def _wire() -> APIRouter:
     ):
         router.include_router(part, dependencies=[Depends(caller_of)])
     return router
+
+
+async def _reference(request: Request) -> Response:
+    """What the OpenAPI document says, for people."""
+    return Response(page(request.app.openapi()), media_type="text/html", headers=HEADERS)
 
 
 async def _told(_: Request, error: Any) -> Response:

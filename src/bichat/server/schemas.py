@@ -370,7 +370,7 @@ class Object:
             name: each.told() if name in self.required else _or_null(each.told()) for name, each in self.fields.items()
         }
         said: dict[str, Any] = {"type": "object", "properties": properties, "additionalProperties": self.is_open}
-        least = [{"required": [name]} for name in self.one_of]
+        least = [{"properties": {name: self.fields[name].told()}, "required": [name]} for name in self.one_of]
         return said | _given({"title": self.name or None, "required": [*self.required] or None, "anyOf": least or None})
 
     def takes(self, value: Any) -> bool:

@@ -221,6 +221,14 @@ def test_what_is_not_served_is_said_in_the_wire_s_own_shape(site, method, path):
     assert answer.headers["x-request-id"].startswith("req_")
 
 
+def test_the_page_of_the_endpoints_may_load_and_run_nothing(site):
+    answer = httpx.get(f"{site.root}/reference")
+
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert "POST /v1/responses" in answer.text
+
+
 @pytest.mark.parametrize("body", [b"[" * 100_000, b'{"name":' * 5_000, b"{", b"\xff", b"[]", b"null"])
 def test_bodies_that_are_no_json_objects_are_refused(site, body):
     answer = httpx.post(f"{site.root}/v1/containers", content=body, headers={"content-type": "application/json"})

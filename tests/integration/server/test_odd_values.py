@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Generator, Iterator
 from copy import deepcopy
 from typing import Any
 
+import jsonschema_rs
 import pytest
+
+from bichat.server import chat
+from bichat.server.app import create_app
+from bichat.server.assistants import requests as assistants
+from bichat.server.assistants import run_requests as runs
+from bichat.server.assistants import vector_stores
+from bichat.server.problems import FieldError
+from bichat.server.responses import requests as responses
+from bichat.server.responses import routes as conversations
 
 from .made_up import World, made_up_world
 
@@ -33,7 +44,7 @@ ODD: tuple[Any, ...] = (
     *(f"{prefix}{digit * 32}" for prefix, digit in (("resp_", "f"), ("file-", "0"), ("cntr_", "g"))),
 )
 #: That are spread over the places of a body, in turns: each place has a few, each value comes to hundreds of places.
-EACH = 3
+EACH = 2
 JSON = {"content-type": "application/json"}
 SHAPE = {"message", "type", "param", "code"}
 PICTURE = "data:image/png;base64,aaaa"
@@ -233,6 +244,41 @@ def odd_requests(world: World) -> list[tuple[str, tuple[Any, ...], Any]]:
     return found
 
 
+TABLES = {
+    "/responses": responses.BODY,
+    "/chat/completions": chat.BODY,
+    "/conversations": conversations.CONVERSATION_BODY,
+    "/assistants": assistants.ASSISTANT,
+    "/threads": assistants.THREAD,
+    "/threads/runs": runs.THREAD_RUN,
+    "/vector_stores": vector_stores.BODY,
+}
+
+
+@pytest.mark.parametrize("path", TABLES)
+def test_the_document_says_of_a_body_what_the_table_does_that_it_is_checked_against(path):
+    document = create_app(lambda: pytest.fail("nothing is opened")).openapi()
+    content = document["paths"][f"/v1{path}"]["post"]["requestBody"]["content"]["application/json"]
+    validator = jsonschema_rs.Draft202012Validator({**content["schema"], "components": document["components"]})
+    nobody = defaultdict(lambda: ["file-" + "0" * 32])
+    body = bodies(nobody)[path]
+
+    for place in places(body):
+        for odd in ODD:
+            tried = put(body, place, odd)
+            try:
+                TABLES[path].check(tried, "")
+                is_taken = True
+            except FieldError:
+                is_taken = False
+            try:
+                is_right = validator.is_valid(tried)
+            except ValueError:  # half a character, which the validator's own language has no text for
+                continue
+            # What ids look like the document says, and readers find out.
+            assert is_taken == is_right or (is_taken and isinstance(odd, str)), (place, odd)
+
+
 def test_an_odd_value_is_taken_or_refused_wherever_it_stands(world):
     requests = odd_requests(world)
     wrong: list[str] = []
@@ -246,8 +292,8 @@ def test_an_odd_value_is_taken_or_refused_wherever_it_stands(world):
             wrong.append(f"{path} {place}: {answer.status_code} {answer.text[:200]} of {json.dumps(body)[:200]}")
 
     assert wrong == []
-    assert len(requests) > 1000
-    assert len(taken) >= 8
+    assert len(requests) > 700
+    assert {"/assistants", "/conversations", "/responses", "/threads", "/vector_stores"} <= taken
     for kind, of in (("conv", "conversations/{}/items"), ("thread", "threads/{}/messages")):
         world.ask("GET", f"/{of.format(world.things[kind][0])}?limit=100")  # what was put there can be read
 
@@ -273,7 +319,7 @@ def test_an_odd_parameter_is_taken_or_refused_wherever_it_stands(world):
         "/vector_stores",
     ):
         for name in QUERIES:
-            for value in ODD_TEXTS:
+            for value in ODD_TEXTS[len(path + name) % 2 :: 2]:
                 answer = world.http.get(f"/v1{path}?{name}={value}")
                 if answer.status_code not in (200, 400, 404):
                     wrong.append(f"{path}?{name}={value}: {answer.status_code} {answer.text[:200]}")
