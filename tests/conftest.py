@@ -21,13 +21,23 @@ if TYPE_CHECKING:
     from bichat.sandbox.environments import Environment
 
 _ANYBODY = (
+    "acceptance/test_db.py",
+    "acceptance/test_node_client.py",
+    "acceptance/test_save.py",
+    "acceptance/test_shell.py",
+    "acceptance/test_telemetry.py",
+    "acceptance/test_tenant.py",
+    "acceptance/test_traces.py",
     "differential",
     "docs",
     "fuzz",
+    "integration/archive",
     "integration/charts",
+    "integration/clients",
     "integration/conversation",
     "integration/repository",
     "integration/server",
+    "integration/test_environments.py",
 )
 _READ = ("BICHAT_DATA_DIR", "BICHAT_TEST_DATA_DIR", "BICHAT_REQUIRE")
 
@@ -45,7 +55,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark what does not depend on who runs it."""
     here = Path(__file__).parent
     for item in items:
-        if any(item.path.is_relative_to(here / folder) for folder in _ANYBODY):
+        if any(item.path.is_relative_to(here / place) for place in _ANYBODY):
             item.add_marker("anybody")
 
 

@@ -99,6 +99,32 @@ def test_a_server_that_others_would_reach_refuses_to_start_without_keys(bichat, 
     assert said in refused.stderr
 
 
+def _ask(server: Any, path: str) -> httpx.Response:
+    return httpx.get(server.url.removesuffix("/v1") + path, timeout=30)
+
+
+def test_sandboxes_are_made_ready_before_anybody_needs_one(serve):
+    with serve() as server:
+        while _ask(server, "/healthz").json()["isolation"] is None:
+            assert server.process.poll() is None
+        while (ready := _ask(server, "/readyz")).status_code != 200:
+            assert ready.json() == {"status": "unready", "reasons": {"sandbox": "starting"}}
+        assert server.end() == 0
+
+
+def test_a_server_without_a_sandbox_is_not_ready_and_says_why(serve, monkeypatch):
+    monkeypatch.setenv("BICHAT_ENVIRONMENT", "nowhere")
+    with serve() as server, server.client() as client:
+        ready = _ask(server, "/readyz")
+        # What needs no sandbox goes on.
+        file = client.files.create(file=("a.csv", b"1"), purpose="user_data")
+
+        assert (ready.status_code, ready.json()["status"]) == (503, "unready")
+        assert ready.json()["reasons"] == {"sandbox": "not_found"}
+        assert client.files.content(file.id).read() == b"1"
+        assert server.end() == 0
+
+
 def test_links_to_files_lead_to_the_port_that_is_served(serve):
     with serve() as server, server.client() as client:
         asked = [{"role": "user", "content": "open('a.txt', 'w').write('a')"}]

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Generator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
+
+from bichat.testing.loopback import Handler, Loopback
 
 pytestmark = [pytest.mark.sandbox]
 
@@ -19,8 +16,18 @@ TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 Tree = list[tuple[str, "Tree"]]
 
 
-class Collector:
+class Taking(Handler):
+    def answer(self) -> None:
+        body = self.rfile.read(int(self.headers["content-length"]))
+        if self.path == "/v1/traces":
+            self.owner.take(body)
+        self.reply(200, b"", "application/x-protobuf")
+
+
+class Collector(Loopback):
     """Speaks OTLP over HTTP."""
+
+    handler = Taking
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -43,34 +50,9 @@ class Collector:
         return [(each.name, self.of(each)) for each in sorted(below, key=lambda each: each.start_time_unix_nano)]
 
 
-@contextmanager
-def collecting() -> Generator[tuple[Collector, str]]:
-    collector = Collector()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["content-length"]))
-            if self.path == "/v1/traces":
-                collector.take(body)
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class calls it so
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield collector, f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-
-
 def test_a_response_is_a_tree_of_spans_below_the_callers_with_nothing_of_what_was_said(serve, monkeypatch):
-    with collecting() as (collector, address):
-        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", address)
+    with Collector() as collector:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", collector.root)
         with serve() as server, server.client() as client:
             client.responses.create(
                 model="local-python",

@@ -11,10 +11,10 @@ from typing import Final
 
 import anyio
 
-from bichat.archive.contents import chunks_of
+from bichat.archive.contents import saved
 from bichat.archive.upkeep import Upkeep, is_in_doubt
 from bichat.domain import Artifact, ExecutionResult, Origin, Status, StoredFile
-from bichat.errors import BichatError, StorageError
+from bichat.errors import BichatError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.ids import new_id
 from bichat.repository.records import (
@@ -210,7 +210,7 @@ class Ledger:
             created_at=datetime.now(UTC),
         )
         async with self._upkeep.reserved(self._repository.files, file):
-            stored = await self._saved(file.storage_key, artifact)
+            stored = await saved(self._storage, file.storage_key, artifact)
             await self._repository.files.publish(tenant, file.id, stored)
         self._files[artifact.name] = KeptFile(
             name=artifact.name,
@@ -247,23 +247,7 @@ class Ledger:
     async def _kept(self, output: CodeInterpreterOutput, artifact: Artifact) -> StoredFile:
         """Its bytes in the storage, and a row that is pending; neither where this raises."""
         async with self._upkeep.reserved(self._repository.outputs, output):
-            return await self._saved(output.storage_key, artifact)
-
-    async def _saved(self, key: str, artifact: Artifact) -> StoredFile:
-        stored = await self._storage.save(
-            key,
-            chunks_of(artifact.content),
-            name=artifact.name,
-            mime_type=artifact.mime_type,
-            max_bytes=artifact.size_bytes,
-        )
-        if stored.sha256 != artifact.sha256:
-            raise StorageError(
-                f"'{artifact.name}' was changed on its way into the storage",
-                stage="storage",
-                remedy="Look at the disk of the data directory.",
-            )
-        return stored
+            return await saved(self._storage, output.storage_key, artifact)
 
     def _output(self, execution: ExecutionRecord, artifact: Artifact) -> CodeInterpreterOutput:
         output_id = new_id()

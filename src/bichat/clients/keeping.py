@@ -9,10 +9,10 @@ from typing import Final, Protocol
 import anyio
 
 from bichat.archive import Archive, Ledger, output_of
-from bichat.archive.contents import chunks_of
+from bichat.archive.contents import saved
 from bichat.clients.job import Job
 from bichat.domain import Artifact, ExecutionResult, Limits, Origin, Status
-from bichat.errors import BichatError, StorageError
+from bichat.errors import BichatError
 from bichat.repository.ids import new_id
 from bichat.repository.records import CodeInterpreterOutput, ExecutionRecord
 from bichat.storage import FileStorage, new_key
@@ -117,16 +117,7 @@ class Unrecorded:
     async def _kept(self, tenant: str, artifact: Artifact) -> Artifact:
         key = new_key(tenant)
         try:
-            stored = await self._storage.save(
-                key,
-                chunks_of(artifact.content),
-                name=artifact.name,
-                mime_type=artifact.mime_type,
-                max_bytes=artifact.size_bytes,
-            )
-            if stored.sha256 != artifact.sha256:
-                await self._storage.delete(key)
-                raise StorageError(f"'{artifact.name}' was changed on its way into the storage", stage="storage")
+            await saved(self._storage, key, artifact)
             url = await self._storage.url(key, expires_in_s=URL_S) if self._storage.keeps else ""
         except BichatError as error:
             logger.warning("a file that came out of an execution could not be kept: %s", error)

@@ -20,6 +20,7 @@ from bichat.server.assistants import routes as assistants
 from bichat.server.assistants import vector_stores
 from bichat.server.assistants.runs import Runs
 from bichat.server.assistants.threads import Threads
+from bichat.server.document import describe
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
 from bichat.server.intake import Intake
@@ -79,6 +80,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
         app.include_router(_wire(), prefix=prefix, include_in_schema=number == 0)
     app.include_router(chat.deployments, prefix="/openai", dependencies=[Depends(caller_of)], include_in_schema=False)
     app.include_router(status.router)
+    describe(app)
     app.add_exception_handler(BichatError, _told)
     app.add_exception_handler(HTTPException, _not_served)
     app.add_exception_handler(RequestValidationError, _not_understood)

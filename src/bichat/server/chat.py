@@ -18,43 +18,194 @@ from bichat.errors import BichatError
 from bichat.repository.records import CodeInterpreterOutput, Run, RunState
 from bichat.server import checks
 from bichat.server.answers import JsonAnswer
+from bichat.server.document import operation
 from bichat.server.door import caller_of, own_address, services_of
 from bichat.server.forms import json_body
-from bichat.server.problems import FailedError, FieldError, RefusedError, error_body
-from bichat.server.responses.requests import read_ask
+from bichat.server.problems import FailedError, RefusedError, error_body
+from bichat.server.responses.inputs import CONTENT
+from bichat.server.responses.requests import (
+    CONTAINER,
+    EFFORT,
+    FUNCTION,
+    MODEL,
+    MODES,
+    MOST_TOKENS,
+    SCHEMA_FORMAT,
+    TEMPERATURE,
+    TOP_P,
+    read_ask,
+)
 from bichat.server.responses.response import error_of
 from bichat.server.responses.service import Responses
 from bichat.server.responses.stream import EventStream
+from bichat.server.schemas import (
+    ANY_OBJECT,
+    COUNT,
+    Array,
+    Choice,
+    Either,
+    Flag,
+    Integer,
+    Metadata,
+    Nullable,
+    Object,
+    Refused,
+    Schema,
+    Text,
+    Variants,
+    answer,
+    constant,
+)
 from bichat.server.services import Caller, Services
 from bichat.settings.settings import DEFAULT_PUBLIC_URL
 
 Json = Mapping[str, Any]
 
-#: Fields that are carried out; others are taken and have no effect, but for those that are refused.
-SUPPORTED: Final = frozenset(
-    {
-        "max_completion_tokens",
-        "max_tokens",
-        "messages",
-        "metadata",
-        "model",
-        "parallel_tool_calls",
-        "reasoning_effort",
-        "response_format",
-        "stream",
-        "stream_options",
-        "temperature",
-        "tool_choice",
-        "tools",
-        "top_p",
-    }
+_PIECE: Final = Variants(
+    what="content",
+    name="ChatContent",
+    kinds={
+        "text": Object(fields={"text": Text(most=10_485_760)}, required=("text",), is_open=True),
+        "refusal": CONTENT.kinds["refusal"],
+        "image_url": Object(
+            fields={
+                "image_url": Object(
+                    fields={
+                        "url": CONTENT.kinds["input_image"].fields["image_url"],
+                        "detail": Choice(("auto", "low", "high")),
+                    },
+                    required=("url",),
+                    is_open=True,
+                )
+            },
+            required=("image_url",),
+            is_open=True,
+        ),
+        "file": Object(fields={"file": CONTENT.kinds["input_file"]}, required=("file",), is_open=True),
+    },
 )
-REFUSED: Final[Mapping[str, str]] = {
-    "audio": "answers are text",
-    "functions": "send tools",
-    "function_call": "send tool_choice",
-    "stop": "answers end where the model ends them",
+_CALL: Final = Object(
+    fields={
+        "id": Text(most=200),
+        "function": Object(
+            fields={"name": Text(most=128), "arguments": Text(most=10_485_760)},
+            required=("name", "arguments"),
+            is_open=True,
+        ),
+    },
+    required=("id", "function"),
+    is_open=True,
+)
+_MESSAGE: Final = Object(
+    name="ChatMessage",
+    fields={
+        "role": Choice(("system", "developer", "user", "assistant", "tool")),
+        "content": Either((Text(most=10_485_760), Array(_PIECE, 1000))),
+        "tool_call_id": Text(most=200),
+        "tool_calls": Array(_CALL, 1000),
+    },
+    required=("role",),
+    is_open=True,
+)
+_FORMAT: Final = Variants(
+    what="formats",
+    name="ChatFormat",
+    kinds={
+        "text": ANY_OBJECT,
+        "json_object": ANY_OBJECT,
+        "json_schema": Object(fields={"json_schema": SCHEMA_FORMAT}, required=("json_schema",), is_open=True),
+    },
+)
+_NAMED: Final = Object(fields={"name": Text()}, required=("name",), is_open=True)
+_CHOICE: Final = Variants(
+    what="choices",
+    name="ChatToolChoice",
+    kinds={
+        "function": Object(fields={"function": _NAMED}, required=("function",), is_open=True),
+        "code_interpreter": ANY_OBJECT,
+    },
+)
+_TOOL: Final = Variants(
+    what="tools",
+    name="ChatTool",
+    kinds={
+        "function": Object(fields={"function": FUNCTION}, required=("function",), is_open=True),
+        "code_interpreter": Object(fields={"container": CONTAINER}, required=("container",), is_open=True),
+    },
+)
+_SUPPORTED: Final[Mapping[str, Schema]] = {
+    "max_completion_tokens": Integer(least=1, most=MOST_TOKENS),
+    "max_tokens": Integer(least=1, most=MOST_TOKENS),
+    "messages": Array(_MESSAGE, 10_000),
+    "metadata": Metadata(),
+    "model": MODEL,
+    "parallel_tool_calls": Flag(),
+    "reasoning_effort": EFFORT,
+    "response_format": _FORMAT,
+    "stream": Flag(usual=False),
+    "stream_options": Object(fields={"include_usage": Flag()}, is_open=True),
+    "temperature": TEMPERATURE,
+    "tool_choice": Either((_CHOICE, MODES)),
+    "tools": Array(_TOOL, 127),
+    "top_p": TOP_P,
 }
+_REFUSED: Final[Mapping[str, Schema]] = {
+    "audio": Refused("answers are text"),
+    "functions": Refused("send tools"),
+    "function_call": Refused("send tool_choice"),
+    "stop": Refused("answers end where the model ends them", or_empty=True),
+}
+#: Fields that are carried out; others are taken and have no effect, but for those that are refused.
+SUPPORTED: Final = frozenset(_SUPPORTED)
+BODY: Final = Object(
+    name="ChatRequest",
+    fields={**_SUPPORTED, **_REFUSED, "n": Integer(least=1, most=1, usual=1)},
+    required=("messages", "model"),
+    is_open=True,
+)
+_FINISH: Final = Choice(("stop", "length", "tool_calls", "content_filter"))
+COMPLETION: Final = answer(
+    "ChatCompletion",
+    {
+        "id": Text(),
+        "object": constant("chat.completion"),
+        "created": COUNT,
+        "model": Text(),
+        "service_tier": Text(),
+        "system_fingerprint": Nullable(Text()),
+        "choices": Array(
+            answer(
+                "",
+                {
+                    "index": COUNT,
+                    "message": answer(
+                        "",
+                        {
+                            "role": constant("assistant"),
+                            "content": Nullable(Text()),
+                            "refusal": Nullable(Text()),
+                            "annotations": Array(ANY_OBJECT),
+                            "tool_calls": Array(_CALL),
+                        },
+                        optional=("tool_calls",),
+                    ),
+                    "logprobs": Nullable(ANY_OBJECT),
+                    "finish_reason": _FINISH,
+                },
+            )
+        ),
+        "usage": answer(
+            "",
+            {
+                "prompt_tokens": COUNT,
+                "completion_tokens": COUNT,
+                "total_tokens": COUNT,
+                "prompt_tokens_details": answer("", {"cached_tokens": COUNT}),
+                "completion_tokens_details": answer("", {"reasoning_tokens": COUNT}),
+            },
+        ),
+    },
+)
 #: How long links to files in an answer lead somewhere.
 _LINK_S: Final = 24 * 3600.0
 _FINISHES: Final = {"max_output_tokens": "length", "max_turns": "length", "content_filter": "content_filter"}
@@ -64,18 +215,17 @@ router = APIRouter(tags=["chat"])
 deployments = APIRouter()
 Who = Annotated[Caller, Depends(caller_of)]
 What = Annotated[Services, Depends(services_of)]
-_BODY: Final = {"requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}}
 
 
-@router.post("/chat/completions", openapi_extra=_BODY)
+@router.post("/chat/completions", openapi_extra=operation(body=BODY, gives=COMPLETION, streams=True, may_fail=True))
 async def complete(request: Request, caller: Who, services: What) -> Response:
     """An answer: whole, or as a stream of chunks."""
     body = dict(await json_body(request))
     if body.get("model") is None and "deployment" in request.path_params:
         body["model"] = request.path_params["deployment"]
     ask = read_ask(as_response_request(body), user=caller.user)
-    options: Any = body.get("stream_options")
-    has_usage = options is not None and bool(checks.mapping(options, "stream_options").get("include_usage"))
+    options: Json = body.get("stream_options") or {}
+    has_usage = bool(options.get("include_usage"))
     responses: Responses = request.app.state.responses
     run = await responses.start(caller, ask)
     answer = _Answer(services, responses, caller, run, own_address(request))
@@ -102,19 +252,15 @@ def as_response_request(body: Json) -> dict[str, Any]:
     Raises:
         FieldError: a field is not as it must be, or asks for what is not served.
     """
-    for name, why in REFUSED.items():
-        if body.get(name) is not None and (name != "stop" or body[name]):
-            raise FieldError(f"Unsupported parameter: '{name}': {why}.", param=name, wire_code="unsupported_parameter")
-    if body.get("n") not in (None, 1):
-        raise FieldError("Invalid 'n': one answer is given.", param="n")
-    if "messages" not in body:
-        raise checks.missing("messages")
-    messages = checks.array(body["messages"], "messages", most=10_000)
+    BODY.check(body, "")
+    messages = enumerate(body["messages"])
+    choice: Any = body.get("tool_choice")
+    form: Any = body.get("response_format")
     made: dict[str, Any] = {
-        "input": [item for number, each in enumerate(messages) for item in _items(each, f"messages[{number}]")],
-        "tools": _tools(body.get("tools")),
-        "tool_choice": _choice(body.get("tool_choice")),
-        "text": {"format": _format(body.get("response_format"))},
+        "input": [item for number, each in messages for item in _items(each, f"messages[{number}]")],
+        "tools": _tools(body.get("tools") or ()),
+        "tool_choice": {**choice["function"], "type": "function"} if _is(choice, "function") else choice,
+        "text": {"format": {**form["json_schema"], "type": "json_schema"} if _is(form, "json_schema") else form},
         "reasoning": {"effort": body.get("reasoning_effort")},
         "max_output_tokens": body.get("max_completion_tokens", body.get("max_tokens")),
         "store": False,
@@ -123,68 +269,43 @@ def as_response_request(body: Json) -> dict[str, Any]:
     return made | {name: body[name] for name in same if name in body}
 
 
-def _items(value: Any, param: str) -> list[dict[str, Any]]:
-    message = checks.mapping(value, param)
-    role = checks.one_of(message.get("role"), f"{param}.role", ("system", "developer", "user", "assistant", "tool"))
-    content = message.get("content")
+def _is(value: Any, kind: str) -> bool:
+    return isinstance(value, Mapping) and cast("Json", value)["type"] == kind
+
+
+def _items(message: Json, param: str) -> list[dict[str, Any]]:
+    role, content = message["role"], message.get("content")
+    pieces = content if isinstance(content, str) or content is None else [_piece(each, role) for each in content]
     if role == "tool":
-        pieces = content if isinstance(content, str) or content is None else _pieces(content, f"{param}.content", role)
-        return [{"type": "function_call_output", "call_id": message.get("tool_call_id"), "output": pieces}]
-    items: list[dict[str, Any]] = []
-    if content:
-        pieces = content if isinstance(content, str) else _pieces(content, f"{param}.content", role)
-        items.append({"type": "message", "role": role, "content": pieces})
-    for number, each in enumerate(checks.array(message.get("tool_calls") or [], f"{param}.tool_calls", most=1000)):
-        call = checks.mapping(each, f"{param}.tool_calls[{number}]")
-        function = checks.mapping(call.get("function"), f"{param}.tool_calls[{number}].function")
-        given = {"name": function.get("name"), "arguments": function.get("arguments")}
-        items.append({"type": "function_call", "call_id": call.get("id"), **given})
+        if message.get("tool_call_id") is None or pieces is None:
+            raise checks.missing(f"{param}.{'content' if pieces is None else 'tool_call_id'}")
+        return [{"type": "function_call_output", "call_id": message["tool_call_id"], "output": pieces}]
+    items: list[dict[str, Any]] = [{"type": "message", "role": role, "content": pieces}] if pieces else []
+    for call in message.get("tool_calls") or ():
+        given = {name: call["function"][name] for name in ("name", "arguments")}
+        items.append({"type": "function_call", "call_id": call["id"], **given})
     return items
 
 
-def _pieces(content: Any, param: str, role: str) -> list[dict[str, Any]]:
-    return [
-        _piece(checks.mapping(each, f"{param}[{number}]"), f"{param}[{number}]", role)
-        for number, each in enumerate(checks.array(content, param, most=1000))
-    ]
-
-
-def _piece(piece: Json, param: str, role: str) -> dict[str, Any]:
-    match piece.get("type"):
+def _piece(piece: Json, role: str) -> dict[str, Any]:
+    match piece["type"]:
         case "text":
-            return {"type": "output_text" if role == "assistant" else "input_text", "text": piece.get("text")}
+            return {"type": "output_text" if role == "assistant" else "input_text", "text": piece["text"]}
         case "image_url":
-            image = checks.mapping(piece.get("image_url"), f"{param}.image_url")
-            return {"type": "input_image", "image_url": image.get("url"), "detail": image.get("detail")}
+            image: Json = piece["image_url"]
+            return {"type": "input_image", "image_url": image["url"], "detail": image.get("detail")}
         case "file":
-            return {"type": "input_file", **checks.mapping(piece.get("file"), f"{param}.file")}
-        case kind:
-            return {"type": kind, **{name: piece[name] for name in ("refusal",) if name in piece}}
+            return {**piece["file"], "type": "input_file"}
+        case _:
+            return {"type": "refusal", "refusal": piece["refusal"]}
 
 
-def _tools(value: Any) -> list[Json]:
+def _tools(given: Sequence[Json]) -> list[Json]:
     """The caller's functions, and the code interpreter, which every answer has."""
-    tools: list[Json] = []
-    for number, each in enumerate(checks.array(value or [], "tools", most=127)):
-        tool = checks.mapping(each, f"tools[{number}]")
-        if tool.get("type") == "function":
-            tool = {"type": "function", **checks.mapping(tool.get("function"), f"tools[{number}].function")}
-        tools.append(tool)
-    if not any(tool.get("type") == "code_interpreter" for tool in tools):
+    tools = [{**tool["function"], "type": "function"} if _is(tool, "function") else tool for tool in given]
+    if not any(_is(tool, "code_interpreter") for tool in tools):
         tools.append({"type": "code_interpreter", "container": {"type": "auto"}})
     return tools
-
-
-def _choice(value: Any) -> Any:
-    if isinstance(value, Mapping) and "function" in value:
-        return {"type": "function", **checks.mapping(value["function"], "tool_choice.function")}
-    return cast("Any", value)
-
-
-def _format(value: Any) -> Any:
-    if isinstance(value, Mapping) and "json_schema" in value:
-        return {"type": "json_schema", **checks.mapping(value["json_schema"], "response_format.json_schema")}
-    return cast("Any", value)
 
 
 # -------------------------------------------------------------------------------------------------------------- answer

@@ -8,10 +8,12 @@ from typing import Any, Final, cast
 
 from bichat.server.problems import FieldError
 
-#: Of metadata.
-MOST_PAIRS: Final = 16
-
 Json = Mapping[str, Any]
+
+#: Of metadata: pairs, and characters of their names and values.
+MOST_PAIRS: Final = 16
+MOST_KEY_CHARS: Final = 64
+MOST_VALUE_CHARS: Final = 512
 
 
 def text(value: Any, param: str, *, most: int | None = None) -> str:
@@ -32,18 +34,6 @@ def mapping(value: Any, param: str) -> Json:
     if not isinstance(value, Mapping):
         raise wrong_type(param, "an object", value)
     return cast("Json", value)
-
-
-def only(fields: Json, names: Collection[str]) -> Json:
-    """`fields` itself, where it has none but those.
-
-    Raises:
-        FieldError: it has another one.
-    """
-    for name in fields:
-        if name not in names:
-            raise FieldError(f"Unknown parameter: '{name[:100]}'.", param=name[:100], wire_code="unknown_parameter")
-    return fields
 
 
 def array(value: Any, param: str, *, most: int | None = None) -> Sequence[Any]:
@@ -127,7 +117,8 @@ def metadata(value: Any, param: str = "metadata") -> dict[str, str]:
             wire_code="object_above_max_properties",
         )
     return {
-        text(key, f"{param} key", most=64): text(pair, f"{param}.{key[:64]}", most=512) for key, pair in pairs.items()
+        text(key, f"{param} key", most=MOST_KEY_CHARS): text(pair, f"{param}.{key[:64]}", most=MOST_VALUE_CHARS)
+        for key, pair in pairs.items()
     }
 
 

@@ -15,54 +15,112 @@ from bichat.repository.ids import new_id
 from bichat.repository.records import SessionRecord
 from bichat.server import checks, naming
 from bichat.server.content import chunks_of, download, file_name, name_below
+from bichat.server.document import operation
 from bichat.server.door import caller_of, services_of
 from bichat.server.files import find as find_file
 from bichat.server.forms import announced_file_bytes, file_of, form_of, is_form, json_body
-from bichat.server.lists import as_list, asked, pages_of, part
+from bichat.server.lists import as_list, asked, pages_of, parameters, part
+from bichat.server.network import NoNetwork
 from bichat.server.problems import ANOTHER_CONTAINER, FieldError, MissingError
+from bichat.server.schemas import (
+    COUNT,
+    Array,
+    Choice,
+    Id,
+    Integer,
+    Object,
+    Refused,
+    Text,
+    Upload,
+    answer,
+    constant,
+    deleted,
+    list_of,
+)
 from bichat.server.services import Caller, Services
 from bichat.sizes import GIB
 
 #: Sizes that the wire knows; one below all of them is told as the smallest.
 MEMORY: Final = {"1g": GIB, "4g": 4 * GIB, "16g": 16 * GIB, "64g": 64 * GIB}
 _MOST_FILES: Final = 50
-_FIELDS: Final = ("name", "expires_after", "file_ids", "memory_limit", "network_policy", "skills")
-_NO_NETWORK: Final = (
-    "Containers have no network here: network_policy can only be {'type': 'disabled'}. "
-    "Upload the files that the code needs."
+#: No operator's bound is above a year.
+MOST_MINUTES: Final = 366 * 24 * 60
+BODY: Final = Object(
+    name="ContainerRequest",
+    fields={
+        "name": Text(most=256),
+        "expires_after": Object(
+            # How many at most is the operator's bound.
+            fields={"anchor": Choice(("last_active_at",)), "minutes": Integer(least=1, most=MOST_MINUTES)},
+            required=("minutes",),
+            is_open=True,
+        ),
+        "file_ids": Array(Id((naming.FILE,)), _MOST_FILES),
+        "memory_limit": Choice(tuple(MEMORY)),
+        "network_policy": NoNetwork(),
+        "skills": Refused("skills are not served here", or_empty=True),
+    },
+    required=("name",),
 )
+FILE_BODY: Final = Object(name="ContainerFileRequest", fields={"file_id": Id((naming.FILE,))}, required=("file_id",))
+FORM: Final = Object(name="ContainerFileUpload", fields={"file": Upload()}, required=("file",), is_open=True)
+_ID: Final = Id((naming.CONTAINER,))
+CONTAINER: Final = answer(
+    "Container",
+    {
+        "id": _ID,
+        "object": constant("container"),
+        "created_at": COUNT,
+        "status": Choice(("running", "expired")),
+        "expires_after": answer("", {"anchor": constant("last_active_at"), "minutes": COUNT}),
+        "last_active_at": COUNT,
+        "memory_limit": Choice(tuple(MEMORY)),
+        "name": Text(),
+        "network_policy": answer("", {"type": constant("disabled")}),
+    },
+)
+CONTAINERS: Final = list_of(CONTAINER, "ContainerList")
+CONTAINER_DELETED: Final = deleted("container", naming.CONTAINER)
+FILE: Final = answer(
+    "ContainerFile",
+    {
+        "id": Id((naming.CONTAINER_FILE,)),
+        "object": constant("container.file"),
+        "created_at": COUNT,
+        "bytes": COUNT,
+        "container_id": _ID,
+        "path": Text(),
+        "source": Choice(("user", "assistant")),
+    },
+)
+FILES: Final = list_of(FILE, "ContainerFileList")
+FILE_DELETED: Final = deleted("container.file", naming.CONTAINER_FILE)
+_LISTED: Final = {**parameters(naming.CONTAINER), "name": Text()}
 
 router = APIRouter(tags=["containers"])
 Who = Annotated[Caller, Depends(caller_of)]
 What = Annotated[Services, Depends(services_of)]
 
 
-@router.post("/containers")
+@router.post("/containers", openapi_extra=operation(body=BODY, gives=CONTAINER))
 async def create(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """A container: a fresh session."""
-    body = checks.only(await json_body(request), _FIELDS)
-    if "name" not in body:
-        raise checks.missing("name")
-    name = checks.text(body["name"], "name", most=256)
+    body = await json_body(request)
+    BODY.check(body, "")
     minutes = _minutes(body.get("expires_after"), services.settings.bounds)
-    memory = None if body.get("memory_limit") is None else checks.one_of(body["memory_limit"], "memory_limit", MEMORY)
-    check_network(body.get("network_policy"))
-    if body.get("skills"):
-        raise FieldError("Skills are not served here.", param="skills", wire_code="unsupported_parameter")
-    ids = checks.array(body.get("file_ids") or [], "file_ids", most=_MOST_FILES)
-    files = [await find_file(services, caller, checks.text(each, "file_ids")) for each in ids]
+    files = [await find_file(services, caller, each) for each in body.get("file_ids") or ()]
     record = await services.sessions.open(
         caller.tenant,
         user=caller.user,
         idle_s=None if minutes is None else minutes * 60.0,
-        memory=memory,
+        memory=body.get("memory_limit"),
         files=files,
-        details={"name": name},
+        details={"name": body["name"]},
     )
     return container_object(record)
 
 
-@router.get("/containers")
+@router.get("/containers", openapi_extra=operation(query=_LISTED, gives=CONTAINERS))
 async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """All of them, expired ones too, newest first."""
     name = request.query_params.get("name")
@@ -75,7 +133,7 @@ async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
     return as_list([container_object(session) for session in found.rows], has_more=found.has_more)
 
 
-@router.get("/containers/{container_id}")
+@router.get("/containers/{container_id}", openapi_extra=operation(gives=CONTAINER))
 async def retrieve(container_id: str, caller: Who, services: What) -> dict[str, Any]:
     """One of them; looking at it counts as use."""
     return container_object(
@@ -83,7 +141,7 @@ async def retrieve(container_id: str, caller: Who, services: What) -> dict[str, 
     )
 
 
-@router.delete("/containers/{container_id}")
+@router.delete("/containers/{container_id}", openapi_extra=operation(gives=CONTAINER_DELETED))
 async def delete(container_id: str, caller: Who, services: What) -> dict[str, Any]:
     """End it, and delete all that it left."""
     record = await find(services, caller, container_id)
@@ -91,7 +149,7 @@ async def delete(container_id: str, caller: Who, services: What) -> dict[str, An
     return {"id": naming.on_wire(naming.CONTAINER, record.id), "object": "container.deleted", "deleted": True}
 
 
-@router.post("/containers/{container_id}/files")
+@router.post("/containers/{container_id}/files", openapi_extra=operation(body=FILE_BODY, form=FORM, gives=FILE))
 async def put(container_id: str, request: Request, caller: Who, services: What) -> dict[str, Any]:
     """Put a file into it: one that is uploaded with the request, or one of `/v1/files`."""
     record = await _live(services, caller, container_id)
@@ -101,10 +159,11 @@ async def put(container_id: str, request: Request, caller: Who, services: What) 
             upload = file_of(form)
             name = name_below(new_id().replace("-", ""), file_name(upload))
             return file_object(record, await services.sessions.put(caller.tenant, record.id, name, chunks_of(upload)))
-    body = checks.only(await json_body(request), ("file_id",))
-    if "file_id" not in body:
+    body = await json_body(request)
+    if body.get("file_id") is None:
         raise FieldError("Either a multipart 'file' or a 'file_id' is required.", param="file_id", wire_code=None)
-    file = await find_file(services, caller, checks.text(body["file_id"], "file_id"))
+    FILE_BODY.check(body, "")
+    file = await find_file(services, caller, body["file_id"])
     await services.sessions.mount(caller.tenant, record.id, [file])
     path = services.sessions.path_of(file)
     for there in await services.sessions.files(caller.tenant, record.id):
@@ -113,7 +172,9 @@ async def put(container_id: str, request: Request, caller: Who, services: What) 
     raise MissingError("The file was removed from the container meanwhile.", param="file_id")
 
 
-@router.get("/containers/{container_id}/files")
+@router.get(
+    "/containers/{container_id}/files", openapi_extra=operation(query=parameters(naming.CONTAINER_FILE), gives=FILES)
+)
 async def files(container_id: str, request: Request, caller: Who, services: What) -> dict[str, Any]:
     """What lies in it, newest first."""
     record = await find(services, caller, container_id)
@@ -126,14 +187,14 @@ async def files(container_id: str, request: Request, caller: Who, services: What
     return as_list([file_object(record, file) for file in found.rows], has_more=found.has_more)
 
 
-@router.get("/containers/{container_id}/files/{file_id}")
+@router.get("/containers/{container_id}/files/{file_id}", openapi_extra=operation(gives=FILE))
 async def file(container_id: str, file_id: str, caller: Who, services: What) -> dict[str, Any]:
     """One of its files; of one that code wrote over or deleted since, what it was."""
     record = await find(services, caller, container_id)
     return file_object(record, await _file(services, caller, record, file_id))
 
 
-@router.get("/containers/{container_id}/files/{file_id}/content")
+@router.get("/containers/{container_id}/files/{file_id}/content", openapi_extra=operation(is_file=True))
 async def content(container_id: str, file_id: str, request: Request, caller: Who, services: What) -> Response:
     """Its bytes."""
     record = await find(services, caller, container_id)
@@ -141,7 +202,7 @@ async def content(container_id: str, file_id: str, request: Request, caller: Who
     return await download(request, services.storage, found.record, found.record.storage_key)
 
 
-@router.delete("/containers/{container_id}/files/{file_id}")
+@router.delete("/containers/{container_id}/files/{file_id}", openapi_extra=operation(gives=FILE_DELETED))
 async def remove(container_id: str, file_id: str, caller: Who, services: What) -> dict[str, Any]:
     """Remove it from the container; what code has put in its place stays."""
     record = await find(services, caller, container_id)
@@ -185,27 +246,9 @@ async def _file(services: Services, caller: Caller, record: SessionRecord, file_
         raise MissingError(f"Container file with id '{file_id[:100]}' not found.", param="file_id") from error
 
 
-def check_network(policy: Any) -> None:
-    """Nothing, when a policy asks for no network.
-
-    Raises:
-        FieldError: it asks for some.
-    """
-    if policy is None:
-        return
-    kind = checks.mapping(policy, "network_policy").get("type")
-    if kind != "disabled":
-        checks.one_of(kind, "network_policy.type", ("disabled", "allowlist"))
-        raise FieldError(_NO_NETWORK, param="network_policy", wire_code="unsupported_parameter")
-
-
-def _minutes(value: Any, bounds: Limits) -> int | None:
-    if value is None:
+def _minutes(given: Any, bounds: Limits) -> int | None:
+    if given is None:
         return None
-    given = checks.mapping(value, "expires_after")
-    if "minutes" not in given:
-        raise checks.missing("expires_after.minutes")
-    checks.one_of(given.get("anchor", "last_active_at"), "expires_after.anchor", ("last_active_at",))
     most = max(1, int(bounds.idle_s // 60))
     return checks.integer(given["minutes"], "expires_after.minutes", least=1, most=most)
 

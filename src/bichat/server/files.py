@@ -12,30 +12,74 @@ from starlette.responses import Response
 from bichat.errors import NotFoundError
 from bichat.repository.records import CodeInterpreterOutput, FileRecord
 from bichat.sandbox.mime import HEAD_BYTES, sniff
-from bichat.server import checks, naming
+from bichat.server import naming
 from bichat.server.content import chunks_of, download, file_name
+from bichat.server.document import operation
 from bichat.server.door import caller_of, services_of
 from bichat.server.forms import announced_file_bytes, file_of, form_of, text_of
-from bichat.server.lists import as_list, asked, pages_of, part
+from bichat.server.lists import as_list, asked, pages_of, parameters, part
 from bichat.server.problems import FieldError, MissingError
+from bichat.server.schemas import (
+    COUNT,
+    Choice,
+    Flag,
+    Id,
+    Integer,
+    Nullable,
+    Object,
+    Text,
+    Upload,
+    answer,
+    constant,
+    list_of,
+)
 from bichat.server.services import Caller, Services
 from bichat.sizes import MIB
 
 #: Largest file, as on OpenAI's service.
 MOST_BYTES: Final = 512 * MIB
-_PURPOSES: Final = ("fine-tune", "assistants", "batch", "user_data", "vision", "evals")
+_PURPOSE: Final = Choice(("fine-tune", "assistants", "batch", "user_data", "vision", "evals"))
 #: Purpose of files that code made.
 MADE: Final = "assistants_output"
 _MOST_LISTED: Final = 10_000
-_MOST_EXPIRY_S: Final = 30 * 24 * 3600
-_LEAST_EXPIRY_S: Final = 3600
+_EXPIRY_S: Final = Integer(least=3600, most=30 * 24 * 3600)
+_ANCHOR: Final = Choice(("created_at",))
+FORM: Final = Object(
+    name="FileUpload",
+    fields={
+        "file": Upload(),
+        "purpose": _PURPOSE,
+        "expires_after[anchor]": _ANCHOR,
+        "expires_after[seconds]": _EXPIRY_S,
+    },
+    required=("file", "purpose"),
+    is_open=True,
+)
+
+FILE: Final = answer(
+    "File",
+    {
+        "id": Id((naming.FILE,)),
+        "object": constant("file"),
+        "bytes": COUNT,
+        "created_at": COUNT,
+        "expires_at": Nullable(COUNT),
+        "filename": Text(),
+        "purpose": Choice((*_PURPOSE.words, MADE)),
+        "status": constant("processed"),
+        "status_details": Nullable(Text()),
+    },
+)
+FILES: Final = list_of(FILE, "FileList")
+FILE_DELETED: Final = answer("", {"id": Id((naming.FILE,)), "object": constant("file"), "deleted": Flag()})
+_LISTED: Final = {**parameters(naming.FILE, most=_MOST_LISTED, usual=_MOST_LISTED), "purpose": Text()}
 
 router = APIRouter(tags=["files"])
 Who = Annotated[Caller, Depends(caller_of)]
 What = Annotated[Services, Depends(services_of)]
 
 
-@router.post("/files")
+@router.post("/files", openapi_extra=operation(form=FORM, gives=FILE))
 async def upload(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """Upload a file; `purpose` says what for."""
     await services.archive.check_room(caller.tenant, announced_file_bytes(request))
@@ -43,8 +87,8 @@ async def upload(request: Request, caller: Who, services: What) -> dict[str, Any
         purpose = text_of(form, "purpose")
         if purpose is None:
             raise FieldError("'purpose' is a required property", param="purpose", wire_code=None)
-        if purpose not in _PURPOSES:
-            allowed = ", ".join(map(repr, _PURPOSES))
+        if purpose not in _PURPOSE.words:
+            allowed = ", ".join(map(repr, _PURPOSE.words))
             raise FieldError(
                 f"'{purpose[:100]}' is not one of [{allowed}] - 'purpose'", param="purpose", wire_code=None
             )
@@ -67,7 +111,7 @@ async def upload(request: Request, caller: Who, services: What) -> dict[str, Any
     return file_object(kept)
 
 
-@router.get("/files")
+@router.get("/files", openapi_extra=operation(query=_LISTED, gives=FILES))
 async def page(request: Request, caller: Who, services: What) -> dict[str, Any]:
     """Those that were uploaded, newest first; with the purpose `assistants_output` those that code made."""
     purpose = request.query_params.get("purpose")
@@ -97,20 +141,20 @@ async def _all_outputs(services: Services, caller: Caller) -> list[CodeInterpret
     return found
 
 
-@router.get("/files/{file_id}")
+@router.get("/files/{file_id}", openapi_extra=operation(gives=FILE))
 async def retrieve(file_id: str, caller: Who, services: What) -> dict[str, Any]:
     """One of them."""
     return file_object(await _find_any(services, caller, file_id))
 
 
-@router.get("/files/{file_id}/content")
+@router.get("/files/{file_id}/content", openapi_extra=operation(is_file=True))
 async def content(file_id: str, request: Request, caller: Who, services: What) -> Response:
     """Its bytes."""
     file = await _find_any(services, caller, file_id)
     return await download(request, services.storage, file, file.storage_key)
 
 
-@router.delete("/files/{file_id}")
+@router.delete("/files/{file_id}", openapi_extra=operation(gives=FILE_DELETED))
 async def delete(file_id: str, caller: Who, services: What) -> dict[str, Any]:
     """Delete it; containers that have a copy keep that."""
     file = await _find_any(services, caller, file_id)
@@ -175,12 +219,12 @@ def _is_upload(file: FileRecord) -> bool:
 def _expiry(anchor: str | None, seconds: str | None) -> datetime | None:
     if anchor is None and seconds is None:
         return None
-    checks.one_of(anchor, "expires_after.anchor", ("created_at",))
+    _ANCHOR.check(anchor, "expires_after.anchor")
     if seconds is None or not (seconds.isascii() and seconds.isdigit() and len(seconds) < 12):
         raise FieldError(
             "Invalid type for 'expires_after.seconds': expected an integer.",
             param="expires_after.seconds",
             wire_code="invalid_type",
         )
-    count = checks.integer(int(seconds), "expires_after.seconds", least=_LEAST_EXPIRY_S, most=_MOST_EXPIRY_S)
-    return datetime.now(UTC) + timedelta(seconds=count)
+    _EXPIRY_S.check(int(seconds), "expires_after.seconds")
+    return datetime.now(UTC) + timedelta(seconds=int(seconds))

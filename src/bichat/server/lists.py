@@ -12,9 +12,15 @@ from bichat.repository.ids import moment_of
 from bichat.repository.pages import MAX_LIMIT, Page, Place, page_of
 from bichat.server import checks, naming
 from bichat.server.problems import FieldError
+from bichat.server.schemas import Choice, Id, Integer, Schema
 
 Json = Mapping[str, Any]
 
+ORDER: Final = Choice(("asc", "desc"), usual="desc")
+#: Entries of one answer, at most and where nothing is said.
+MOST: Final = 100
+USUAL: Final = 20
+_MOST_DIGITS: Final = 15
 #: How far a row's time may lie from its id's: both are taken from one clock, a moment apart.
 _SLACK: Final = timedelta(seconds=1)
 
@@ -62,7 +68,17 @@ class Part(Generic[R]):
     has_more: bool
 
 
-def asked(query: Mapping[str, str], *prefixes: str, most: int = 100, usual: int = 20) -> Asked:
+def parameters(*prefixes: str, most: int = MOST, usual: int = USUAL) -> dict[str, Schema]:
+    """The parameters of a query that `asked` reads, with the same arguments."""
+    return {
+        "limit": Integer(least=1, most=most, usual=usual),
+        "order": ORDER,
+        "after": Id(prefixes),
+        "before": Id(prefixes),
+    }
+
+
+def asked(query: Mapping[str, str], *prefixes: str, most: int = MOST, usual: int = USUAL) -> Asked:
     """What a query asks for: `usual` entries, newest first, unless it says otherwise.
 
     Args:
@@ -75,8 +91,8 @@ def asked(query: Mapping[str, str], *prefixes: str, most: int = 100, usual: int 
         FieldError: it asks for what cannot be.
     """
     return Asked(
-        _limit(query.get("limit"), most, usual),
-        checks.one_of(query.get("order", "desc"), "order", ("asc", "desc")) == "asc",
+        number_in(query, "limit", Integer(least=1, most=most, usual=usual)) or usual,
+        checks.one_of(query.get("order", ORDER.usual), "order", ORDER.words) == "asc",
         *(_row_id(query, name, prefixes) for name in ("after", "before")),
     )
 
@@ -183,12 +199,19 @@ async def _walk(pages: Pages[R], begin: _Anchor | None, *, limit: int, oldest_fi
             return
 
 
-def _limit(text: str | None, most: int, usual: int) -> int:
+def number_in(query: Mapping[str, str], name: str, schema: Integer) -> int | None:
+    """A whole number in a query; what is usual where it is not given.
+
+    Raises:
+        FieldError: it is none, or not between the schema's bounds.
+    """
+    text = query.get(name)
     if text is None:
-        return usual
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise FieldError("Invalid type for 'limit': expected an integer.", param="limit", wire_code="invalid_type")
-    return checks.integer(int(text), "limit", least=1, most=most)
+        return schema.usual
+    if not (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
+        raise FieldError(f"Invalid type for '{name}': expected an integer.", param=name, wire_code="invalid_type")
+    schema.check(int(text), name)
+    return int(text)
 
 
 def _row_id(query: Mapping[str, str], name: str, prefixes: Sequence[str]) -> str:

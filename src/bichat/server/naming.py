@@ -44,3 +44,8 @@ def row_id(text: str, *prefixes: str) -> str:
                 return ""
             return str(found) if found.hex == rest else ""
     return ""
+
+
+def pattern(*prefixes: str) -> str:
+    """What all ids with these prefixes look like, as a regular expression."""
+    return f"^({'|'.join(f'{each}[-_]' if each == FILE else f'{each}_' for each in prefixes)})[0-9a-f]{{32}}$"

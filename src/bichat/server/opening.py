@@ -14,6 +14,7 @@ from bichat.conversation.planner import Planners
 from bichat.conversation.planners.choice import configured_planners
 from bichat.interpreter import CodeInterpreter
 from bichat.live_sessions import LiveSessions
+from bichat.server.readiness import Readiness
 from bichat.server.services import Services
 from bichat.settings.secret import load_secret
 from bichat.settings.settings import Settings
@@ -29,7 +30,7 @@ async def open_services(
     Args:
         settings: what the operator has chosen.
         planners: which models there are; those of `settings` by default.
-        preload: see `CodeInterpreter`.
+        preload: see `CodeInterpreter`; with it sandboxes are made ready at once, and not by the first who needs one.
 
     Raises:
         StorageError, DatabaseError, UserInputError: storage or database cannot be used.
@@ -45,12 +46,18 @@ async def open_services(
         sessions = LiveSessions(interpreter, settings, archive)
         toolbox = CodeToolbox(sessions, repository, storage, is_strict=settings.strict_containers)
         links = DownloadLinks(await anyio.to_thread.run_sync(load_secret, settings.data_dir), settings.public_url)
-        async with Core(repository, archive.upkeep, planners or chosen, toolbox) as core:
+        async with (
+            Core(repository, archive.upkeep, planners or chosen, toolbox) as core,
+            Readiness(interpreter) as readiness,
+        ):
+            if preload:
+                readiness.begin()
             yield Services(
                 settings=settings,
                 interpreter=interpreter,
                 archive=archive,
                 sessions=sessions,
                 core=core,
+                readiness=readiness,
                 links=links,
             )

@@ -11,6 +11,7 @@ from bichat.conversation.core import Core
 from bichat.interpreter import CodeInterpreter
 from bichat.live_sessions import LiveSessions
 from bichat.repository.chat_repository import ChatRepository
+from bichat.server.readiness import Readiness
 from bichat.settings.settings import Settings
 from bichat.storage import DownloadLinks, FileStorage
 
@@ -26,6 +27,7 @@ class Services:
     archive: Archive
     sessions: LiveSessions
     core: Core
+    readiness: Readiness
     links: DownloadLinks
     """Signs and checks addresses of downloads."""
 

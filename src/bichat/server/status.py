@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import anyio
 from fastapi import APIRouter, Depends, Request
@@ -11,15 +11,29 @@ from starlette.responses import JSONResponse, Response
 import bichat
 from bichat.errors import BichatError
 from bichat.server.content import download
+from bichat.server.document import operation
 from bichat.server.door import caller_of, services_of
+from bichat.server.schemas import ANY_OBJECT, Array, Choice, Nullable, Text, answer, constant
 from bichat.server.services import Caller, Services
 
-router = APIRouter()
+HEALTH: Final = answer(
+    "Health",
+    {
+        "status": constant("ok"),
+        "version": Text(),
+        "isolation": Nullable(answer("", {"level": Text(), "lacks": Array(Text())})),
+    },
+)
+READY: Final = answer(
+    "Readiness", {"status": Choice(("ready", "unready")), "reasons": ANY_OBJECT}, optional=("reasons",)
+)
+
+router = APIRouter(tags=["status"])
 Who = Annotated[Caller, Depends(caller_of)]
 What = Annotated[Services, Depends(services_of)]
 
 
-@router.get("/healthz")
+@router.get("/healthz", openapi_extra=operation(gives=HEALTH, is_open=True))
 async def health(services: What) -> dict[str, Any]:
     """That the process lives, and what stands between code and host."""
     isolation = services.interpreter.isolation
@@ -30,7 +44,7 @@ async def health(services: What) -> dict[str, Any]:
     }
 
 
-@router.get("/readyz")
+@router.get("/readyz", openapi_extra=operation(gives=READY, is_open=True, may_be_unready=True))
 async def ready(services: What) -> Response:
     """Whether requests can be answered: the database does, and a sandbox can be had."""
     reasons: dict[str, str] = {}
@@ -39,11 +53,8 @@ async def ready(services: What) -> Response:
             await services.repository.keys.exist()
     except (BichatError, TimeoutError) as error:
         reasons["database"] = getattr(error, "code", "timeout")
-    try:
-        with anyio.fail_after(20):
-            await services.interpreter.warm()
-    except (BichatError, TimeoutError) as error:
-        reasons["sandbox"] = getattr(error, "code", "timeout")
+    if reason := await services.readiness.reason():
+        reasons["sandbox"] = reason
     return JSONResponse(
         {"status": "unready", "reasons": reasons} if reasons else {"status": "ready"}, 503 if reasons else 200
     )

@@ -6,7 +6,7 @@
 
 It speaks HTTP on a real socket, so that what is tested is the real code of the provider's client: its streams, its errors,
 its connections that break.  Nothing in it waits for time to pass: an answer waits where its script has a
-`threading.Event`, until somebody sets it.  Needs the standard library alone.
+`threading.Event`, until somebody sets it.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import json
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, Self, cast
+from typing import Any, Final, cast
+
+from bichat.testing.loopback import Handler, Loopback
 
 #: Longest wait for an event of a script; a test that takes so long has failed.
 _PATIENCE_S: Final = 30.0
@@ -101,72 +101,21 @@ class Received:
 Script = Iterable[Answer | Failure | Cut] | Callable[[Received], Answer | Failure | Cut]
 
 
-class Upstream:
-    """Serves `/v1/chat/completions` and `/v1/models` while it is entered."""
-
-    def __init__(self, script: Script = (), *, models: Iterable[str] = (_MODEL,)) -> None:
-        """`script`: answers in the order of the requests, one more is an error 500; or what makes one of a request."""
-        self._answers: Iterator[Answer | Failure | Cut] = iter(()) if callable(script) else iter(script)
-        self._make = script if callable(script) else None
-        self._lock = threading.Lock()
-        self.models = tuple(models)
-        self.requests: list[Received] = []
-        """Those of chat completions, oldest first."""
-
-    @property
-    def url(self) -> str:
-        """For `BICHAT_MODEL_BASE_URL`."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
-
-    def __enter__(self) -> Self:
-        self._server = _Server(("127.0.0.1", 0), _Handler, self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="upstream", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-    def answer(self, received: Received) -> Answer | Failure | Cut:
-        """The next of the script."""
-        with self._lock:
-            self.requests.append(received)
-            if self._make is not None:
-                return self._make(received)
-            return next(self._answers, Failure(500, {"message": "the script is at its end"}))
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, address: tuple[str, int], handler: type[_Handler], upstream: Upstream) -> None:
-        self.upstream = upstream
-        super().__init__(address, handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's word
-        """Nothing: tests have their own output."""
-
-    def do_GET(self) -> None:
-        if self.path.endswith("/models"):
+class _Handler(Handler):
+    def answer(self) -> None:
+        """See `Handler.answer`."""
+        where = (self.command, self.path.rpartition("/v1/")[2])
+        if where == ("GET", "models"):
             data = [{"id": name, "object": "model", "created": 0, "owned_by": "test"} for name in self._upstream.models]
             self._reply(200, {"object": "list", "data": data})
+        elif where == ("POST", "chat/completions"):
+            self._complete()
         else:
             self._reply(404, {"error": {"message": "not here"}})
 
-    def do_POST(self) -> None:
+    def _complete(self) -> None:
         length = int(self.headers.get("content-length") or 0)
         body: dict[str, Any] = json.loads(self.rfile.read(length) or b"{}")
-        if not self.path.endswith("/chat/completions"):
-            self._reply(404, {"error": {"message": "not here"}})
-            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         answer = self._upstream.answer(Received(self.path, headers, body))
         try:
@@ -185,23 +134,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     @property
     def _upstream(self) -> Upstream:
-        return self.server.upstream
+        return self.owner
 
     def _reply(self, status: int, body: Mapping[str, Any] | str, headers: Mapping[str, str] | None = None) -> None:
         data = (body if isinstance(body, str) else json.dumps(body)).encode()
-        self.send_response(status, HTTPStatus(status).phrase)
-        self.send_header("Content-Type", "text/plain" if isinstance(body, str) else "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
+        self.reply(status, data, "text/plain" if isinstance(body, str) else "application/json", headers)
 
     def _stream(self, answer: Answer, body: Mapping[str, Any]) -> None:
-        self.send_response(200)
-        self.send_header("Content-Type", "text/event-stream")
-        self.send_header("Transfer-Encoding", "chunked")
-        self.end_headers()
+        self.head(200, "text/event-stream", {"Transfer-Encoding": "chunked"})
         for step in _events(answer, body):
             if isinstance(step, threading.Event):
                 step.wait(_PATIENCE_S)
@@ -212,6 +152,34 @@ class _Handler(BaseHTTPRequestHandler):
                 data = f"data: {step}\n\n".encode()
                 self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
         self.wfile.write(b"0\r\n\r\n")
+
+
+class Upstream(Loopback):
+    """Serves `/v1/chat/completions` and `/v1/models` while it is entered."""
+
+    handler = _Handler
+
+    def __init__(self, script: Script = (), *, models: Iterable[str] = (_MODEL,)) -> None:
+        """`script`: answers in the order of the requests, one more is an error 500; or what makes one of a request."""
+        self._answers: Iterator[Answer | Failure | Cut] = iter(()) if callable(script) else iter(script)
+        self._make = script if callable(script) else None
+        self._lock = threading.Lock()
+        self.models = tuple(models)
+        self.requests: list[Received] = []
+        """Those of chat completions, oldest first."""
+
+    @property
+    def url(self) -> str:
+        """For `BICHAT_MODEL_BASE_URL`."""
+        return f"{self.root}/v1"
+
+    def answer(self, received: Received) -> Answer | Failure | Cut:
+        """The next of the script."""
+        with self._lock:
+            self.requests.append(received)
+            if self._make is not None:
+                return self._make(received)
+            return next(self._answers, Failure(500, {"message": "the script is at its end"}))
 
 
 def _events(answer: Answer, body: Mapping[str, Any]) -> Iterator[str | threading.Event | None]:  # noqa: C901  # a case for each step

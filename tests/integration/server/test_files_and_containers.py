@@ -28,6 +28,8 @@ from bichat.server.keys import new_key
 from bichat.server.opening import open_services
 from bichat.testing.planner import ScriptedPlanner
 
+from .conftest import listen
+
 pytestmark = [pytest.mark.sandbox]
 
 _NO_MODEL = ScriptedPlanner([])
@@ -66,7 +68,7 @@ class Site:
 def _site(settings: Any, *, is_local: bool = True, planners: Planners | None = _NO_MODEL) -> Generator[Site]:
     """`planners`: None for those of the settings."""
     application = create_app(lambda: open_services(settings, planners=planners, preload=False), is_local=is_local)
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = listen()
     server = uvicorn.Server(uvicorn.Config(application, log_level="warning", lifespan="on", http=Connection))
     thread = threading.Thread(target=lambda: server.run(sockets=[listening]))
     thread.start()

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from bichat.repository.records import Conversation, Definition, Message, Run
-from bichat.server import checks, naming
+from bichat.server import naming
 from bichat.server.answers import JsonAnswer
+from bichat.server.assistants import answers
 from bichat.server.assistants.objects import RESOURCES, assistant_object, run_object, thread_object
-from bichat.server.assistants.requests import known, read_assistant, read_message, read_thread
-from bichat.server.assistants.run_requests import read_outputs, read_run
+from bichat.server.assistants.requests import ASSISTANT as ASSISTANT_BODY
+from bichat.server.assistants.requests import (
+    ASSISTANT_CHANGE,
+    MESSAGE,
+    METADATA_CHANGE,
+    THREAD,
+    THREAD_CHANGE,
+    checked,
+    read_assistant,
+    read_message,
+    read_thread,
+)
+from bichat.server.assistants.run_requests import OUTPUTS, RUN, THREAD_RUN, read_outputs, read_run
 from bichat.server.assistants.runs import Runs
 from bichat.server.assistants.threads import ASSISTANT, Threads
+from bichat.server.document import operation
 from bichat.server.forms import json_body
 from bichat.server.limiter import Ticket
-from bichat.server.lists import as_list, asked, part
+from bichat.server.lists import as_list, asked, parameters, part
 from bichat.server.responses.stream import EventStream
+from bichat.server.schemas import Id
 from bichat.server.services import Caller
 
 #: Milliseconds after which a client that waits for the end of a run may look again.
@@ -29,7 +43,9 @@ _RETRIES: Final = "x-stainless-retry-count"
 #: What their pollers send.
 _POLLER: Final = "x-stainless-poll-helper"
 
-router = APIRouter(tags=["assistants"])
+_OF_RUN: Final = {**parameters(naming.MESSAGE), "run_id": Id((naming.RUN,))}
+
+router = APIRouter()
 
 
 def _service(request: Request) -> Threads:
@@ -48,27 +64,19 @@ def _is_retry(request: Request) -> bool:
     return request.headers.get(_RETRIES, "0") != "0"
 
 
-def _body(description: str, *, required: bool = True) -> dict[str, Any]:
-    """What the OpenAPI document says of a body: the fields themselves are checked, and named, one by one."""
-    content = {"application/json": {"schema": {"type": "object"}}}
-    return {"requestBody": {"required": required, "description": description, "content": content}}
-
-
 def _deleted(wire_id: str, kind: str) -> Response:
     return JsonAnswer({"id": wire_id, "object": f"{kind}.deleted", "deleted": True})
 
 
 async def _metadata(request: Request) -> dict[str, str]:
-    body = known(await json_body(request, may_be_empty=True), ("metadata",))
-    return checks.metadata(body.get("metadata"))
+    body = checked(await json_body(request, may_be_empty=True), METADATA_CHANGE)
+    return body.get("metadata") or {}
 
-
-_FIELDS: Final = "See docs/reference/openai.md."
 
 # ---------------------------------------------------------------------------------------------------------- assistants
 
 
-@router.post("/assistants", openapi_extra=_body(_FIELDS))
+@router.post("/assistants", openapi_extra=operation(body=ASSISTANT_BODY, gives=answers.ASSISTANT))
 async def create_assistant(request: Request) -> Response:
     """An assistant: a model's name, instructions and tools under an id."""
     service, caller = _service(request), _caller(request)
@@ -79,7 +87,7 @@ async def create_assistant(request: Request) -> Response:
     return JsonAnswer(assistant_object(await service.definitions.add(caller.tenant, made)))
 
 
-@router.get("/assistants")
+@router.get("/assistants", openapi_extra=operation(query=parameters(naming.ASSISTANT), gives=answers.ASSISTANTS))
 async def list_assistants(request: Request) -> Response:
     """All of the tenant's."""
     service, caller = _service(request), _caller(request)
@@ -92,13 +100,13 @@ async def list_assistants(request: Request) -> Response:
     return JsonAnswer(as_list(list(map(assistant_object, found.rows)), has_more=found.has_more))
 
 
-@router.get("/assistants/{assistant_id}")
+@router.get("/assistants/{assistant_id}", openapi_extra=operation(gives=answers.ASSISTANT))
 async def get_assistant(request: Request, assistant_id: str) -> Response:
     """One of them."""
     return JsonAnswer(assistant_object(await _service(request).assistant(_caller(request), assistant_id)))
 
 
-@router.post("/assistants/{assistant_id}", openapi_extra=_body(_FIELDS))
+@router.post("/assistants/{assistant_id}", openapi_extra=operation(body=ASSISTANT_CHANGE, gives=answers.ASSISTANT))
 async def change_assistant(request: Request, assistant_id: str) -> Response:
     """It, with what is given in the place of what there was; runs that go on keep what they began with."""
     service, caller = _service(request), _caller(request)
@@ -111,7 +119,7 @@ async def change_assistant(request: Request, assistant_id: str) -> Response:
     return JsonAnswer(assistant_object(changed))
 
 
-@router.delete("/assistants/{assistant_id}")
+@router.delete("/assistants/{assistant_id}", openapi_extra=operation(gives=answers.ASSISTANT_DELETED))
 async def delete_assistant(request: Request, assistant_id: str) -> Response:
     """Delete it; runs that were made with it stay, and go on."""
     service, caller = _service(request), _caller(request)
@@ -127,14 +135,14 @@ async def _thread(request: Request, thread_id: str) -> Conversation:
     return await _service(request).thread(_caller(request), thread_id)
 
 
-@router.post("/threads", openapi_extra=_body(_FIELDS, required=False))
+@router.post("/threads", openapi_extra=operation(body=THREAD, may_be_empty=True, gives=answers.THREAD))
 async def create_thread(request: Request) -> Response:
     """A thread, with its first messages."""
     ask = read_thread(await json_body(request, may_be_empty=True))
     return JsonAnswer(thread_object(await _service(request).make_thread(_caller(request), ask)))
 
 
-@router.post("/threads/runs", openapi_extra=_body(_FIELDS))
+@router.post("/threads/runs", openapi_extra=operation(body=THREAD_RUN, gives=answers.RUN, streams=True))
 async def create_thread_and_run(request: Request) -> Response:
     """A thread and a run in it."""
     runs, caller = _runs(request), _caller(request)
@@ -145,13 +153,13 @@ async def create_thread_and_run(request: Request) -> Response:
     return JsonAnswer(run_object(run, status="queued"))
 
 
-@router.get("/threads/{thread_id}")
+@router.get("/threads/{thread_id}", openapi_extra=operation(gives=answers.THREAD))
 async def get_thread(request: Request, thread_id: str) -> Response:
     """A thread."""
     return JsonAnswer(thread_object(await _thread(request, thread_id)))
 
 
-@router.post("/threads/{thread_id}", openapi_extra=_body(_FIELDS))
+@router.post("/threads/{thread_id}", openapi_extra=operation(body=THREAD_CHANGE, gives=answers.THREAD))
 async def change_thread(request: Request, thread_id: str) -> Response:
     """It, with other metadata, or other files for its tools."""
     thread = await _thread(request, thread_id)
@@ -159,7 +167,7 @@ async def change_thread(request: Request, thread_id: str) -> Response:
     return JsonAnswer(thread_object(await _service(request).change_thread(_caller(request), thread, ask)))
 
 
-@router.delete("/threads/{thread_id}")
+@router.delete("/threads/{thread_id}", openapi_extra=operation(gives=answers.THREAD_DELETED))
 async def delete_thread(request: Request, thread_id: str) -> Response:
     """Delete it with its messages, its runs and its session."""
     await _service(request).delete_thread(_caller(request), await _thread(request, thread_id))
@@ -178,7 +186,7 @@ async def _shown(request: Request, message: Message) -> Response:
     return JsonAnswer(shown)
 
 
-@router.post("/threads/{thread_id}/messages", openapi_extra=_body(_FIELDS))
+@router.post("/threads/{thread_id}/messages", openapi_extra=operation(body=MESSAGE, gives=answers.MESSAGE))
 async def create_message(request: Request, thread_id: str) -> Response:
     """A message that is put into a thread; not while a run goes on."""
     thread = await _thread(request, thread_id)
@@ -186,20 +194,23 @@ async def create_message(request: Request, thread_id: str) -> Response:
     return JsonAnswer(await _service(request).add_message(_caller(request), thread, said))
 
 
-@router.get("/threads/{thread_id}/messages")
+@router.get("/threads/{thread_id}/messages", openapi_extra=operation(query=_OF_RUN, gives=answers.MESSAGES))
 async def list_messages(request: Request, thread_id: str) -> Response:
     """What was said in a thread, newest first; with `run_id` by one run."""
     thread = await _thread(request, thread_id)
     return JsonAnswer(await _service(request).messages(_caller(request), thread, request.query_params))
 
 
-@router.get("/threads/{thread_id}/messages/{message_id}")
+@router.get("/threads/{thread_id}/messages/{message_id}", openapi_extra=operation(gives=answers.MESSAGE))
 async def get_message(request: Request, thread_id: str, message_id: str) -> Response:
     """One message."""
     return await _shown(request, await _message(request, await _thread(request, thread_id), message_id))
 
 
-@router.post("/threads/{thread_id}/messages/{message_id}", openapi_extra=_body("`metadata`."))
+@router.post(
+    "/threads/{thread_id}/messages/{message_id}",
+    openapi_extra=operation(body=METADATA_CHANGE, may_be_empty=True, gives=answers.MESSAGE),
+)
 async def change_message(request: Request, thread_id: str, message_id: str) -> Response:
     """It, with other metadata."""
     message = await _message(request, await _thread(request, thread_id), message_id)
@@ -207,7 +218,7 @@ async def change_message(request: Request, thread_id: str, message_id: str) -> R
     return await _shown(request, await _service(request).change_message(_caller(request), message, metadata))
 
 
-@router.delete("/threads/{thread_id}/messages/{message_id}")
+@router.delete("/threads/{thread_id}/messages/{message_id}", openapi_extra=operation(gives=answers.MESSAGE_DELETED))
 async def delete_message(request: Request, thread_id: str, message_id: str) -> Response:
     """Delete it; not while a run goes on."""
     thread = await _thread(request, thread_id)
@@ -228,7 +239,7 @@ async def _shown_run(request: Request, run: Run) -> Response:
     return JsonAnswer(shown, headers={"openai-poll-after-ms": str(_POLL_MS)})
 
 
-@router.post("/threads/{thread_id}/runs", openapi_extra=_body(_FIELDS))
+@router.post("/threads/{thread_id}/runs", openapi_extra=operation(body=RUN, gives=answers.RUN, streams=True))
 async def create_run(request: Request, thread_id: str) -> Response:
     """An answer of an assistant's in a thread; it goes on by itself."""
     runs, caller = _runs(request), _caller(request)
@@ -240,14 +251,14 @@ async def create_run(request: Request, thread_id: str) -> Response:
     return JsonAnswer(run_object(run, status="queued"))
 
 
-@router.get("/threads/{thread_id}/runs")
+@router.get("/threads/{thread_id}/runs", openapi_extra=operation(query=parameters(naming.RUN), gives=answers.RUNS))
 async def list_runs(request: Request, thread_id: str) -> Response:
     """The runs of a thread."""
     thread = await _thread(request, thread_id)
     return JsonAnswer(await _runs(request).runs(_caller(request), thread, request.query_params))
 
 
-@router.get("/threads/{thread_id}/runs/{run_id}")
+@router.get("/threads/{thread_id}/runs/{run_id}", openapi_extra=operation(gives=answers.RUN))
 async def get_run(request: Request, thread_id: str, run_id: str) -> Response:
     """One run; a client's poller is answered once there is something new, or after a while."""
     run = await _run(request, thread_id, run_id)
@@ -259,7 +270,10 @@ async def get_run(request: Request, thread_id: str, run_id: str) -> Response:
     return await _shown_run(request, run)
 
 
-@router.post("/threads/{thread_id}/runs/{run_id}", openapi_extra=_body("`metadata`."))
+@router.post(
+    "/threads/{thread_id}/runs/{run_id}",
+    openapi_extra=operation(body=METADATA_CHANGE, may_be_empty=True, gives=answers.RUN),
+)
 async def change_run(request: Request, thread_id: str, run_id: str) -> Response:
     """It, with other metadata."""
     run = await _run(request, thread_id, run_id)
@@ -267,14 +281,17 @@ async def change_run(request: Request, thread_id: str, run_id: str) -> Response:
     return await _shown_run(request, await _runs(request).change_run(_caller(request), run, metadata))
 
 
-@router.post("/threads/{thread_id}/runs/{run_id}/cancel")
+@router.post("/threads/{thread_id}/runs/{run_id}/cancel", openapi_extra=operation(gives=answers.RUN))
 async def cancel_run(request: Request, thread_id: str, run_id: str) -> Response:
     """Have it end."""
     run = await _run(request, thread_id, run_id)
     return await _shown_run(request, await _runs(request).cancel(_caller(request), run))
 
 
-@router.post("/threads/{thread_id}/runs/{run_id}/submit_tool_outputs", openapi_extra=_body(_FIELDS))
+@router.post(
+    "/threads/{thread_id}/runs/{run_id}/submit_tool_outputs",
+    openapi_extra=operation(body=OUTPUTS, gives=answers.RUN, streams=True),
+)
 async def submit_tool_outputs(request: Request, thread_id: str, run_id: str) -> Response:
     """What came of the functions that it waits for, of all of them."""
     runs, caller = _runs(request), _caller(request)
@@ -289,14 +306,17 @@ async def submit_tool_outputs(request: Request, thread_id: str, run_id: str) -> 
 # --------------------------------------------------------------------------------------------------------------- steps
 
 
-@router.get("/threads/{thread_id}/runs/{run_id}/steps")
+@router.get(
+    "/threads/{thread_id}/runs/{run_id}/steps",
+    openapi_extra=operation(query=parameters(naming.STEP), gives=answers.STEPS),
+)
 async def list_steps(request: Request, thread_id: str, run_id: str) -> Response:
     """What a run has done, newest first."""
     run = await _run(request, thread_id, run_id)
     return JsonAnswer(await _runs(request).steps(_caller(request), run, request.query_params))
 
 
-@router.get("/threads/{thread_id}/runs/{run_id}/steps/{step_id}")
+@router.get("/threads/{thread_id}/runs/{run_id}/steps/{step_id}", openapi_extra=operation(gives=answers.STEP))
 async def get_step(request: Request, thread_id: str, run_id: str, step_id: str) -> Response:
     """One step."""
     run = await _run(request, thread_id, run_id)

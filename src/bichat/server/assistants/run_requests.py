@@ -8,18 +8,25 @@ from typing import Any, Final
 
 from bichat.conversation.planner import Sampling
 from bichat.conversation.request import CodeOptions, RunRequest, Said
-from bichat.server import checks
+from bichat.server import checks, naming
 from bichat.server.assistants.requests import (
-    MOST_CHARS,
-    MOST_INSTRUCTIONS,
+    IGNORED,
+    INSTRUCTIONS,
+    MESSAGES,
     MOST_MESSAGES,
+    SAMPLED,
+    THREAD,
+    WORDS,
     ThreadAsk,
-    known,
+    checked,
     read_messages,
     read_sampled,
     read_thread,
 )
 from bichat.server.assistants.tools import (
+    RESOURCES,
+    TOOL_CHOICE,
+    TOOLS,
     Resources,
     Tools,
     read_choice,
@@ -28,38 +35,57 @@ from bichat.server.assistants.tools import (
     read_tools,
 )
 from bichat.server.problems import FieldError
+from bichat.server.responses.requests import MODEL, MOST_TOKENS
+from bichat.server.schemas import Array, Choice, Flag, Id, Ignored, Integer, Metadata, Object, Schema, Text, given_in
 
 Json = Mapping[str, Any]
 
-#: Fields that are carried out; `requests.IGNORED` are taken too, and there are no others.
-_BOTH_RUN_FIELDS: Final = frozenset(
-    {
-        "assistant_id",
-        "instructions",
-        "max_completion_tokens",
-        "max_prompt_tokens",
-        "metadata",
-        "model",
-        "parallel_tool_calls",
-        "reasoning_effort",
-        "response_format",
-        "stream",
-        "temperature",
-        "tool_choice",
-        "tools",
-        "top_p",
-        "truncation_strategy",
-    }
+_TOKENS: Final = Integer(least=1, most=MOST_TOKENS)
+_TAKEN: Final = dict.fromkeys(IGNORED, Ignored())
+_BOTH: Final[Mapping[str, Schema]] = {
+    "assistant_id": Id((naming.ASSISTANT,)),
+    "instructions": INSTRUCTIONS,
+    "max_completion_tokens": _TOKENS,
+    "max_prompt_tokens": _TOKENS,
+    "metadata": Metadata(),
+    "model": MODEL,
+    "parallel_tool_calls": Flag(),
+    "stream": Flag(usual=False),
+    "tool_choice": TOOL_CHOICE,
+    "tools": TOOLS,
+    "truncation_strategy": Object(
+        fields={"type": Choice(("auto", "last_messages")), "last_messages": Integer(least=1, most=1_000_000)},
+        required=("type",),
+    ),
+    **SAMPLED,
+    **_TAKEN,
+}
+RUN: Final = Object(
+    name="RunRequest",
+    fields={**_BOTH, "additional_instructions": INSTRUCTIONS, "additional_messages": MESSAGES},
+    required=("assistant_id",),
 )
-RUN_FIELDS: Final = _BOTH_RUN_FIELDS | {"additional_instructions", "additional_messages"}
-THREAD_RUN_FIELDS: Final = _BOTH_RUN_FIELDS | {"thread", "tool_resources"}
+THREAD_RUN: Final = Object(
+    name="ThreadAndRunRequest",
+    fields={**_BOTH, "thread": THREAD, "tool_resources": RESOURCES},
+    required=("assistant_id",),
+)
+#: Fields that are carried out; `requests.IGNORED` are taken too, and there are no others.
+RUN_FIELDS: Final = RUN.fields.keys() - IGNORED
+THREAD_RUN_FIELDS: Final = THREAD_RUN.fields.keys() - IGNORED
+_TOOL_OUTPUT: Final = Object(
+    fields={"tool_call_id": Text(most=1000), "output": WORDS, **_TAKEN}, required=("tool_call_id",)
+)
+OUTPUTS: Final = Object(
+    fields={"tool_outputs": Array(_TOOL_OUTPUT, MOST_MESSAGES), "stream": Flag(usual=False), **_TAKEN},
+    required=("tool_outputs",),
+    name="ToolOutputsRequest",
+)
 #: In a run's metadata: what was asked for and is not served.
 SEARCH_NOTE: Final = "bichat.file_search"
 _IGNORED_SEARCH: Final = "file_search is not served here and was ignored; files are given to code_interpreter"
 #: Seconds after its making at which a run expires.
 LIVES_S: Final = 600.0
-
-_MOST_TOKENS: Final = 100_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,20 +108,14 @@ def read_run(body: Any, *, makes_thread: bool = False) -> RunAsk:
     Raises:
         FieldError: a field is not as it must be.
     """
-    given = known(body, THREAD_RUN_FIELDS if makes_thread else RUN_FIELDS)
-    if given.get("assistant_id") is None:
-        raise checks.missing("assistant_id")
-    fields = {name: value for name, value in given.items() if value is not None}
-    resources = None
-    if "tool_resources" in fields:
-        resources = read_resources(fields["tool_resources"])
+    fields = given_in(checked(body, THREAD_RUN if makes_thread else RUN))
     return RunAsk(
-        assistant_id=checks.text(fields["assistant_id"], "assistant_id", most=256),
+        assistant_id=fields["assistant_id"],
         fields=fields,
         messages=read_messages(fields.get("additional_messages"), "additional_messages"),
         thread=read_thread(fields.get("thread") or {}, "thread") if makes_thread else None,
-        resources=resources,
-        streams=checks.flag(fields.get("stream", False), "stream"),
+        resources=read_resources(fields["tool_resources"]) if "tool_resources" in fields else None,
+        streams=fields.get("stream", False),
     )
 
 
@@ -114,16 +134,11 @@ def run_request(ask: RunAsk, assistant: Json, *, user: str, conversation_id: str
     fields = ask.fields
     tools = read_tools(fields["tools"] if "tools" in fields else assistant.get("tools", []))
     sampled = {**_defaults(assistant), **read_sampled(fields)}
-    model = checks.text(fields.get("model", assistant["model"]), "model", most=256)
+    model = fields.get("model", assistant["model"])
     instructions = _instructions(fields, assistant)
-    limits = {
-        name: checks.integer(fields[name], name, least=1, most=_MOST_TOKENS) if name in fields else None
-        for name in ("max_completion_tokens", "max_prompt_tokens")
-    }
+    limits = {name: fields.get(name) for name in ("max_completion_tokens", "max_prompt_tokens")}
     truncation = _truncation(fields.get("truncation_strategy", {"type": "auto"}))
     parallel = fields.get("parallel_tool_calls")
-    if parallel is not None:
-        checks.flag(parallel, "parallel_tool_calls")
     choice = fields.get("tool_choice", "auto")
     echo = {
         "model": model,
@@ -168,7 +183,7 @@ def run_request(ask: RunAsk, assistant: Json, *, user: str, conversation_id: str
 
 def _run_metadata(fields: Json, tools: Tools) -> Json:
     note = {SEARCH_NOTE: _IGNORED_SEARCH} if tools.has_search else {}
-    return checks.metadata(fields.get("metadata")) | note
+    return fields.get("metadata", {}) | note
 
 
 def _defaults(assistant: Json) -> dict[str, Any]:
@@ -177,24 +192,15 @@ def _defaults(assistant: Json) -> dict[str, Any]:
 
 def _instructions(fields: Json, assistant: Json) -> str:
     given = fields.get("instructions", assistant.get("instructions") or "")
-    more = fields.get("additional_instructions", "")
-    texts = (
-        checks.text(given, "instructions", most=MOST_INSTRUCTIONS),
-        checks.text(more, "additional_instructions", most=MOST_INSTRUCTIONS),
-    )
-    return "\n\n".join(text for text in texts if text)
+    return "\n\n".join(text for text in (given, fields.get("additional_instructions", "")) if text)
 
 
-def _truncation(value: Any) -> dict[str, Any]:
-    given = known(value, ("type", "last_messages"), "truncation_strategy")
-    kind = checks.one_of(given.get("type"), "truncation_strategy.type", ("auto", "last_messages"))
-    count = given.get("last_messages")
-    if kind == "auto":
-        return {"type": kind, "last_messages": None}
-    if count is None:
+def _truncation(given: Json) -> dict[str, Any]:
+    if given["type"] == "auto":
+        return {"type": "auto", "last_messages": None}
+    if given.get("last_messages") is None:
         raise checks.missing("truncation_strategy.last_messages")
-    least = checks.integer(count, "truncation_strategy.last_messages", least=1, most=1_000_000)
-    return {"type": kind, "last_messages": least}
+    return {"type": "last_messages", "last_messages": given["last_messages"]}
 
 
 def read_outputs(body: Any) -> tuple[dict[str, str], bool]:
@@ -203,18 +209,11 @@ def read_outputs(body: Any) -> tuple[dict[str, str], bool]:
     Raises:
         FieldError: it is not as it must be.
     """
-    given = known(body, ("tool_outputs", "stream"))
-    if given.get("tool_outputs") is None:
-        raise checks.missing("tool_outputs")
+    given = checked(body, OUTPUTS)
     outputs: dict[str, str] = {}
-    for number, each in enumerate(checks.array(given["tool_outputs"], "tool_outputs", most=MOST_MESSAGES)):
-        place = f"tool_outputs[{number}]"
-        entry = known(each, ("tool_call_id", "output"), place)
-        if entry.get("tool_call_id") is None:
-            raise checks.missing(f"{place}.tool_call_id")
-        call_id = checks.text(entry["tool_call_id"], f"{place}.tool_call_id", most=1000)
+    for number, each in enumerate(given["tool_outputs"]):
+        call_id = each["tool_call_id"]
         if call_id in outputs:
-            raise FieldError(f"Duplicate tool output for call_id '{call_id[:100]}'.", param=place)
-        output = entry.get("output")
-        outputs[call_id] = "" if output is None else checks.text(output, f"{place}.output", most=MOST_CHARS)
-    return outputs, checks.flag(given.get("stream") or False, "stream")
+            raise FieldError(f"Duplicate tool output for call_id '{call_id[:100]}'.", param=f"tool_outputs[{number}]")
+        outputs[call_id] = each.get("output") or ""
+    return outputs, given.get("stream") or False

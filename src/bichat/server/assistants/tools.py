@@ -8,17 +8,81 @@ from typing import Any, Final
 
 from bichat.conversation.planner import ToolSpec
 from bichat.conversation.request import CODE_TOOL
-from bichat.server import checks, naming
+from bichat.server import naming
 from bichat.server.problems import FieldError
-from bichat.server.responses.requests import function_spec, read_format
+from bichat.server.responses.requests import FUNCTION, MODES, MOST_TOOLS, NAME, function_spec, read_format
+from bichat.server.schemas import (
+    ANY_OBJECT,
+    Array,
+    Choice,
+    Either,
+    Flag,
+    Id,
+    Metadata,
+    Object,
+    Text,
+    Variants,
+)
 
 Json = Mapping[str, Any]
 
-#: Files of one list of files for the code interpreter, and tools of one assistant.
+#: Files of one list of files for the code interpreter.
 MOST_FILES: Final = 20
-MOST_TOOLS: Final = 128
 #: Types of tools that are taken and not served; `retrieval` is what the first version called `file_search`.
 _SEARCH: Final = ("file_search", "retrieval")
+FILE: Final = Id((naming.FILE,))
+FILES: Final = Array(FILE, MOST_FILES)
+STORE_FILES: Final = Array(FILE, 10_000)
+_SEARCHES: Final = Object(fields={"file_search": ANY_OBJECT}, is_open=True)
+_KINDS: Final = {
+    "code_interpreter": ANY_OBJECT,
+    "function": Object(fields={"function": FUNCTION}, required=("function",), is_open=True),
+    **dict.fromkeys(_SEARCH, _SEARCHES),
+}
+TOOLS: Final = Array(Variants(what="tools", name="AssistantTool", kinds=_KINDS), MOST_TOOLS)
+_STORE: Final = Object(fields={"file_ids": STORE_FILES, "metadata": Metadata()}, is_open=True)
+RESOURCES: Final = Object(
+    name="ToolResources",
+    fields={
+        "code_interpreter": Object(fields={"file_ids": FILES}, is_open=True),
+        "file_search": Object(
+            fields={"vector_store_ids": Array(Text(most=100), 1), "vector_stores": Array(_STORE, 1)}, is_open=True
+        ),
+    },
+)
+_FUNCTION_NAME: Final = Object(fields={"name": Text()}, required=("name",), is_open=True)
+TOOL_CHOICE: Final = Either(
+    (
+        MODES,
+        Variants(
+            what="choices",
+            name="AssistantToolChoice",
+            kinds={
+                **dict.fromkeys(("code_interpreter", *_SEARCH), ANY_OBJECT),
+                "function": Object(fields={"function": _FUNCTION_NAME}, required=("function",), is_open=True),
+            },
+        ),
+    )
+)
+_SCHEMA: Final = Object(
+    fields={"name": NAME, "schema": ANY_OBJECT, "description": Text(), "strict": Flag()},
+    required=("name",),
+    is_open=True,
+)
+RESPONSE_FORMAT: Final = Either(
+    (
+        Choice(("auto",)),
+        Variants(
+            what="formats",
+            name="ResponseFormat",
+            kinds={
+                "text": ANY_OBJECT,
+                "json_object": ANY_OBJECT,
+                "json_schema": Object(fields={"json_schema": _SCHEMA}, required=("json_schema",), is_open=True),
+            },
+        ),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,32 +96,25 @@ class Tools:
     functions: tuple[ToolSpec, ...] = ()
 
 
-def read_tools(value: Any, param: str = "tools") -> Tools:
-    """The tools of an assistant or of a run.
+def read_tools(tools: Sequence[Json], param: str = "tools") -> Tools:
+    """The tools of an assistant or of a run, which are as `TOOLS` takes them.
 
     Raises:
-        FieldError: one is not as it must be, or of a type that is not known.
+        FieldError: two of them cannot be together.
     """
     echo: list[Json] = []
     functions: list[ToolSpec] = []
-    for number, given in enumerate(checks.array(value, param, most=MOST_TOOLS)):
-        place = f"{param}[{number}]"
-        tool = checks.mapping(given, place)
-        if tool.get("type") is None:
-            raise checks.missing(f"{place}.type")
-        kind = checks.one_of(tool["type"], f"{place}.type", ("code_interpreter", "function", *_SEARCH))
+    for tool in tools:
+        kind: str = tool["type"]
         if kind == "function":
-            if "function" not in tool:
-                raise checks.missing(f"{place}.function")
-            told, spec = _function(checks.mapping(tool["function"], f"{place}.function"), f"{place}.function")
+            told, spec = _function(tool["function"])
             functions.append(spec)
             echo.append({"type": "function", "function": told})
         elif kind == "code_interpreter":
             echo.append({"type": kind})
         else:
             options = tool.get("file_search")
-            settings = {} if options is None else {"file_search": dict(checks.mapping(options, f"{place}.file_search"))}
-            echo.append({"type": "file_search", **settings})
+            echo.append({"type": "file_search", **({} if options is None else {"file_search": dict(options)})})
     kinds = [each["type"] for each in echo]
     for kind in ("code_interpreter", "file_search"):
         if kinds.count(kind) > 1:
@@ -67,8 +124,8 @@ def read_tools(value: Any, param: str = "tools") -> Tools:
     return Tools(echo=tuple(echo), has_code=has_code, has_search="file_search" in kinds, functions=tuple(functions))
 
 
-def _function(given: Json, param: str) -> tuple[Json, ToolSpec]:
-    spec = function_spec(given, param)
+def _function(given: Json) -> tuple[Json, ToolSpec]:
+    spec = function_spec(given)
     told = {
         "name": spec.name,
         "description": given.get("description"),
@@ -104,62 +161,52 @@ class Resources:
         return told
 
 
-def read_resources(value: Any, param: str = "tool_resources", *, file_ids: Any = None) -> Resources:
+def read_resources(given: Json, param: str = "tool_resources", *, file_ids: Sequence[str] = ()) -> Resources:
     """What `tool_resources` gives.
 
     Args:
-        value: the field; null is nothing.
+        given: the field, as `RESOURCES` takes it.
         param: what it is called.
         file_ids: what the first version gave in its place: files for the code interpreter.
 
     Raises:
-        FieldError: it is not as it must be.
+        FieldError: an id in it can be of nothing, or two of its fields cannot be together.
     """
-    given: Json = {} if value is None else checks.mapping(value, param)
-    for name in given:
-        if name not in ("code_interpreter", "file_search"):
-            raise FieldError(f"Unknown parameter: '{param}.{name[:100]}'.", param=param, wire_code="unknown_parameter")
     files: tuple[str, ...] | None = None
     if given.get("code_interpreter") is not None:
-        code = checks.mapping(given["code_interpreter"], f"{param}.code_interpreter")
-        files = read_file_ids(code.get("file_ids") or [], f"{param}.code_interpreter.file_ids")
-    if file_ids is not None:
-        old = read_file_ids(file_ids, "file_ids")
-        files = tuple(dict.fromkeys((*(files or ()), *old))) if old or files is not None else None
+        code: Json = given["code_interpreter"]
+        files = read_file_ids(code.get("file_ids") or (), f"{param}.code_interpreter.file_ids")
+    if file_ids:
+        files = tuple(dict.fromkeys((*(files or ()), *read_file_ids(file_ids, "file_ids"))))
     stores, new = _search(given.get("file_search"), f"{param}.file_search")
     return Resources(file_ids=files, vector_store_ids=stores, new_store=new)
 
 
-def read_file_ids(value: Any, param: str) -> tuple[str, ...]:
+def read_file_ids(given: Sequence[str], param: str) -> tuple[str, ...]:
     """Ids of uploaded files, each once; whether there are such files is found out later.
 
     Raises:
-        FieldError: it is no list of at most `MOST_FILES` such ids.
+        FieldError: one can be of none.
     """
-    found = checks.array(value, param, most=MOST_FILES)
-    return tuple(dict.fromkeys(file_id(each, f"{param}[{number}]") for number, each in enumerate(found)))
+    return tuple(dict.fromkeys(file_id(each, f"{param}[{number}]") for number, each in enumerate(given)))
 
 
-def file_id(value: Any, param: str) -> str:
+def file_id(given: str, param: str) -> str:
     """One such id."""
-    given = checks.text(value, param)
     if not naming.row_id(given, naming.FILE):
         raise FieldError(f"No such File object: {given[:100]}", param=param, wire_code=None)
     return given
 
 
-def _search(value: Any, param: str) -> tuple[tuple[str, ...] | None, Json | None]:
-    if value is None:
+def _search(given: Json | None, param: str) -> tuple[tuple[str, ...] | None, Json | None]:
+    if given is None:
         return None, None
-    given = checks.mapping(value, param)
-    ids = checks.array(given.get("vector_store_ids") or [], f"{param}.vector_store_ids", most=1)
-    stores = tuple(checks.text(each, f"{param}.vector_store_ids", most=100) for each in ids)
+    stores = tuple(given.get("vector_store_ids") or ())
     new: Json | None = None
-    for each in checks.array(given.get("vector_stores") or [], f"{param}.vector_stores", most=1):
-        store = checks.mapping(each, f"{param}.vector_stores[0]")
+    for store in given.get("vector_stores") or ():
         new = {
-            "file_ids": list(read_store_files(store.get("file_ids") or [], f"{param}.vector_stores[0].file_ids")),
-            "metadata": checks.metadata(store.get("metadata"), f"{param}.vector_stores[0].metadata"),
+            "file_ids": list(read_file_ids(store.get("file_ids") or (), f"{param}.vector_stores[0].file_ids")),
+            "metadata": store.get("metadata") or {},
         }
     if stores and new is not None:
         raise FieldError(
@@ -170,49 +217,31 @@ def _search(value: Any, param: str) -> tuple[tuple[str, ...] | None, Json | None
     return stores, new
 
 
-def read_store_files(value: Any, param: str) -> tuple[str, ...]:
-    """Ids of the files of a vector store: up to 10,000."""
-    found = checks.array(value, param, most=10_000)
-    return tuple(dict.fromkeys(file_id(each, f"{param}[{number}]") for number, each in enumerate(found)))
-
-
-def read_choice(value: Any, tools: Tools, param: str = "tool_choice") -> str:
-    """Which tool must be called, as `RunRequest.tool_choice`.
+def read_choice(value: str | Json, tools: Tools, param: str = "tool_choice") -> str:
+    """Which tool must be called, as `RunRequest.tool_choice`, of what `TOOL_CHOICE` takes.
 
     Raises:
-        FieldError: it is none, or a tool that the run does not have.
+        FieldError: a tool that the run does not have.
     """
     if isinstance(value, str):
-        choice = checks.one_of(value, param, ("none", "auto", "required"))
-        if choice == "required" and not tools.has_code and not tools.functions:
+        if value == "required" and not tools.has_code and not tools.functions:
             return "auto"  # what it has is not served here, and nothing can be called
-        return choice
-    given = checks.mapping(value, param)
-    kind = checks.one_of(given.get("type"), f"{param}.type", ("code_interpreter", "function", *_SEARCH))
+        return value
+    kind = value["type"]
     if kind in _SEARCH and tools.has_search:
         return "auto"
-    name = CODE_TOOL
-    if kind == "function":
-        chosen = checks.mapping(given.get("function"), f"{param}.function")
-        name = checks.text(chosen.get("name"), f"{param}.function.name")
+    name = value["function"]["name"] if kind == "function" else CODE_TOOL
     is_there = tools.has_code if kind == "code_interpreter" else any(spec.name == name for spec in tools.functions)
     if not is_there:
         raise FieldError(f"Tool choice {name[:100]!r} is not among the tools of this run.", param=param)
     return name
 
 
-def read_response_format(value: Any, param: str = "response_format") -> Json | None:
-    """How an answer is to be built, as a planner is told; None for plain text.
-
-    Raises:
-        FieldError: it is not as it must be.
-    """
-    if value is None or value == "auto":
+def read_response_format(value: str | Json | None) -> Json | None:
+    """How an answer is to be built, as a planner is told; None for plain text.  `value` is as `RESPONSE_FORMAT` takes it."""
+    if value is None or isinstance(value, str):
         return None
-    given = checks.mapping(value, param)
-    if given.get("type") == "json_schema":
-        if "json_schema" not in given:
-            raise checks.missing(f"{param}.json_schema")
-        schema = checks.mapping(given["json_schema"], f"{param}.json_schema")
-        return read_format({**schema, "schema": schema.get("schema", {}), "type": "json_schema"}, param)
-    return read_format(given, param)
+    if value["type"] == "json_schema":
+        schema: Json = value["json_schema"]
+        return read_format({**schema, "schema": schema.get("schema") or {}, "type": "json_schema"})
+    return read_format(value)

@@ -14,32 +14,56 @@ from starlette.responses import Response
 
 from bichat.errors import BichatError, NotFoundError
 from bichat.repository.records import Definition
-from bichat.server import checks, naming
+from bichat.server import naming
 from bichat.server.answers import JsonAnswer
+from bichat.server.assistants import answers
 from bichat.server.assistants.objects import seconds
-from bichat.server.assistants.requests import known
+from bichat.server.assistants.requests import checked
 from bichat.server.assistants.threads import VECTOR_STORE
+from bichat.server.assistants.tools import FILE, STORE_FILES, read_file_ids
 from bichat.server.assistants.tools import file_id as read_file_id
-from bichat.server.assistants.tools import read_store_files
+from bichat.server.document import operation
 from bichat.server.door import caller_of, services_of
 from bichat.server.files import find as find_file
 from bichat.server.forms import json_body
-from bichat.server.lists import as_list, asked, pages_of, part
+from bichat.server.lists import as_list, asked, pages_of, parameters, part
 from bichat.server.problems import FieldError, MissingError
+from bichat.server.schemas import Array, Choice, Ignored, Integer, Metadata, Object, Text
 from bichat.server.services import Caller, Services
 
 Json = Mapping[str, Any]
 
 #: Taken, and of them `name`, `metadata`, `file_ids` and `expires_after` are told again.
-FIELDS: Final = frozenset({"chunking_strategy", "description", "expires_after", "file_ids", "metadata", "name"})
-_FILE_FIELDS: Final = frozenset({"attributes", "chunking_strategy", "file_id", "file_ids", "files"})
+BODY: Final = Object(
+    name="VectorStoreRequest",
+    fields={
+        "chunking_strategy": Ignored(),
+        "description": Ignored(),
+        "expires_after": Object(
+            fields={"anchor": Choice(("last_active_at",)), "days": Integer(least=1, most=365)},
+            required=("anchor", "days"),
+            is_open=True,
+        ),
+        "file_ids": STORE_FILES,
+        "metadata": Metadata(),
+        "name": Text(most=256),
+        "include": Ignored(),
+    },
+)
+_IGNORED: Final = dict.fromkeys(("attributes", "chunking_strategy", "include"), Ignored())
+FILE_BODY: Final = Object(name="VectorStoreFileRequest", fields={"file_id": FILE, **_IGNORED}, required=("file_id",))
+BATCH_BODY: Final = Object(
+    name="VectorStoreBatchRequest",
+    fields={
+        "file_ids": STORE_FILES,
+        "files": Array(Object(fields={"file_id": FILE}, required=("file_id",), is_open=True), 10_000),
+        **_IGNORED,
+    },
+)
 
 router = APIRouter(prefix="/vector_stores", tags=["vector stores"])
 Who = Annotated[Caller, Depends(caller_of)]
 What = Annotated[Services, Depends(services_of)]
-_BODY: Final[dict[str, Any]] = {
-    "requestBody": {"required": True, "content": {"application/json": {"schema": {"type": "object"}}}}
-}
 
 
 async def _find(services: Services, caller: Caller, store_id: str) -> Definition:
@@ -78,19 +102,16 @@ def _counts(total: int) -> dict[str, int]:
 
 
 def _fields(body: Json) -> dict[str, Any]:
-    given = known(body, FIELDS)
+    given = checked(body, BODY)
     found: dict[str, Any] = {}
     if given.get("name") is not None:
-        found["name"] = checks.text(given["name"], "name", most=256)
+        found["name"] = given["name"]
     if "metadata" in given:
-        found["metadata"] = checks.metadata(given["metadata"])
+        found["metadata"] = given["metadata"] or {}
     if given.get("expires_after") is not None:
-        after = checks.mapping(given["expires_after"], "expires_after")
-        anchor = checks.one_of(after.get("anchor"), "expires_after.anchor", ("last_active_at",))
-        days = checks.integer(after.get("days"), "expires_after.days", least=1, most=365)
-        found["expires_after"] = {"anchor": anchor, "days": days}
+        found["expires_after"] = {name: given["expires_after"][name] for name in ("anchor", "days")}
     if given.get("file_ids") is not None:
-        found["file_ids"] = list(read_store_files(given["file_ids"], "file_ids"))
+        found["file_ids"] = list(read_file_ids(given["file_ids"], "file_ids"))
     return found
 
 
@@ -99,7 +120,7 @@ async def _check_files(services: Services, caller: Caller, file_ids: list[str]) 
         await find_file(services, caller, file_id)
 
 
-@router.post("", openapi_extra=_BODY)
+@router.post("", openapi_extra=operation(body=BODY, may_be_empty=True, gives=answers.VECTOR_STORE))
 async def create(request: Request, caller: Who, services: What) -> Response:
     """A vector store, which is a list of files here."""
     fields = _fields(await json_body(request, may_be_empty=True))
@@ -110,7 +131,7 @@ async def create(request: Request, caller: Who, services: What) -> Response:
     return JsonAnswer(await _object(services, caller, made))
 
 
-@router.get("")
+@router.get("", openapi_extra=operation(query=parameters(naming.VECTOR_STORE), gives=answers.VECTOR_STORES))
 async def page(request: Request, caller: Who, services: What) -> Response:
     """All of the tenant's."""
     definitions = services.repository.definitions
@@ -124,13 +145,13 @@ async def page(request: Request, caller: Who, services: What) -> Response:
     )
 
 
-@router.get("/{vector_store_id}")
+@router.get("/{vector_store_id}", openapi_extra=operation(gives=answers.VECTOR_STORE))
 async def retrieve(vector_store_id: str, caller: Who, services: What) -> Response:
     """One of them."""
     return JsonAnswer(await _object(services, caller, await _find(services, caller, vector_store_id)))
 
 
-@router.post("/{vector_store_id}", openapi_extra=_BODY)
+@router.post("/{vector_store_id}", openapi_extra=operation(body=BODY, gives=answers.VECTOR_STORE))
 async def change(vector_store_id: str, request: Request, caller: Who, services: What) -> Response:
     """It, with what is given in the place of what there was."""
     store = await _find(services, caller, vector_store_id)
@@ -144,7 +165,7 @@ async def _changed(services: Services, caller: Caller, store: Definition, **fiel
     return await services.repository.definitions.change(caller.tenant, store.id, kind=VECTOR_STORE, content=content)
 
 
-@router.delete("/{vector_store_id}")
+@router.delete("/{vector_store_id}", openapi_extra=operation(gives=answers.VECTOR_STORE_DELETED))
 async def delete(vector_store_id: str, caller: Who, services: What) -> Response:
     """Delete it; its files stay."""
     store = await _find(services, caller, vector_store_id)
@@ -152,7 +173,7 @@ async def delete(vector_store_id: str, caller: Who, services: What) -> Response:
     return JsonAnswer({"id": vector_store_id, "object": "vector_store.deleted", "deleted": True})
 
 
-@router.post("/{vector_store_id}/search", openapi_extra=_BODY)
+@router.post("/{vector_store_id}/search", openapi_extra=operation())
 async def search(vector_store_id: str, caller: Who, services: What) -> Response:
     """Refused: nothing is searched here."""
     await _find(services, caller, vector_store_id)
@@ -192,18 +213,18 @@ async def _added(services: Services, caller: Caller, store: Definition, file_ids
     return await _changed(services, caller, store, file_ids=together)
 
 
-@router.post("/{vector_store_id}/files", openapi_extra=_BODY)
+@router.post("/{vector_store_id}/files", openapi_extra=operation(body=FILE_BODY, gives=answers.VECTOR_STORE_FILE))
 async def add_file(vector_store_id: str, request: Request, caller: Who, services: What) -> Response:
     """Put a file on its list."""
     store = await _find(services, caller, vector_store_id)
-    body = known(await json_body(request), _FILE_FIELDS)
-    if body.get("file_id") is None:
-        raise checks.missing("file_id")
+    body = checked(await json_body(request), FILE_BODY)
     given = read_file_id(body["file_id"], "file_id")
     return JsonAnswer(_file_object(await _added(services, caller, store, [given]), given))
 
 
-@router.get("/{vector_store_id}/files")
+@router.get(
+    "/{vector_store_id}/files", openapi_extra=operation(query=parameters(naming.FILE), gives=answers.VECTOR_STORE_FILES)
+)
 async def files(vector_store_id: str, request: Request, caller: Who, services: What) -> Response:
     """Its files."""
     store = await _find(services, caller, vector_store_id)
@@ -223,14 +244,14 @@ async def files(vector_store_id: str, request: Request, caller: Who, services: W
     return JsonAnswer(as_list([_file_object(store, row.file_id) for row in found.rows], has_more=found.has_more))
 
 
-@router.get("/{vector_store_id}/files/{file_id}")
+@router.get("/{vector_store_id}/files/{file_id}", openapi_extra=operation(gives=answers.VECTOR_STORE_FILE))
 async def file(vector_store_id: str, file_id: str, caller: Who, services: What) -> Response:
     """One of its files."""
     store = await _find(services, caller, vector_store_id)
     return JsonAnswer(_file_object(store, _listed_file(store, file_id)))
 
 
-@router.delete("/{vector_store_id}/files/{file_id}")
+@router.delete("/{vector_store_id}/files/{file_id}", openapi_extra=operation(gives=answers.VECTOR_STORE_FILE_DELETED))
 async def remove_file(vector_store_id: str, file_id: str, caller: Who, services: What) -> Response:
     """Take a file from its list."""
     store = await _find(services, caller, vector_store_id)
@@ -246,19 +267,17 @@ def _listed_file(store: Definition, file_id: str) -> str:
     return file_id
 
 
-@router.post("/{vector_store_id}/file_batches", openapi_extra=_BODY)
+@router.post("/{vector_store_id}/file_batches", openapi_extra=operation(body=BATCH_BODY, gives=answers.FILE_BATCH))
 async def add_files(vector_store_id: str, request: Request, caller: Who, services: What) -> Response:
     """Put files on its list."""
     store = await _find(services, caller, vector_store_id)
-    body = known(await json_body(request), _FILE_FIELDS)
-    found = list(read_store_files(body.get("file_ids") or [], "file_ids"))
-    for number, each in enumerate(checks.array(body.get("files") or [], "files", most=10_000)):
-        place = f"files[{number}]"
-        found.append(read_file_id(checks.mapping(each, place).get("file_id"), f"{place}.file_id"))
+    body = checked(await json_body(request), BATCH_BODY)
+    found = list(read_file_ids(body.get("file_ids") or (), "file_ids"))
+    found += [read_file_id(each["file_id"], f"files[{n}].file_id") for n, each in enumerate(body.get("files") or ())]
     return JsonAnswer(_batch(await _added(services, caller, store, found)))
 
 
-@router.get("/{vector_store_id}/file_batches/{batch_id}")
+@router.get("/{vector_store_id}/file_batches/{batch_id}", openapi_extra=operation(gives=answers.FILE_BATCH))
 async def batch(vector_store_id: str, batch_id: str, caller: Who, services: What) -> Response:
     """What became of that: it is done."""
     store = await _find(services, caller, vector_store_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import uuid4
@@ -15,6 +15,8 @@ from bichat.repository.records import Part, Role
 from bichat.server import checks, naming
 from bichat.server.problems import FieldError
 from bichat.server.responses.items import CONTAINER_NOTE, ROLE_NOTE, unsealed
+from bichat.server.schemas import ANY_OBJECT, Array, Choice, Either, Id, Object, Refused, Text, Variants
+from bichat.sizes import MIB
 
 Json = Mapping[str, Any]
 
@@ -25,6 +27,117 @@ _MOST_CHARS: Final = 10_485_760
 _MOST_PARTS: Final = 20_000
 _ROLES: Final = {"user": Role.USER, "assistant": Role.ASSISTANT, "system": Role.SYSTEM, "developer": Role.SYSTEM}
 _STATUSES: Final = ("in_progress", "completed", "incomplete")
+_STATUS: Final = Choice(_STATUSES)
+_WORDS: Final = Text(most=_MOST_CHARS)
+_SAYS: Final = Object(fields={"text": _WORDS}, required=("text",), is_open=True)
+_BYTES: Final = Text(most=64 * MIB)
+
+_URL: Final = Text(
+    most=64 * MIB,
+    pattern=r"(https://|data:image/)[\s\S]*",
+    problem="a data URL of an image or an https URL is expected",
+    wire_code="invalid_image_url",
+)
+_DETAIL: Final = Choice(("auto", "low", "high", "original"))
+#: What may stand in a message; fields that are not named are taken and have no effect.
+CONTENT: Final = Variants(
+    what="content",
+    name="InputContent",
+    told_kinds=("input_text", "input_image", "input_file", "output_text", "refusal"),
+    kinds={
+        "input_text": _SAYS,
+        "text": _SAYS,
+        "output_text": Object(
+            fields={"text": _WORDS, "annotations": Array(ANY_OBJECT, 2000)}, required=("text",), is_open=True
+        ),
+        "refusal": Object(fields={"refusal": _WORDS}, required=("refusal",), is_open=True),
+        "input_image": Object(
+            fields={
+                "detail": _DETAIL,
+                "file_id": Id((naming.FILE,)),
+                "image_url": _URL,
+            },
+            one_of=("file_id", "image_url"),
+            is_open=True,
+        ),
+        "input_file": Object(
+            fields={
+                "file_id": Id((naming.FILE,)),
+                "file_data": _BYTES,
+                "filename": Text(most=1000),
+                "file_url": Refused(
+                    "this server fetches nothing from addresses that it is given; upload the file and give its file_id"
+                ),
+            },
+            one_of=("file_id", "file_data"),
+            is_open=True,
+        ),
+    },
+)
+_PIECES: Final = Array(CONTENT, 1000)
+_RESULTS: Final = Array(
+    Variants(
+        what="outputs of functions",
+        kinds={
+            **{name: CONTENT.kinds[name] for name in ("input_text", "text", "output_text")},
+            "input_image": Object(
+                fields={
+                    "detail": _DETAIL,
+                    "file_id": Refused("images in outputs of functions are given by image_url"),
+                    "image_url": _URL,
+                },
+                required=("image_url",),
+                is_open=True,
+            ),
+        },
+    ),
+    1000,
+)
+_THOUGHTS: Final = Array(Object(fields={"text": _WORDS}, required=("text",), is_open=True), 1000)
+_OUTPUT: Final = Variants(
+    what="outputs",
+    kinds={"logs": Object(fields={"logs": Text()}, required=("logs",), is_open=True), "image": ANY_OBJECT},
+)
+#: What is said in a conversation.
+ITEM: Final = Variants(
+    what="items",
+    name="InputItem",
+    implied={"role": "message", "id": "item_reference"},
+    kinds={
+        "message": Object(
+            fields={"role": Choice(tuple(_ROLES)), "content": Either((_WORDS, _PIECES)), "status": _STATUS},
+            required=("role", "content"),
+            is_open=True,
+        ),
+        "reasoning": Object(
+            fields={"encrypted_content": Text(), "summary": _THOUGHTS, "content": _THOUGHTS, "status": _STATUS},
+            is_open=True,
+        ),
+        "code_interpreter_call": Object(
+            fields={
+                "id": Text(most=200),
+                "code": _WORDS,
+                "container_id": Text(most=200),
+                "outputs": Array(_OUTPUT, 1000),
+                "status": Choice((*_STATUSES, "interpreting", "failed")),
+            },
+            is_open=True,
+        ),
+        "function_call": Object(
+            fields={"call_id": Text(most=200), "name": Text(most=128), "arguments": _WORDS, "status": _STATUS},
+            required=("call_id", "name", "arguments"),
+            is_open=True,
+        ),
+        "function_call_output": Object(
+            fields={"call_id": Text(most=200), "output": Either((_RESULTS, _WORDS)), "status": _STATUS},
+            required=("call_id", "output"),
+            is_open=True,
+        ),
+        "item_reference": Object(fields={"id": Text()}, required=("id",), is_open=True),
+    },
+)
+#: Text, or items.
+INPUT: Final = Either((_WORDS, Array(ITEM, MOST_ITEMS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +152,14 @@ class Reference:
 
 
 def read_input(value: Any, param: str = "input") -> list[Said | Reference]:
-    """The items in `input`: text, or a list of items.
+    """The items in `input`, which is as `INPUT` takes it.
 
     Raises:
-        FieldError: something is not as it must be, or of a kind that is not served; names the place.
+        FieldError: something in it cannot be; names the place.
     """
     if isinstance(value, str):
-        checks.text(value, param, most=_MOST_CHARS)
         return [Said(role=Role.USER, parts=(_text(value),))]
-    items = checks.array(value, param, most=MOST_ITEMS)
-    read = [_item(item, f"{param}[{number}]") for number, item in enumerate(items)]
+    read = [_item(item, f"{param}[{number}]") for number, item in enumerate(value)]
     count = sum(len(each.parts) for each in read if isinstance(each, Said))
     if count > _MOST_PARTS:
         raise FieldError(
@@ -57,48 +168,24 @@ def read_input(value: Any, param: str = "input") -> list[Said | Reference]:
     return read
 
 
-def _item(value: Any, param: str) -> Said | Reference:
-    item = checks.mapping(value, param)
-    kind = item.get("type")
-    if kind is None:
-        if "role" in item:
-            kind = "message"
-        elif isinstance(item.get("id"), str):
-            kind = "item_reference"
-        else:
-            raise checks.missing(f"{param}.type")
-    checks.text(kind, f"{param}.type")
-    match kind:
+def _item(item: Json, param: str) -> Said | Reference:
+    match ITEM.kind_of(item):
         case "message":
             return _message(item, param)
         case "reasoning":
-            return _reasoning(item, param)
+            return _reasoning(item)
         case "code_interpreter_call":
             return _code_call(item, param)
         case "function_call":
-            return _function_call(item, param)
+            return _function_call(item)
         case "function_call_output":
             return _function_output(item, param)
-        case "item_reference":
-            return _reference(item, param)
         case _:
-            raise FieldError(
-                f"Invalid value at {param}: items of the type {kind[:100]!r} are not served here. Served are message, "
-                "reasoning, code_interpreter_call, function_call, function_call_output and item_reference.",
-                param=f"{param}.type",
-            )
+            return Reference(naming.row_id(item["id"], *naming.ITEMS), item["id"], f"{param}.id")
 
 
-def _reference(item: Json, param: str) -> Reference:
-    given = checks.text(item.get("id"), f"{param}.id")
-    return Reference(naming.row_id(given, *naming.ITEMS), given, f"{param}.id")
-
-
-def _status(item: Json, param: str, allowed: Sequence[str] = _STATUSES) -> str:
-    status = item.get("status")
-    if status is None:
-        return "completed"
-    checks.one_of(status, f"{param}.status", allowed)
+def _status(item: Json) -> str:
+    status = item.get("status") or "completed"
     # What is replayed does not go on: what was half done stays so.
     return "incomplete" if status in ("in_progress", "interpreting") else status
 
@@ -107,23 +194,17 @@ def _status(item: Json, param: str, allowed: Sequence[str] = _STATUSES) -> str:
 
 
 def _message(item: Json, param: str) -> Said:
-    if "role" not in item:
-        raise checks.missing(f"{param}.role")
-    role = checks.one_of(item["role"], f"{param}.role", tuple(_ROLES))
-    if "content" not in item:
-        raise checks.missing(f"{param}.content")
-    content = item["content"]
+    role, content = item["role"], item["content"]
     if isinstance(content, str):
         pieces = [_text(content)]
     else:
-        found = checks.array(content, f"{param}.content", most=1000)
-        pieces = [_content(piece, f"{param}.content[{number}]") for number, piece in enumerate(found)]
+        pieces = [_content(piece, f"{param}.content[{number}]") for number, piece in enumerate(content)]
     if role == "assistant" and any(piece.kind in (parts.IMAGE, parts.FILE) for piece in pieces):
         raise FieldError(f"Invalid '{param}.content': an assistant says text only.", param=f"{param}.content")
     return Said(
         role=_ROLES[role],
         parts=tuple(pieces or [_text("")]),
-        status=_status(item, param),
+        status=_status(item),
         metadata={ROLE_NOTE: role} if role == "developer" else {},
     )
 
@@ -132,37 +213,26 @@ def _text(text: str) -> Part:
     return Part(kind=parts.TEXT, content={"text": text})
 
 
-def _content(value: Any, param: str) -> Part:
-    piece = checks.mapping(value, param)
-    match piece.get("type"):
-        case "input_text" | "text":
-            return _text(checks.text(piece.get("text"), f"{param}.text", most=_MOST_CHARS))
+def _content(piece: Json, param: str) -> Part:
+    match piece["type"]:
         case "output_text":
             return _output_text(piece, param)
         case "refusal":
-            return Part(kind=parts.REFUSAL, content={"text": checks.text(piece.get("refusal"), f"{param}.refusal")})
+            return Part(kind=parts.REFUSAL, content={"text": piece["refusal"]})
         case "input_image":
             return _image(piece, param)
         case "input_file":
             return _file(piece, param)
-        case None:
-            raise checks.missing(f"{param}.type")
-        case kind:
-            checks.text(kind, f"{param}.type")
-            raise FieldError(
-                f"Invalid value at {param}: content of the type {kind[:100]!r} is not served here. Served are "
-                "input_text, input_image, input_file, output_text and refusal.",
-                param=f"{param}.type",
-            )
+        case _:
+            return _text(piece["text"])
 
 
 def _output_text(piece: Json, param: str) -> Part:
-    text = checks.text(piece.get("text"), f"{param}.text", most=_MOST_CHARS)
+    text = piece["text"]
     citations: list[dict[str, Any]] = []
     others: list[Json] = []
-    for number, given in enumerate(checks.array(piece.get("annotations") or [], f"{param}.annotations", most=2000)):
+    for number, note in enumerate(piece.get("annotations") or ()):
         place = f"{param}.annotations[{number}]"
-        note = checks.mapping(given, place)
         citation = _citation(note, text, place) if note.get("type") == "container_file_citation" else None
         if citation is not None:
             citations.append(citation)
@@ -193,19 +263,10 @@ def _citation(note: Json, text: str, param: str) -> dict[str, Any] | None:
 
 
 def _image(piece: Json, param: str) -> Part:
-    detail = piece.get("detail")
-    if detail is not None:
-        checks.one_of(detail, f"{param}.detail", ("auto", "low", "high", "original"))
-    content: dict[str, Any] = {"detail": detail or "auto"}
+    content: dict[str, Any] = {"detail": piece.get("detail") or "auto"}
     if piece.get("file_id") is not None:
         return Part(kind=parts.IMAGE, content=content | {"file_id": file_row(piece["file_id"], f"{param}.file_id")})
-    url = checks.text(piece.get("image_url"), f"{param}.image_url", most=64 * 1024 * 1024)
-    if not url.startswith(("data:image/", "https://")):
-        raise FieldError(
-            f"Invalid '{param}.image_url': a data URL of an image or an https URL is expected.",
-            param=f"{param}.image_url",
-            wire_code="invalid_image_url",
-        )
+    url = piece["image_url"]
     if url.startswith("data:"):
         head, _, data = url.partition(",")
         if not head.endswith(";base64"):
@@ -218,19 +279,12 @@ def _file(piece: Json, param: str) -> Part:
     if piece.get("file_id") is not None:
         content = {"file_id": file_row(piece["file_id"], f"{param}.file_id")}
         if piece.get("filename") is not None:
-            content["name"] = checks.text(piece["filename"], f"{param}.filename", most=1000)
+            content["name"] = piece["filename"]
         return Part(kind=parts.FILE, content=content)
-    if piece.get("file_url") is not None:
-        raise FieldError(
-            f"Invalid '{param}.file_url': this server fetches nothing from addresses that it is given. Upload the file "
-            "and give its file_id.",
-            param=f"{param}.file_url",
-        )
-    data = checks.text(piece.get("file_data"), f"{param}.file_data", most=64 * 1024 * 1024)
-    name = checks.text(piece.get("filename") or "file", f"{param}.filename", most=1000)
+    data = piece["file_data"]
     _, _, encoded = data.rpartition(",") if data.startswith("data:") else ("", "", data)
     _check_base64(encoded, f"{param}.file_data")
-    return Part(kind=parts.FILE, content={"data": data, "name": name})
+    return Part(kind=parts.FILE, content={"data": data, "name": piece.get("filename") or "file"})
 
 
 def _check_base64(data: str, param: str) -> None:
@@ -252,76 +306,47 @@ def file_row(value: Any, param: str) -> str:
 # --------------------------------------------------------------------------------------------------------- other items
 
 
-def _reasoning(item: Json, param: str) -> Said:
-    content: dict[str, Any] | None = None
-    if item.get("encrypted_content") is not None:
-        content = unsealed(checks.text(item["encrypted_content"], f"{param}.encrypted_content"))
+def _reasoning(item: Json) -> Said:
+    content: dict[str, Any] | None = unsealed(item.get("encrypted_content") or "")
     if content is None:
-        texts = [
-            checks.text(
-                checks.mapping(piece, f"{param}.{name}[{number}]").get("text"), f"{param}.{name}[{number}].text"
-            )
-            for name in ("summary", "content")
-            for number, piece in enumerate(checks.array(item.get(name) or [], f"{param}.{name}", most=1000))
-        ]
+        texts = [piece["text"] for name in ("summary", "content") for piece in item.get(name) or ()]
         content = {"text": "\n\n".join(texts), "provider": {}}
-    return Said(role=Role.ASSISTANT, parts=(Part(kind=parts.REASONING, content=content),), status=_status(item, param))
+    return Said(role=Role.ASSISTANT, parts=(Part(kind=parts.REASONING, content=content),), status=_status(item))
 
 
 def _code_call(item: Json, param: str) -> Said | Reference:
-    container = checks.text(item.get("container_id") or "", f"{param}.container_id", most=200)
+    container = item.get("container_id") or ""
     session_id = naming.row_id(container, naming.CONTAINER)
-    logs: list[dict[str, Any]] = []
-    for number, given in enumerate(checks.array(item.get("outputs") or [], f"{param}.outputs", most=1000)):
-        output = checks.mapping(given, f"{param}.outputs[{number}]")
-        kind = checks.one_of(output.get("type"), f"{param}.outputs[{number}].type", ("logs", "image"))
-        if kind == "logs":
-            logs.append({"type": "logs", "logs": checks.text(output.get("logs"), f"{param}.outputs[{number}].logs")})
-    given = checks.text(item.get("id") or "", f"{param}.id", most=200)
+    outputs = item.get("outputs") or ()
     content = {
         "call_id": f"call_{uuid4().hex}",
-        "code": checks.text(item.get("code") or "", f"{param}.code", most=_MOST_CHARS),
+        "code": item.get("code") or "",
         "session_id": session_id,
         "execution_id": "",
-        "outputs": logs,
+        "outputs": [{"type": "logs", "logs": each["logs"]} for each in outputs if each["type"] == "logs"],
         "files": [],
         "error": None,
     }
     said = Said(
         role=Role.ASSISTANT,
         parts=(Part(kind=parts.CODE, content=content),),
-        status=_status(item, param, (*_STATUSES, "interpreting", "failed")),
+        status=_status(item),
         metadata={CONTAINER_NOTE: container} if container and not session_id else {},
     )
+    given = item.get("id") or ""
     row_id = naming.row_id(given, naming.CODE_CALL)
     return Reference(row_id, given, f"{param}.id", said) if row_id else said
 
 
-def _function_call(item: Json, param: str) -> Said:
-    content = {
-        "call_id": checks.text(item.get("call_id"), f"{param}.call_id", most=200),
-        "name": checks.text(item.get("name"), f"{param}.name", most=128),
-        "arguments": checks.text(item.get("arguments"), f"{param}.arguments", most=_MOST_CHARS),
-    }
-    return Said(role=Role.ASSISTANT, parts=(Part(kind=parts.TOOL_CALL, content=content),), status=_status(item, param))
+def _function_call(item: Json) -> Said:
+    content = {name: item[name] for name in ("call_id", "name", "arguments")}
+    return Said(role=Role.ASSISTANT, parts=(Part(kind=parts.TOOL_CALL, content=content),), status=_status(item))
 
 
 def _function_output(item: Json, param: str) -> Said:
-    output = item.get("output")
-    if isinstance(output, list):
-        found = checks.array(output, f"{param}.output", most=1000)
-        result: Any = [_result(piece, f"{param}.output[{number}]") for number, piece in enumerate(found)]
-    else:
-        result = checks.text(output, f"{param}.output", most=_MOST_CHARS)
-    content = {"call_id": checks.text(item.get("call_id"), f"{param}.call_id", most=200), "output": result}
-    return Said(role=Role.USER, parts=(Part(kind=parts.TOOL_RESULT, content=content),), status=_status(item, param))
-
-
-def _result(value: Any, param: str) -> Json:
-    """A piece of what came of a function: text, or an image by its URL."""
-    piece = _content(value, param)
-    if piece.kind != parts.TEXT and not piece.content.get("url"):
-        raise FieldError(
-            f"Invalid value at {param}: outputs of functions are text and images by image_url.", param=f"{param}.type"
-        )
-    return dict(piece.content)
+    result: Any = item["output"]
+    if not isinstance(result, str):
+        pieces = [_content(piece, f"{param}.output[{number}]") for number, piece in enumerate(item["output"])]
+        result = [dict(piece.content) for piece in pieces]
+    content: Json = {"call_id": item["call_id"], "output": result}
+    return Said(role=Role.USER, parts=(Part(kind=parts.TOOL_RESULT, content=content),), status=_status(item))

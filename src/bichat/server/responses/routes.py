@@ -11,16 +11,19 @@ from starlette.responses import Response
 from bichat.conversation.run_events import item_payload
 from bichat.errors import BichatError
 from bichat.repository.records import Conversation, Message
-from bichat.server import checks, naming
+from bichat.server import naming
 from bichat.server.answers import JsonAnswer
+from bichat.server.document import operation
 from bichat.server.forms import json_body
-from bichat.server.lists import Pages, as_list, asked, part
+from bichat.server.lists import Pages, as_list, asked, number_in, parameters, part
 from bichat.server.problems import FieldError, MissingError
-from bichat.server.responses.inputs import read_input
+from bichat.server.responses import answers
+from bichat.server.responses.inputs import ITEM, read_input
 from bichat.server.responses.items import Rendering, is_hidden, item_of
-from bichat.server.responses.requests import read_ask, read_include
+from bichat.server.responses.requests import BODY, INCLUDE, read_ask, read_include
 from bichat.server.responses.service import Responses
 from bichat.server.responses.stream import EventStream
+from bichat.server.schemas import Array, Flag, Integer, Metadata, Object
 from bichat.server.services import Caller
 
 #: Items that are put into a conversation with one request.
@@ -53,16 +56,22 @@ def _flag(request: Request, name: str) -> bool:
     return value == "true"
 
 
-def _body(description: str) -> dict[str, Any]:
-    """What the OpenAPI document says of a body: the fields themselves are checked, and named, one by one."""
-    content = {"application/json": {"schema": {"type": "object"}}}
-    return {"requestBody": {"required": True, "description": description, "content": content}}
+#: Parameters of queries.
+_INCLUDED: Final = {"include": INCLUDE}
+_LISTED: Final = {**parameters(*naming.ITEMS), **_INCLUDED}
+#: Of an event.
+_NUMBER: Final = Integer(least=0, most=10**12 - 1)
+_WATCHED: Final = {**_INCLUDED, "stream": Flag(usual=False), "starting_after": _NUMBER}
+_ADDED: Final = Array(ITEM, _MOST_ADDED)
+CONVERSATION_BODY: Final = Object(name="ConversationRequest", fields={"items": _ADDED, "metadata": Metadata()})
+CONVERSATION_CHANGE: Final = Object(name="ConversationChange", fields={"metadata": Metadata()}, required=("metadata",))
+ITEMS_BODY: Final = Object(name="ItemsRequest", fields={"items": _ADDED}, required=("items",))
 
 
 # ----------------------------------------------------------------------------------------------------------- responses
 
 
-@router.post("/responses", openapi_extra=_body("See docs/reference/openai.md."))
+@router.post("/responses", openapi_extra=operation(body=BODY, gives=answers.RESPONSE, streams=True))
 async def create_response(request: Request) -> Response:
     """Ask for a response: whole, as a stream, or in the background."""
     service, caller = _service(request), _caller(request)
@@ -75,21 +84,19 @@ async def create_response(request: Request) -> Response:
     return JsonAnswer(await service.wait(caller, ask, run))
 
 
-@router.get("/responses/{response_id}")
+@router.get("/responses/{response_id}", openapi_extra=operation(query=_WATCHED, gives=answers.RESPONSE, streams=True))
 async def get_response(request: Request, response_id: str) -> Response:
     """A response as it is now; with `stream=true` its events behind the one numbered `starting_after`."""
     service, caller = _service(request), _caller(request)
     run = await service.get(caller, response_id)
     include = _included(request)
+    after = number_in(request.query_params, "starting_after", _NUMBER)
     if _flag(request, "stream"):
-        after = request.query_params.get("starting_after")
-        if after is not None and (not after.isascii() or not after.isdigit() or len(after) > 12):
-            raise FieldError("Invalid 'starting_after': the number of an event is taken.", param="starting_after")
-        return EventStream(service.stream(caller, run, after=-1 if after is None else int(after), include=include))
+        return EventStream(service.stream(caller, run, after=-1 if after is None else after, include=include))
     return JsonAnswer(await service.shown(caller, run, include), headers={"openai-poll-after-ms": str(_POLL_MS)})
 
 
-@router.post("/responses/{response_id}/cancel")
+@router.post("/responses/{response_id}/cancel", openapi_extra=operation(gives=answers.RESPONSE))
 async def cancel_response(request: Request, response_id: str) -> Response:
     """End a response; one that is over stays as it is."""
     service, caller = _service(request), _caller(request)
@@ -97,7 +104,7 @@ async def cancel_response(request: Request, response_id: str) -> Response:
     return JsonAnswer(await service.shown(caller, run, frozenset()))
 
 
-@router.delete("/responses/{response_id}")
+@router.delete("/responses/{response_id}", openapi_extra=operation(gives=answers.RESPONSE_DELETED))
 async def delete_response(request: Request, response_id: str) -> Response:
     """Delete a response with what went into it and came out of it."""
     service, caller = _service(request), _caller(request)
@@ -105,7 +112,7 @@ async def delete_response(request: Request, response_id: str) -> Response:
     return JsonAnswer({"id": response_id, "object": "response.deleted", "deleted": True})
 
 
-@router.get("/responses/{response_id}/input_items")
+@router.get("/responses/{response_id}/input_items", openapi_extra=operation(query=_LISTED, gives=answers.ITEMS))
 async def list_input_items(request: Request, response_id: str) -> Response:
     """What went into a response."""
     service, caller = _service(request), _caller(request)
@@ -145,17 +152,14 @@ async def _conversation(request: Request, wire_id: str) -> Conversation:
     return await _service(request).conversation(_caller(request), found)
 
 
-def _only(body: Any, *names: str) -> checks.Json:
-    return checks.only(checks.mapping(body, "body"), names)
-
-
-@router.post("/conversations", openapi_extra=_body("`items`, `metadata`."))
+@router.post("/conversations", openapi_extra=operation(body=CONVERSATION_BODY, gives=answers.CONVERSATION))
 async def create_conversation(request: Request) -> Response:
     """A conversation, with some items in it from the start."""
     service, caller = _service(request), _caller(request)
-    body = _only(await json_body(request), "items", "metadata")
-    inputs = read_input(checks.array(body.get("items") or [], "items", most=_MOST_ADDED), "items")
-    metadata = checks.metadata(body.get("metadata"))
+    body = await json_body(request)
+    CONVERSATION_BODY.check(body, "")
+    inputs = read_input(body.get("items") or [], "items")
+    metadata: Any = body.get("metadata") or {}
     # Looked up before there is a conversation: what cannot be found leaves none behind.
     said = await service.resolved(caller, inputs)
     made = Conversation(tenant=caller.tenant, user=caller.user, metadata={_METADATA: metadata})
@@ -168,26 +172,27 @@ async def create_conversation(request: Request) -> Response:
     return JsonAnswer(_conversation_object(conversation))
 
 
-@router.get("/conversations/{conversation_id}")
+@router.get("/conversations/{conversation_id}", openapi_extra=operation(gives=answers.CONVERSATION))
 async def get_conversation(request: Request, conversation_id: str) -> Response:
     """A conversation."""
     return JsonAnswer(_conversation_object(await _conversation(request, conversation_id)))
 
 
-@router.post("/conversations/{conversation_id}", openapi_extra=_body("`metadata`."))
+@router.post(
+    "/conversations/{conversation_id}", openapi_extra=operation(body=CONVERSATION_CHANGE, gives=answers.CONVERSATION)
+)
 async def update_conversation(request: Request, conversation_id: str) -> Response:
     """Other metadata in the place of what there was."""
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
-    body = _only(await json_body(request), "metadata")
-    if "metadata" not in body:
-        raise checks.missing("metadata")
-    metadata = {**conversation.metadata, _METADATA: checks.metadata(body["metadata"])}
+    body = await json_body(request)
+    CONVERSATION_CHANGE.check(body, "")
+    metadata: dict[str, Any] = {**conversation.metadata, _METADATA: body["metadata"] or {}}
     changed = await service.repository.conversations.change(caller.tenant, conversation.id, metadata=metadata)
     return JsonAnswer(_conversation_object(changed))
 
 
-@router.delete("/conversations/{conversation_id}")
+@router.delete("/conversations/{conversation_id}", openapi_extra=operation(gives=answers.CONVERSATION_DELETED))
 async def delete_conversation(request: Request, conversation_id: str) -> Response:
     """Delete a conversation with all that was said in it."""
     service, caller = _service(request), _caller(request)
@@ -196,7 +201,7 @@ async def delete_conversation(request: Request, conversation_id: str) -> Respons
     return JsonAnswer({"id": conversation_id, "object": "conversation.deleted", "deleted": True})
 
 
-@router.get("/conversations/{conversation_id}/items")
+@router.get("/conversations/{conversation_id}/items", openapi_extra=operation(query=_LISTED, gives=answers.ITEMS))
 async def list_items(request: Request, conversation_id: str) -> Response:
     """What was said in a conversation."""
     service, caller = _service(request), _caller(request)
@@ -205,16 +210,17 @@ async def list_items(request: Request, conversation_id: str) -> Response:
     return await _listed(request, service, caller, pages)
 
 
-@router.post("/conversations/{conversation_id}/items", openapi_extra=_body("`items`."))
+@router.post(
+    "/conversations/{conversation_id}/items",
+    openapi_extra=operation(query=_INCLUDED, body=ITEMS_BODY, gives=answers.ITEMS),
+)
 async def create_items(request: Request, conversation_id: str) -> Response:
     """Items that go into a conversation without anybody answering."""
     service, caller = _service(request), _caller(request)
     conversation = await _conversation(request, conversation_id)
-    body, include = _only(await json_body(request), "items"), _included(request)
-    if "items" not in body:
-        raise checks.missing("items")
-    inputs = read_input(checks.array(body["items"], "items", most=_MOST_ADDED), "items")
-    made = await service.add_items(caller, conversation, inputs)
+    body, include = await json_body(request), _included(request)
+    ITEMS_BODY.check(body, "")
+    made = await service.add_items(caller, conversation, read_input(body["items"], "items"))
     return JsonAnswer(as_list(await service.rendered(caller, made, include), has_more=False))
 
 
@@ -230,7 +236,9 @@ async def _item(request: Request, conversation: Conversation, item_id: str) -> M
     return message
 
 
-@router.get("/conversations/{conversation_id}/items/{item_id}")
+@router.get(
+    "/conversations/{conversation_id}/items/{item_id}", openapi_extra=operation(query=_INCLUDED, gives=answers.ITEM)
+)
 async def get_item(request: Request, conversation_id: str, item_id: str) -> Response:
     """One item of a conversation."""
     service, caller = _service(request), _caller(request)
@@ -239,7 +247,7 @@ async def get_item(request: Request, conversation_id: str, item_id: str) -> Resp
     return JsonAnswer(shown)
 
 
-@router.delete("/conversations/{conversation_id}/items/{item_id}")
+@router.delete("/conversations/{conversation_id}/items/{item_id}", openapi_extra=operation(gives=answers.CONVERSATION))
 async def delete_item(request: Request, conversation_id: str, item_id: str) -> Response:
     """Delete one item; the conversation that it was in."""
     service, caller = _service(request), _caller(request)

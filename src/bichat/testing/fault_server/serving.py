@@ -9,13 +9,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from enum import Enum, auto
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from bichat.testing.fault_server.play import Play
 from bichat.testing.fault_server.world import MissingError, World
+from bichat.testing.loopback import Handler, Loopback
 
 #: Longest time that an answer is held back whose client does not hang up; a test that takes so long has failed.
 _PATIENCE_S: Final = 30.0
@@ -83,119 +82,13 @@ _ROUTES: Final = tuple(
 ROUTES: Final = tuple(name for _, _, name in _ROUTES)
 
 
-class FaultServer:
-    """Serves while it is entered."""
-
-    def __init__(
-        self,
-        play: Play | None = None,
-        *,
-        knows_local_python: bool = True,
-        page_size: int = 2,
-        knows_filters: bool = True,
-        poll_after_ms: int | None = 1,
-    ) -> None:
-        """What comes of runs, and what the server is like.
-
-        Args:
-            play: of every run.
-            knows_local_python: whether it lists that model.
-            page_size: entries of a page at most, whatever is asked for.
-            knows_filters: whether lists heed `run_id` and `name`.
-            poll_after_ms: `openai-poll-after-ms` of every answer; None for none.
-        """
-        self.world = World(
-            play or Play(), knows_local_python=knows_local_python, page_size=page_size, knows_filters=knows_filters
-        )
-        self.requests: list[str] = []
-        """What was asked for, by the names of `ROUTES`, oldest first."""
-        self.bodies: list[tuple[str, Any]] = []
-        """The same with the JSON that came along, of those that bring any."""
-        self.poll_after_ms = poll_after_ms
-        self.lock = threading.Lock()
-        self._faults: dict[str, list[tuple[Fault, int]]] = {}
-        self._before: dict[str, Callable[[], None]] = {}
-
+class _Handler(Handler):
     @property
-    def url(self) -> str:
-        """For `base_url`."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+    def _faults(self) -> FaultServer:
+        return self.owner
 
-    @property
-    def left(self) -> list[str]:
-        """Ids of what was made and is not deleted: assistants, threads, files, containers, responses."""
-        with self.lock:
-            return self.world.left()
-
-    def fails(self, name: str, fault: Fault, *, times: int = _FOR_EVER) -> None:
-        """Let the next requests of this name fail so, behind those for which that was said before."""
-        if name not in ROUTES:
-            raise ValueError(name)
-        self._faults.setdefault(name, []).append((fault, times))
-
-    def heals(self) -> None:
-        """Nothing fails any more."""
-        self._faults.clear()
-
-    def before(self, name: str, does: Callable[[], None]) -> None:
-        """Do something when a request of this name has come, before it is answered."""
-        self._before[name] = does
-
-    def fault(self, name: str) -> Fault | None:
-        """That of this request."""
-        with self.lock:
-            self.requests.append(name)
-            waiting = self._faults.get(name)
-            if not waiting:
-                return None
-            fault, times = waiting[0]
-            waiting[:1] = [(fault, times - 1)] if times > 1 else []
-            return fault
-
-    def met(self, name: str) -> None:
-        """A request of this name has come."""
-        if name in self._before:
-            self._before[name]()
-
-    def __enter__(self) -> Self:
-        self._server = _Server(("127.0.0.1", 0), _Handler, self)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), name="faults", daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, address: tuple[str, int], handler: type[_Handler], faults: FaultServer) -> None:
-        self.faults = faults
-        super().__init__(address, handler)
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # head and body are two packets, and each answer would wait 40 ms for the second
-    server: _Server  # pyright: ignore[reportIncompatibleVariableOverride]
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class's word
-        """Nothing: tests have their own output."""
-
-    def do_GET(self) -> None:
-        self._answer()
-
-    def do_POST(self) -> None:
-        self._answer()
-
-    def do_DELETE(self) -> None:
-        self._answer()
-
-    def _answer(self) -> None:
+    def answer(self) -> None:
+        """See `Handler.answer`."""
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         if self.headers.get("transfer-encoding") == "chunked":
             body = self._chunks()
@@ -219,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
         return body
 
     def _called(self, name: str, ids: list[str], query: dict[str, str], body: bytes) -> None:
-        faults = self.server.faults
+        faults = self._faults
         fault = faults.fault(name)
         faults.met(name)
         refusals = {
@@ -253,11 +146,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._reply(200, answer, cuts=fault is Fault.CUT)
 
     def _done(self, name: str, ids: list[str], query: dict[str, str], body: bytes) -> Any:  # noqa: C901, PLR0911, PLR0912  # a table of routes
-        world = self.server.faults.world
+        world = self._faults.world
         is_form = self.headers.get("content-type", "").startswith("multipart/form-data")
         given: Any = {} if is_form or not body else json.loads(body)
         if given:
-            self.server.faults.bodies.append((name, given))
+            self._faults.bodies.append((name, given))
         match name:
             case "models.retrieve":
                 return world.model(ids[0])
@@ -320,18 +213,92 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _reply(self, status: int, body: Any, *, cuts: bool = False) -> None:
         data: bytes = body if isinstance(body, bytes) else json.dumps(body).encode()
-        self.send_response(status, HTTPStatus(status).phrase)
-        kind = "application/octet-stream" if isinstance(body, bytes) else "application/json"
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(data)))
-        if self.server.faults.poll_after_ms is not None:
-            self.send_header("openai-poll-after-ms", str(self.server.faults.poll_after_ms))
+        headers = {"Content-Length": str(len(data))}
+        if self._faults.poll_after_ms is not None:
+            headers["openai-poll-after-ms"] = str(self._faults.poll_after_ms)
         if status == 429:
-            self.send_header("retry-after-ms", "1")
-        self.end_headers()
+            headers["retry-after-ms"] = "1"
+        self.head(status, "application/octet-stream" if isinstance(body, bytes) else "application/json", headers)
         self.wfile.write(data[: len(data) // 2] if cuts else data)
         if cuts:
             self.close_connection = True
+
+
+class FaultServer(Loopback):
+    """Serves while it is entered."""
+
+    handler = _Handler
+
+    def __init__(
+        self,
+        play: Play | None = None,
+        *,
+        knows_local_python: bool = True,
+        page_size: int = 2,
+        knows_filters: bool = True,
+        poll_after_ms: int | None = 1,
+    ) -> None:
+        """What comes of runs, and what the server is like.
+
+        Args:
+            play: of every run.
+            knows_local_python: whether it lists that model.
+            page_size: entries of a page at most, whatever is asked for.
+            knows_filters: whether lists heed `run_id` and `name`.
+            poll_after_ms: `openai-poll-after-ms` of every answer; None for none.
+        """
+        self.world = World(
+            play or Play(), knows_local_python=knows_local_python, page_size=page_size, knows_filters=knows_filters
+        )
+        self.requests: list[str] = []
+        """What was asked for, by the names of `ROUTES`, oldest first."""
+        self.bodies: list[tuple[str, Any]] = []
+        """The same with the JSON that came along, of those that bring any."""
+        self.poll_after_ms = poll_after_ms
+        self.lock = threading.Lock()
+        self._faults: dict[str, list[tuple[Fault, int]]] = {}
+        self._before: dict[str, Callable[[], None]] = {}
+
+    @property
+    def url(self) -> str:
+        """For `base_url`."""
+        return f"{self.root}/v1"
+
+    @property
+    def left(self) -> list[str]:
+        """Ids of what was made and is not deleted: assistants, threads, files, containers, responses."""
+        with self.lock:
+            return self.world.left()
+
+    def fails(self, name: str, fault: Fault, *, times: int = _FOR_EVER) -> None:
+        """Let the next requests of this name fail so, behind those for which that was said before."""
+        if name not in ROUTES:
+            raise ValueError(name)
+        self._faults.setdefault(name, []).append((fault, times))
+
+    def heals(self) -> None:
+        """Nothing fails any more."""
+        self._faults.clear()
+
+    def before(self, name: str, does: Callable[[], None]) -> None:
+        """Do something when a request of this name has come, before it is answered."""
+        self._before[name] = does
+
+    def fault(self, name: str) -> Fault | None:
+        """That of this request."""
+        with self.lock:
+            self.requests.append(name)
+            waiting = self._faults.get(name)
+            if not waiting:
+                return None
+            fault, times = waiting[0]
+            waiting[:1] = [(fault, times - 1)] if times > 1 else []
+            return fault
+
+    def met(self, name: str) -> None:
+        """A request of this name has come."""
+        if name in self._before:
+            self._before[name]()
 
 
 def _error(message: str, code: str) -> dict[str, Any]:
