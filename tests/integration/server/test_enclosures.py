@@ -110,6 +110,10 @@ def test_chat_completions_leave_no_file_however_often_their_history_is_sent(clie
             "input[1].call_id",
         ),
         ({"input": _asked(*[_file("1")] * 51)}, "input[0].content[51]"),
+        (
+            {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "64g"}}]},
+            "tools[0].container.memory_limit",
+        ),
     ],
 )
 def test_a_request_that_is_refused_names_its_field_and_leaves_no_file(client, fields, param):
@@ -199,5 +203,7 @@ def test_a_tenant_that_has_used_up_its_quota_with_words_alone_is_refused_until_i
             request()
 
     assert _files(client) == set()
+    left = served.call(served.services.repository.conversations.page, "talker", limit=100)
+    assert [naming.on_wire(naming.CONVERSATION, each.id) for each in left.items] == [conversation.id]
     client.conversations.delete(conversation.id)
     assert client.responses.create(model="m", input="y" * 20_000).output_text == "Hello."
