@@ -13,7 +13,7 @@ def test_a_quota_that_was_set_holds_is_shown_and_can_be_taken_away(fresh_bichat)
     shown = fresh_bichat("tenant", "show", "acme")
     changed = fresh_bichat("tenant", "set", "acme", "--quota-files", "none", "--json")
 
-    nothing = {"tenant": "acme", "size_bytes": 0, "files": 0}
+    nothing = {"tenant": "acme", "size_bytes": 0, "files": 0, "row_bytes": 0}
     unbounded = {"quota_bytes": None, "quota_files": None, "retention_days": None}
     assert json.loads(fresh.stdout) == nothing | unbounded
     assert shown.stdout.decode().splitlines() == [

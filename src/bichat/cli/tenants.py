@@ -85,6 +85,7 @@ def _document(name: str, policy: Policy, usage: Usage) -> str:
         "tenant": name,
         "size_bytes": usage.size_bytes,
         "files": usage.files,
+        "row_bytes": usage.row_bytes,
         "quota_bytes": policy.quota_bytes,
         "quota_files": policy.quota_files,
         "retention_days": policy.retention_days,
@@ -96,7 +97,9 @@ def _table(policy: Policy, usage: Usage) -> str:
     bytes_of = "" if policy.quota_bytes is None else f" of {format_size(policy.quota_bytes)}"
     files_of = "" if policy.quota_files is None else f" of {policy.quota_files:,}"
     days = "without end" if policy.retention_days is None else f"for {policy.retention_days:g} days"
-    return f"bytes:  {format_size(usage.size_bytes)}{bytes_of}\nfiles:  {usage.files:,}{files_of}\nkept:   {days}\n"
+    said = f", {format_size(usage.row_bytes)} of it said" if usage.row_bytes else ""
+    kept = format_size(usage.size_bytes + usage.row_bytes)
+    return f"bytes:  {kept}{bytes_of}{said}\nfiles:  {usage.files:,}{files_of}\nkept:   {days}\n"
 
 
 def _bound(text: str, read: Callable[[str], _N], option: str) -> _N | None:

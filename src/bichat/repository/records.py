@@ -318,7 +318,7 @@ class Policy:
     retention_days: float | None = None
     """Age at which outputs and files go, whatever they say themselves."""
     quota_bytes: int | None = None
-    """Of all kept files together; above it nothing more is taken."""
+    """Of all kept files together, and of what is said (`Usage.row_bytes`); above it nothing more is taken."""
     quota_files: int | None = None
 
 
@@ -336,7 +336,10 @@ class Usage:
     """What a tenant keeps, reservations included."""
 
     size_bytes: int
+    """Of its files."""
     files: int
+    row_bytes: int = 0
+    """About how much its conversations, messages, runs and definitions take in the database."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from bichat.errors import UserInputError
 from bichat.repository import records
 from bichat.repository.ids import check_id
 from bichat.repository.moments import check_moment
+from bichat.repository.quota import row_bytes
 from bichat.repository.text import fit_mime_type, fit_name, fit_short, plain_json, restored, stored
 from bichat.tenants import check_tenant
 
@@ -69,6 +70,13 @@ def to_row(record: Any) -> dict[str, Any]:
     if hasattr(record, "lease"):
         row |= lease_columns(record.lease)
     return row
+
+
+def counted_row(record: Any) -> dict[str, Any]:
+    """The columns of a row that is inserted, with how much it takes where that is counted."""
+    row = to_row(record)
+    is_counted = isinstance(record, records.Conversation | records.Message | records.Run | records.Definition)
+    return row | ({"row_bytes": row_bytes(record)} if is_counted else {})
 
 
 def lease_columns(lease: records.Lease | None) -> dict[str, Any]:

@@ -74,6 +74,16 @@ def _leased(table: str) -> sa.Index:
     return _partial(f"bichat_{table}_owner", "owner", "lease_until", where="lease_until IS NOT NULL")
 
 
+def _row_bytes() -> sa.Column[Any]:
+    """As `bichat.repository.quota.row_bytes`; 0 of rows that were there before it was counted."""
+    return sa.Column("row_bytes", sa.BigInteger, nullable=False, server_default=sa.text("0"))
+
+
+def _row_sizes(table: str) -> sa.Index:
+    """As `_sizes`, of rows."""
+    return sa.Index(f"bichat_{table}_row_bytes", "tenant", "row_bytes")
+
+
 def _sizes(table: str) -> sa.Index:
     """For quotas: what a tenant keeps is added up from here, without a look at the rows."""
     return sa.Index(f"bichat_{table}_sizes", "tenant", "size_bytes")
@@ -110,6 +120,8 @@ conversations = _table(
     _moment("updated_at"),
     _newest("conversations", "tenant"),
     _newest("conversations", "tenant", "user"),
+    _row_bytes(),
+    _row_sizes("conversations"),
 )
 
 messages = _table(
@@ -126,6 +138,8 @@ messages = _table(
     _moment("created_at"),
     _newest("messages", "conversation_id"),
     _partial("bichat_messages_run_id", "run_id", "is_input", "created_at", "id", where="run_id IS NOT NULL"),
+    _row_bytes(),
+    _row_sizes("messages"),
 )
 
 message_parts = _table(
@@ -156,6 +170,8 @@ runs = _table(
     _newest("runs", "conversation_id"),
     _partial("bichat_runs_one_active", "conversation_id", where=ACTIVE_RUN, unique=True),
     _leased("runs"),
+    _row_bytes(),
+    _row_sizes("runs"),
 )
 
 run_events = _table(
@@ -277,6 +293,8 @@ definitions = _table(
     json_column("content"),
     _moment("created_at"),
     _newest("definitions", "tenant", "kind"),
+    _row_bytes(),
+    _row_sizes("definitions"),
 )
 
 api_keys = _table(

@@ -62,7 +62,7 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             app.state.door = Door(services.repository, is_local=is_local)
             app.state.threads = Threads(services)
             app.state.runs = Runs(services, app.state.threads)
-            async with Responses(services.core, services.archive) as app.state.responses:
+            async with Responses(services.core, services.archive, services.settings.bounds) as app.state.responses:
                 yield
 
     app = FastAPI(

@@ -38,7 +38,7 @@ from bichat.server.schemas import (
     list_of,
 )
 from bichat.server.services import Caller, Services
-from bichat.sizes import GIB
+from bichat.sizes import GIB, format_size
 
 #: Sizes that the wire knows; one below all of them is told as the smallest.
 MEMORY: Final = {"1g": GIB, "4g": 4 * GIB, "16g": 16 * GIB, "64g": 64 * GIB}
@@ -108,6 +108,7 @@ async def create(request: Request, caller: Who, services: What) -> dict[str, Any
     body = await json_body(request)
     BODY.check(body, "")
     minutes = _minutes(body.get("expires_after"), services.settings.bounds)
+    check_memory(body.get("memory_limit"), services.settings.bounds, "memory_limit")
     files = [await find_file(services, caller, each) for each in body.get("file_ids") or ()]
     record = await services.sessions.open(
         caller.tenant,
@@ -244,6 +245,20 @@ async def _file(services: Services, caller: Caller, record: SessionRecord, file_
         return await services.sessions.file(caller.tenant, record.id, row_id)
     except NotFoundError as error:
         raise MissingError(f"Container file with id '{file_id[:100]}' not found.", param="file_id") from error
+
+
+def check_memory(size: str | None, bounds: Limits, param: str) -> None:
+    """Nothing, where a container may have so much memory.
+
+    Raises:
+        FieldError: it is above the operator's bound.
+    """
+    if size is not None and MEMORY[size] > bounds.memory_bytes:
+        raise FieldError(
+            f"Invalid '{param}': {size} is above this installation's bound of {format_size(bounds.memory_bytes)}. Ask "
+            "for less, or have the operator raise BICHAT_MAX_MEMORY_BYTES.",
+            param=param,
+        )
 
 
 def _minutes(given: Any, bounds: Limits) -> int | None:

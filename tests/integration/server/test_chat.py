@@ -119,5 +119,8 @@ def test_links_lead_to_where_the_server_was_reached_and_are_none_where_that_is_n
             made = client.chat.completions.create(model="local-python", messages=message, extra_headers=headers)
             return made.choices[0].message.content or ""
 
+        with pytest.raises(openai.BadRequestError) as refused:
+            client.chat.completions.create(model="gpt-5", messages=message)
+        assert (refused.value.code, refused.value.param) == ("not_configured", "model")
         assert "[a b.txt](http://bi.example.com/files/acme/" in answered(Host="bi.example.com")
         assert "[a b.txt](sandbox:/mnt/data/a%20b.txt)" in answered()

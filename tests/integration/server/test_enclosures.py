@@ -11,6 +11,7 @@ import pytest
 
 from bichat.conversation.planner import PlannerError
 from bichat.errors import NotFoundError
+from bichat.repository.records import Policy
 from bichat.server import naming
 from bichat.testing.planner import calls, says
 
@@ -109,6 +110,10 @@ def test_chat_completions_leave_no_file_however_often_their_history_is_sent(clie
             "input[1].call_id",
         ),
         ({"input": _asked(*[_file("1")] * 51)}, "input[0].content[51]"),
+        (
+            {"tools": [{"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "64g"}}]},
+            "tools[0].container.memory_limit",
+        ),
     ],
 )
 def test_a_request_that_is_refused_names_its_field_and_leaves_no_file(client, fields, param):
@@ -177,3 +182,28 @@ def test_items_that_are_refused_leave_no_conversation_and_no_file(served, client
 
     assert _files(client) == before
     assert len(served.call(pages, "acme", limit=100).items) == there
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_a_tenant_that_has_used_up_its_quota_with_words_alone_is_refused_until_it_deletes_some(served):
+    client = served.client("talker")
+    conversation = client.conversations.create(items=_asked(text="x" * 20_000))
+    served.call(served.services.repository.tenants.set_policy, "talker", Policy(quota_bytes=30_000))
+    served.plays(says("Hello."))
+    refused: list[Any] = [
+        lambda: client.responses.create(model="m", input="y" * 20_000),
+        lambda: client.responses.create(model="m", input=_asked(_file("1"), text="y" * 20_000)),
+        lambda: client.conversations.create(items=_asked(text="y" * 20_000)),
+        lambda: client.conversations.items.create(conversation.id, items=_asked(text="y" * 20_000)),
+        lambda: client.beta.assistants.create(model="m", instructions="y" * 20_000),
+        lambda: client.beta.threads.create(messages=[{"role": "user", "content": "y" * 20_000}]),
+    ]
+    for request in refused:
+        with pytest.raises(openai.BadRequestError, match="quota is used up"):
+            request()
+
+    assert _files(client) == set()
+    left = served.call(served.services.repository.conversations.page, "talker", limit=100)
+    assert [naming.on_wire(naming.CONVERSATION, each.id) for each in left.items] == [conversation.id]
+    client.conversations.delete(conversation.id)
+    assert client.responses.create(model="m", input="y" * 20_000).output_text == "Hello."

@@ -183,6 +183,7 @@ def test_a_container_has_files_keeps_them_and_is_deleted(client):
         ({}, "name"),
         ({"name": 1}, "name"),
         ({"name": "x", "memory_limit": "2g"}, "memory_limit"),
+        ({"name": "x", "memory_limit": "64g"}, "memory_limit"),
         ({"name": "x", "expires_after": {"anchor": "last_active_at", "minutes": 100_000}}, "expires_after.minutes"),
         ({"name": "x", "network_policy": {"type": "allowlist", "allowed_domains": ["a.com"]}}, "network_policy"),
         ({"name": "x", "file_ids": ["file-nope"]}, "id"),

@@ -440,6 +440,28 @@ def test_metadata_of_an_answer_can_be_sent_back(served, client):
     assert ask(client, previous_response_id=third.id, metadata=third.metadata).metadata == {"a": "b"}
 
 
+def test_a_container_that_has_ended_is_told_in_the_words_of_the_wire(served, client):
+    container = client.containers.create(name="short")
+
+    async def close():
+        async with served.services.sessions.held("acme", naming.row_id(container.id, naming.CONTAINER)) as session:
+            await session.close()
+
+    served.call(close)
+    named: Any = [{"type": "code_interpreter", "container": container.id}]
+    asks = [
+        lambda: client.responses.create(model="m", input="go", tools=named),
+        lambda: client.responses.create(model="m", input="go", tools=named, stream=True),
+        lambda: client.containers.files.create(container.id, file=("a.txt", b"a")),
+    ]
+    for asked, param in zip(asks, ("tools[0].container", "tools[0].container", "container_id"), strict=True):
+        with pytest.raises(openai.BadRequestError) as refused:
+            asked()
+        assert (refused.value.code, refused.value.param) == ("container_expired", param)
+        assert container.id in refused.value.message
+        assert "POST /containers" in refused.value.message
+
+
 def test_functions_are_told_as_typed_clients_want_them(served, client):
     served.plays(says("no"))
     tools: Any = [{"type": "function", "name": "f", "strict": None}]

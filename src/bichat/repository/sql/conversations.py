@@ -10,8 +10,10 @@ from bichat.repository.database import Database
 from bichat.repository.ids import check_id, missing
 from bichat.repository.moments import utc_now
 from bichat.repository.pages import DEFAULT_LIMIT, Page
+from bichat.repository.quota import row_bytes
 from bichat.repository.records import Conversation, Json
 from bichat.repository.rows import admit
+from bichat.repository.sql.kept_files import hold_rows
 from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, MESSAGES, RUNS, SESSIONS
 from bichat.repository.sql.thinning import thin
 from bichat.repository.text import plain_json, stored
@@ -27,7 +29,9 @@ class SqlConversations:
         """See `Conversations.add`."""
         record = admit(tenant, conversation)
         async with self._database.writing() as connection:
-            return await CONVERSATIONS.add(connection, record)
+            await CONVERSATIONS.add(connection, record)
+            await hold_rows(connection, tenant)
+            return record
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """See `Conversations.get`."""
@@ -74,7 +78,9 @@ class SqlConversations:
         async with self._database.writing() as connection:
             if not await CONVERSATIONS.change(connection, tenant, conversation_id, given):
                 raise missing(CONVERSATIONS.noun)
-            return await CONVERSATIONS.get(connection, tenant, conversation_id)
+            changed = await CONVERSATIONS.get(connection, tenant, conversation_id)
+            await CONVERSATIONS.change(connection, tenant, conversation_id, {"row_bytes": row_bytes(changed)})
+            return changed
 
     async def delete(self, tenant: str, conversation_id: str) -> None:
         """See `Conversations.delete`."""

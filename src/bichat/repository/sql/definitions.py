@@ -7,8 +7,10 @@ import sqlalchemy as sa
 from bichat.repository.database import Database
 from bichat.repository.ids import missing
 from bichat.repository.pages import DEFAULT_LIMIT, Page
+from bichat.repository.quota import row_bytes
 from bichat.repository.records import Definition, Json
 from bichat.repository.rows import admit
+from bichat.repository.sql.kept_files import hold_rows
 from bichat.repository.sql.shelves import DEFINITIONS
 from bichat.repository.text import plain_json, stored
 
@@ -23,7 +25,9 @@ class SqlDefinitions:
         """See `Definitions.add`."""
         record = admit(tenant, definition)
         async with self._database.writing() as connection:
-            return await DEFINITIONS.add(connection, record)
+            await DEFINITIONS.add(connection, record)
+            await hold_rows(connection, tenant)
+            return record
 
     async def get(self, tenant: str, definition_id: str, *, kind: str) -> Definition:
         """See `Definitions.get`."""
@@ -51,7 +55,10 @@ class SqlDefinitions:
         async with self._database.writing() as connection:
             if not await DEFINITIONS.change(connection, tenant, definition_id, values, _of(kind)):
                 raise missing(DEFINITIONS.noun)
-            return await DEFINITIONS.get(connection, tenant, definition_id)
+            changed = await DEFINITIONS.get(connection, tenant, definition_id)
+            await DEFINITIONS.change(connection, tenant, definition_id, {"row_bytes": row_bytes(changed)})
+            await hold_rows(connection, tenant)
+            return changed
 
     async def delete(self, tenant: str, definition_id: str, *, kind: str) -> None:
         """See `Definitions.delete`."""

@@ -14,11 +14,20 @@ from bichat.repository import schema
 from bichat.repository.database import Database
 from bichat.repository.ids import check_id
 from bichat.repository.pages import DEFAULT_LIMIT, Page
-from bichat.repository.quota import check_quota, reserved
+from bichat.repository.quota import check_quota, check_rows, reserved
 from bichat.repository.records import CodeInterpreterOutput, FileRecord, FileState, Policy, Usage
 from bichat.repository.rows import admit, from_row, lease_columns
 from bichat.repository.sql.shelf import Shelf
-from bichat.repository.sql.shelves import EXECUTIONS, FILES, MESSAGES, OUTPUTS, SESSIONS
+from bichat.repository.sql.shelves import (
+    CONVERSATIONS,
+    DEFINITIONS,
+    EXECUTIONS,
+    FILES,
+    MESSAGES,
+    OUTPUTS,
+    RUNS,
+    SESSIONS,
+)
 from bichat.repository.text import stored
 
 _Kept = TypeVar("_Kept", CodeInterpreterOutput, FileRecord)
@@ -32,7 +41,24 @@ async def usage_of(connection: AsyncConnection, tenant: str) -> Usage:
         totals = sa.select(sa.func.coalesce(sa.func.sum(columns.size_bytes), 0), sa.func.count())
         more_bytes, more_files = (await connection.execute(totals.where(columns.tenant == tenant))).one()
         size, count = size + int(more_bytes), count + more_files
-    return Usage(size_bytes=size, files=count)
+    rows = 0
+    for shelf in (CONVERSATIONS, MESSAGES, RUNS, DEFINITIONS):
+        columns = shelf.table.c
+        total = sa.select(sa.func.coalesce(sa.func.sum(columns.row_bytes), 0)).where(columns.tenant == tenant)
+        rows += int((await connection.execute(total)).scalar_one())
+    return Usage(size_bytes=size, files=count, row_bytes=rows)
+
+
+async def hold_rows(connection: AsyncConnection, tenant: str) -> None:
+    """Nothing, when the tenant is within its quota with the rows that this transaction has added, as its last step.
+
+    Raises:
+        LimitError: it is above.
+    """
+    query = sa.select(schema.tenants).where(schema.tenants.c.tenant == tenant).with_for_update()
+    row = (await connection.execute(query)).mappings().first()
+    if row is not None and row["quota_bytes"] is not None:
+        check_rows(from_row(Policy, row), await usage_of(connection, tenant))
 
 
 async def hold_quota(connection: AsyncConnection, tenant: str, *, size_bytes: int, files: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,8 +15,8 @@ from bichat.repository.database import Database
 from bichat.repository.ids import check_id, missing
 from bichat.repository.pages import DEFAULT_LIMIT, Page, Place
 from bichat.repository.records import Message, Part
-from bichat.repository.rows import admit, admitted_parts, from_row, to_row
-from bichat.repository.sql.kept_files import publish
+from bichat.repository.rows import admit, admitted_parts, counted_row, from_row, to_row
+from bichat.repository.sql.kept_files import hold_rows, publish
 from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, MESSAGES, OUTPUTS, RUNS
 from bichat.repository.text import fit_short, stored
 
@@ -46,12 +47,15 @@ class SqlMessages:
             await _add_parts(connection, record, record.parts, 0)
             await publish(OUTPUTS, connection, tenant, published or {}, message_id=record.id)
             await _attach(connection, tenant, record.id, executions)
+            if not published and not executions:  # what code has made is kept
+                await hold_rows(connection, tenant)
         return record
 
     async def add_all(self, tenant: str, messages: Sequence[Message]) -> None:
         """See `Messages.add_all`."""
         async with self._database.writing() as connection:
             await add_messages(connection, [admit(tenant, message) for message in messages])
+            await hold_rows(connection, tenant)
 
     async def get(self, tenant: str, message_id: str) -> Message:
         """See `Messages.get`."""
@@ -112,6 +116,9 @@ class SqlMessages:
             last = sa.select(sa.func.max(_PARTS.c.position)).where(_PARTS.c.message_id == row["id"])
             position = (await connection.execute(last)).scalar()
             await _add_parts(connection, from_row(Message, row), more, 0 if position is None else position + 1)
+            grown = sum(len(json.dumps(dict(part.content))) for part in more)
+            counted = {"row_bytes": MESSAGES.table.c.row_bytes + grown}
+            await MESSAGES.change(connection, tenant, message_id, counted)
             if status is not None:
                 await MESSAGES.change(connection, tenant, message_id, {"status": stored(fit_short(status, "status"))})
             return await _whole(connection, tenant, message_id)
@@ -143,7 +150,7 @@ async def add_messages(connection: AsyncConnection, records: Sequence[Message]) 
         if not await CONVERSATIONS.change(connection, record.tenant, conversation_id, touched):
             raise missing(CONVERSATIONS.noun)
     if records:
-        await connection.execute(sa.insert(MESSAGES.table), [to_row(record) for record in records])
+        await connection.execute(sa.insert(MESSAGES.table), [counted_row(record) for record in records])
     rows = [row for record in records for row in _part_rows(record, record.parts, 0)]
     if rows:
         await connection.execute(sa.insert(_PARTS), rows)
@@ -157,8 +164,8 @@ async def put_messages(connection: AsyncConnection, records: Sequence[Message]) 
 
 async def _replaced(connection: AsyncConnection, record: Message) -> bool:
     """Whether it was there."""
-    row = to_row(record)
-    values = {name: row[name] for name in ("status", "metadata")}
+    row = counted_row(record)
+    values = {name: row[name] for name in ("status", "metadata", "row_bytes")}
     if not await MESSAGES.change(connection, record.tenant, record.id, values):
         return False
     await connection.execute(sa.delete(_PARTS).where(_PARTS.c.message_id == record.id))

@@ -15,6 +15,7 @@ from bichat.repository.ids import check_id, missing
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
 from bichat.repository.records import ACTIVE_STATES, Conversation, Json, Lease, Message, Run, RunEvent, RunState
 from bichat.repository.rows import admit, from_row, lease_columns, to_row
+from bichat.repository.sql.kept_files import hold_rows
 from bichat.repository.sql.messages import add_messages, put_messages
 from bichat.repository.sql.shelves import CONVERSATIONS, EXECUTIONS, MESSAGES, OUTPUTS, RUNS
 from bichat.repository.text import fit_short, plain_json, stored
@@ -54,6 +55,7 @@ class SqlRuns:
                 newest = await RUNS.page(connection, tenant, others, limit=1, cursor="")
                 check_newest(newest.items, after)
             await add_messages(connection, messages)
+            await hold_rows(connection, tenant)
             return record
 
     async def get(self, tenant: str, run_id: str) -> Run:

@@ -11,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from bichat.repository.ids import check_id, missing
 from bichat.repository.pages import Page, Place, check_limit, place_of
-from bichat.repository.rows import Owned, from_row, to_row
+from bichat.repository.rows import Owned, counted_row, from_row
 from bichat.tenants import check_tenant
 
 _R = TypeVar("_R", bound=Owned)
@@ -40,7 +40,7 @@ class Shelf(Generic[_R]):
 
     async def add(self, connection: AsyncConnection, record: _R) -> _R:
         """Insert `record`, which `bichat.repository.rows.admit` has let in."""
-        await connection.execute(sa.insert(self.table).values(**to_row(record)))
+        await connection.execute(sa.insert(self.table).values(**counted_row(record)))
         return record
 
     async def get(self, connection: AsyncConnection, tenant: str, record_id: str, *where: sa.ColumnElement[bool]) -> _R:

@@ -99,7 +99,11 @@ class Threads:
         conversation = await self._repository.conversations.add(caller.tenant, made)
         if ask.messages:
             messages = [_message(caller, conversation, said) for said in ask.messages]
-            await self._repository.messages.add_all(caller.tenant, messages)
+            try:
+                await self._repository.messages.add_all(caller.tenant, messages)
+            except BichatError:
+                await self._repository.conversations.delete(caller.tenant, conversation.id)
+                raise
         return conversation
 
     async def thread(self, caller: Caller, wire_id: str) -> Conversation:

@@ -16,11 +16,13 @@ from bichat.archive import Archive
 from bichat.conversation import run_events
 from bichat.conversation.core import Core
 from bichat.conversation.request import RunRequest, Said
+from bichat.domain import Limits
 from bichat.errors import BichatError, ConflictError, NotFoundError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.records import Conversation, Message, Role, Run
 from bichat.sandbox.background import Background
 from bichat.server import naming
+from bichat.server.containers import check_memory
 from bichat.server.problems import FailedError, FieldError, MissingError
 from bichat.server.responses.enclosures import Enclosures, check_number, own_files, repeated
 from bichat.server.responses.events import ResponseStream, encode
@@ -47,8 +49,9 @@ _OWN_FILES: Final = "own_files"
 class Responses:
     """Of one process.  Used inside `async with`, inside the core's."""
 
-    def __init__(self, core: Core, archive: Archive) -> None:
-        """`archive` keeps what the core records."""
+    def __init__(self, core: Core, archive: Archive, bounds: Limits) -> None:
+        """`archive` keeps what the core records; `bounds` are the operator's for containers."""
+        self._bounds = bounds
         self._core = core
         self._archive = archive
         self._repository = archive.repository
@@ -95,6 +98,8 @@ class Responses:
     async def _check(self, caller: Caller, request: RunRequest) -> None:
         """Look up all that it names, without leaving anything."""
         check_number(request.inputs)
+        if request.code is not None and request.code.memory:
+            check_memory(request.code.memory, self._bounds, f"{container_param(request)}.memory_limit")
         self._core.planners.planner(request.model)
         await self._check_files(caller, request.inputs, request)
         if request.conversation_id is not None:

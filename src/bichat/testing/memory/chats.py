@@ -26,7 +26,10 @@ class MemoryConversations:
 
     async def add(self, tenant: str, conversation: Conversation) -> Conversation:
         """See `Conversations.add`."""
-        return self._tables.conversations.add(admit(tenant, conversation))
+        with self._tables.transaction():
+            added = self._tables.conversations.add(admit(tenant, conversation))
+            self._tables.hold_rows(tenant)
+            return added
 
     async def get(self, tenant: str, conversation_id: str) -> Conversation:
         """See `Conversations.get`."""
@@ -90,24 +93,33 @@ class MemoryMessages:
         executions: Sequence[str] = (),
     ) -> Message:
         """See `Messages.add`."""
-        record, tables = admit(tenant, message), self._tables
+        tables = self._tables
         with tables.transaction():
-            conversation = tables.conversations.get(tenant, record.conversation_id)
-            tables.conversations.put(replace(conversation, updated_at=record.created_at))
-            tables.messages.add(record)
+            record = self.put(tenant, message)
             publish(tables, tables.outputs, tenant, published or {}, message_id=record.id)
             for execution_id in executions:
                 execution = tables.executions.get(tenant, execution_id)
                 tables.executions.put(replace(execution, message_id=record.id))
                 for made in tables.outputs.those(lambda made, its=execution.id: made.execution_id == its):
                     tables.outputs.put(replace(made, message_id=record.id))
+            if not published and not executions:
+                tables.hold_rows(tenant)
+        return record
+
+    def put(self, tenant: str, message: Message) -> Message:
+        """Add it, whatever the tenant's quota is."""
+        record, tables = admit(tenant, message), self._tables
+        conversation = tables.conversations.get(tenant, record.conversation_id)
+        tables.conversations.put(replace(conversation, updated_at=record.created_at))
+        tables.messages.add(record)
         return record
 
     async def add_all(self, tenant: str, messages: Sequence[Message]) -> None:
         """See `Messages.add_all`."""
         with self._tables.transaction():
             for message in messages:
-                await self.add(tenant, message)
+                self.put(tenant, message)
+            self._tables.hold_rows(tenant)
 
     async def get(self, tenant: str, message_id: str) -> Message:
         """See `Messages.get`."""
@@ -211,7 +223,9 @@ class MemoryRuns:
             if after is not None:
                 check_newest((await self.page(tenant, record.conversation_id, limit=1)).items, after)
             tables.runs.add(record)
-            await MemoryMessages(tables).add_all(tenant, inputs)
+            for message in inputs:
+                MemoryMessages(tables).put(tenant, message)
+            tables.hold_rows(tenant)
         return record
 
     async def get(self, tenant: str, run_id: str) -> Run:
@@ -266,7 +280,8 @@ class MemoryRuns:
         with self._tables.transaction():
             after = self._tables.runs.put(handed_over(self._tables.runs.get(tenant, run_id), lease, state, owner))
             await self.record(tenant, run_id, events)
-            await MemoryMessages(self._tables).add_all(tenant, messages)
+            for message in messages:
+                MemoryMessages(self._tables).put(tenant, message)
             return after
 
     async def delete(self, tenant: str, run_id: str) -> None:
@@ -290,8 +305,10 @@ class MemoryRuns:
         said = MemoryMessages(self._tables)
         with self._tables.transaction():
             for message in messages:
-                is_there = message.id in self._tables.messages.rows
-                await (said.save if is_there else said.add)(tenant, message)
+                if message.id in self._tables.messages.rows:
+                    await said.save(tenant, message)
+                else:
+                    said.put(tenant, message)
         before = self._tables.events.get(run.id, ())
         more = tuple(
             RunEvent(sequence=number, kind=kind, payload=payload)

@@ -19,7 +19,10 @@ class MemoryDefinitions:
 
     async def add(self, tenant: str, definition: Definition) -> Definition:
         """See `Definitions.add`."""
-        return self._tables.definitions.add(admit(tenant, definition))
+        with self._tables.transaction():
+            added = self._tables.definitions.add(admit(tenant, definition))
+            self._tables.hold_rows(tenant)
+            return added
 
     async def get(self, tenant: str, definition_id: str, *, kind: str) -> Definition:
         """See `Definitions.get`."""
@@ -42,7 +45,10 @@ class MemoryDefinitions:
     async def change(self, tenant: str, definition_id: str, *, kind: str, content: Json) -> Definition:
         """See `Definitions.change`."""
         before = await self.get(tenant, definition_id, kind=kind)
-        return self._tables.definitions.put(replace(before, content=plain_json(content)))
+        with self._tables.transaction():
+            changed = self._tables.definitions.put(replace(before, content=plain_json(content)))
+            self._tables.hold_rows(tenant)
+            return changed
 
     async def delete(self, tenant: str, definition_id: str, *, kind: str) -> None:
         """See `Definitions.delete`."""

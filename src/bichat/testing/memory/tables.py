@@ -15,6 +15,7 @@ from bichat.errors import ConflictError
 from bichat.repository.ids import check_id, missing
 from bichat.repository.moments import utc_now
 from bichat.repository.pages import Page, Place, page_of
+from bichat.repository.quota import check_rows, row_bytes
 from bichat.repository.records import (
     ApiKey,
     AuditEntry,
@@ -128,7 +129,15 @@ class Tables:
     def usage(self, tenant: str) -> Usage:
         """What the tenant keeps, reservations included."""
         kept = [file for file in (*self.outputs.rows.values(), *self.files.rows.values()) if file.tenant == tenant]
-        return Usage(size_bytes=sum(file.size_bytes for file in kept), files=len(kept))
+        tables: tuple[Table[Any], ...] = (self.conversations, self.messages, self.runs, self.definitions)
+        rows = [row for table in tables for row in table.rows.values() if row.tenant == tenant]
+        size_bytes = sum(file.size_bytes for file in kept)
+        return Usage(size_bytes=size_bytes, files=len(kept), row_bytes=sum(map(row_bytes, rows)))
+
+    def hold_rows(self, tenant: str) -> None:
+        """Nothing, when the tenant is within its quota with what was just added; LimitError when it is above."""
+        if (policy := self.policies.get(tenant)) is not None:
+            check_rows(policy, self.usage(tenant))
 
     def drop(self, table: Table[Any], record: Owned, reason: str = "") -> None:
         """Delete it and all that belongs to it; keys of bytes are noted."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import anyio
 import pytest
 
 from bichat.errors import LimitError, UserInputError
 from bichat.repository import ChatRepository
+from bichat.repository.ids import new_id
 from bichat.repository.moments import utc_now
 from bichat.repository.quota import MAX_RETENTION_DAYS
-from bichat.repository.records import Policy, Pruned, Usage
+from bichat.repository.records import Message, Part, Policy, Pruned, Role, Usage
 from bichat.testing.repository_tests.chat import (
     Chat,
     stored,
@@ -81,6 +84,42 @@ class QuotaTests:
 
         assert len(refused) == 7
         assert (await repository.tenants.usage(tenant)).files == 3
+
+    async def test_what_is_said_counts_and_is_refused_above_the_quota_until_something_is_deleted(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        conversation = await chat.conversation()
+        message = await chat.message(conversation, "x" * 10_000)
+        said = await repository.tenants.usage(tenant)
+        assert 10_000 < said.row_bytes < 13_000
+        await repository.tenants.set_policy(tenant, Policy(quota_bytes=said.row_bytes + 5_000))
+
+        with pytest.raises(LimitError):
+            await chat.message(conversation, "y" * 10_000)
+        with pytest.raises(LimitError):
+            await repository.messages.add_all(tenant, [replace(message, id=new_id())])
+        with pytest.raises(LimitError):
+            await chat.run(conversation, request={"view": "z" * 10_000})
+        with pytest.raises(LimitError):
+            await chat.conversation(metadata={"metadata": "z" * 10_000})
+        with pytest.raises(LimitError):
+            await chat.upload(size_bytes=10_000)
+        assert await repository.tenants.usage(tenant) == said
+        await repository.messages.delete(tenant, message.id)
+        await chat.message(conversation, "y" * 10_000)
+
+        run = await chat.run(conversation)
+        answer = Message(
+            tenant=tenant,
+            conversation_id=conversation.id,
+            role=Role.ASSISTANT,
+            parts=(Part(kind="text", content={"text": "a" * 10_000}),),
+            run_id=run.id,
+        )
+        await repository.runs.record(tenant, run.id, [], messages=[answer])  # what was answered is kept
+        assert (await repository.tenants.usage(tenant)).row_bytes > 20_000
+        await repository.conversations.delete(tenant, conversation.id)
+        assert await repository.tenants.usage(tenant) == Usage(size_bytes=0, files=0)
 
     async def test_a_policy_of_impossible_numbers_is_refused(self, repository: ChatRepository, tenant: str) -> None:
         for policy in (
