@@ -185,7 +185,7 @@ def bodies(things: dict[str, list[str]]) -> dict[str, dict[str, Any]]:
             "stream_options": {"include_usage": True},
             "reasoning_effort": "low",
             "n": 1,
-            "stop": ["x"],
+            "stop": [],
         },
         "/conversations": {"items": items, "metadata": {"a": "b"}},
         f"/conversations/{conversation}/items": {"items": items},
