@@ -131,6 +131,7 @@ class Core:
             state=RunState.RUNNING,
             model=request.model,
             request=request.to_dict(),
+            attempt=request.attempt,
             metadata=request.metadata,
             lease=self._upkeep.lease(),
             started_at=utc_now(),

@@ -79,6 +79,10 @@ class RunRequest:
     """Whether old items are left out when there is more than the model may be given; else that is an error."""
     is_kept: bool = True
     """False: nothing of it stays once it is over, whether or not somebody is left to delete it (`Core.forget`)."""
+    attempt: str = ""
+    """See `Run.attempt`."""
+    digest: str = ""
+    """Of what was sent, where an attempt is known by a name."""
     metadata: Json = field(default_factory=dict[str, Any])
     view: Json = field(default_factory=dict[str, Any])
     """What whoever asks wants back with the run, in `Run.request["view"]`."""

@@ -216,6 +216,14 @@ class Runs(Protocol):
         """The conversation's run that is not over."""
         ...
 
+    async def attempted(self, tenant: str, attempt: str) -> Run | None:
+        """The newest of the tenant's that was begun as this `Run.attempt`."""
+        ...
+
+    async def answered(self, tenant: str, run_id: str) -> None:
+        """Its caller has had the answer: it is not found by its attempt any more.  Nothing where there is no such run."""
+        ...
+
     async def page(
         self,
         tenant: str,

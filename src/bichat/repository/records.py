@@ -136,6 +136,8 @@ class Run:
     model: str = ""
     request: Json = field(default_factory=dict[str, Any])
     """What was asked for, as its view needs it to be told again."""
+    attempt: str = ""
+    """By which the same request, sent again, finds the run; empty once its caller has the answer."""
     error: Json | None = None
     """Code, message, stage, remedy."""
     usage: Json = field(default_factory=dict[str, Any])

@@ -20,6 +20,7 @@ from bichat.server.assistants import routes as assistants
 from bichat.server.assistants import vector_stores
 from bichat.server.assistants.runs import Runs
 from bichat.server.assistants.threads import Threads
+from bichat.server.attempts import Attempts
 from bichat.server.document import describe
 from bichat.server.door import Door, caller_of
 from bichat.server.frame import Frame
@@ -62,7 +63,10 @@ def create_app(open_services: Callable[[], AbstractAsyncContextManager[Services]
             app.state.door = Door(services.repository, is_local=is_local)
             app.state.threads = Threads(services)
             app.state.runs = Runs(services, app.state.threads)
-            async with Responses(services.core, services.archive, services.settings.bounds) as app.state.responses:
+            async with (
+                Attempts(services.repository) as app.state.attempts,
+                Responses(services.core, services.archive, services.settings.bounds) as app.state.responses,
+            ):
                 yield
 
     app = FastAPI(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Any, Final, cast
 from urllib.parse import quote
 
@@ -18,6 +19,7 @@ from bichat.errors import BichatError
 from bichat.repository.records import CodeInterpreterOutput, Run, RunState
 from bichat.server import checks
 from bichat.server.answers import JsonAnswer
+from bichat.server.attempts import Attempts, attempt_of
 from bichat.server.document import operation
 from bichat.server.door import caller_of, own_address, services_of
 from bichat.server.forms import json_body
@@ -227,7 +229,10 @@ async def complete(request: Request, caller: Who, services: What) -> Response:
     options: Json = body.get("stream_options") or {}
     has_usage = bool(options.get("include_usage"))
     responses: Responses = request.app.state.responses
-    run = await responses.start(caller, ask)
+    attempts: Attempts = request.app.state.attempts
+    attempt = attempt_of(request, caller)
+    ask = replace(ask, run=attempt.of(ask.run))
+    run = await attempts.begun(caller, attempt, partial(responses.start, caller, ask))
     answer = _Answer(services, responses, caller, run, own_address(request))
     if ask.streams:
         return EventStream(_chunks(answer, has_usage=has_usage))
@@ -235,9 +240,13 @@ async def complete(request: Request, caller: Who, services: What) -> Response:
         async with aclosing(answer.deltas()) as deltas:
             async for _ in deltas:
                 pass
-        return JsonAnswer(answer.whole())
-    finally:
+    except BichatError:
         await answer.forget()
+        raise
+    whole = answer.whole()
+    if await attempts.is_answered(request, run):
+        await answer.forget()
+    return JsonAnswer(whole)
 
 
 deployments.add_api_route("/deployments/{deployment}/chat/completions", complete, methods=["POST"])

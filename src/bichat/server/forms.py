@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -37,13 +38,14 @@ _OPENING: Final = frozenset(b"[{")
 
 
 async def json_body(request: Request, *, may_be_empty: bool = False) -> Json:
-    """The object that a request's body is.
+    """The object that a request's body is; its SHA-256 is in `request.state.digest` then.
 
     Raises:
         FieldError: it is no JSON object, nested more deeply than `MOST_DEPTH`, or has more than `MOST_VALUES` values.
         RefusedError: it is larger than `MOST_JSON_BYTES`, whatever it calls itself.
     """
     body = await _body(request)
+    request.state.digest = hashlib.sha256(body).hexdigest()
     if not body.strip() and may_be_empty:
         return {}
     try:

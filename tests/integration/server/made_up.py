@@ -73,6 +73,7 @@ class World:
 
     def is_over(self, thread: str, run: str) -> Any:
         """The run, once it is; each look is held until there is news, or for a second."""
+        found: Any = None
         for _ in range(30):
             found = self.ask("GET", f"/threads/{thread}/runs/{run}", headers={"x-stainless-poll-helper": "true"})
             if found["status"] in _OVER:

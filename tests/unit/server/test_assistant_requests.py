@@ -127,7 +127,7 @@ ODD: tuple[Any, ...] = (
     *([{"file_id": "file-x"}], [{"type": "text", "text": {}}], [{"type": "image_url", "image_url": {"url": 1}}]),
 )
 ASSISTANT: dict[str, Any] = {"model": "m", "tools": [CODE]}
-READ: list[tuple[Any, dict[str, Any], frozenset[str]]] = [
+READ: list[tuple[Any, dict[str, Any], Any]] = [
     (lambda body: read_assistant(body, is_new=True), {"model": "m"}, requests.ASSISTANT_FIELDS),
     (lambda body: read_assistant(body, is_new=False), {}, requests.ASSISTANT_FIELDS),
     (read_thread, {}, requests.THREAD_FIELDS),

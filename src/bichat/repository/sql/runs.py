@@ -76,6 +76,18 @@ class SqlRuns:
             row = (await connection.execute(query)).mappings().first()
             return None if row is None else from_row(Run, row)
 
+    async def attempted(self, tenant: str, attempt: str) -> Run | None:
+        """See `Runs.attempted`."""
+        theirs = sa.and_(RUNS.table.c.attempt == attempt, RUNS.table.c.attempt != "")
+        async with self._database.reading() as connection:
+            page = await RUNS.page(connection, tenant, theirs, limit=1, cursor="")
+            return page.items[0] if page.items else None
+
+    async def answered(self, tenant: str, run_id: str) -> None:
+        """See `Runs.answered`."""
+        async with self._database.writing() as connection:
+            await RUNS.change(connection, tenant, run_id, {"attempt": ""})
+
     async def page(
         self,
         tenant: str,

@@ -28,6 +28,7 @@ from bichat.server.assistants.requests import (
 from bichat.server.assistants.run_requests import OUTPUTS, RUN, THREAD_RUN, read_outputs, read_run
 from bichat.server.assistants.runs import Runs
 from bichat.server.assistants.threads import ASSISTANT, Threads
+from bichat.server.attempts import Attempts, attempt_of, is_repeated
 from bichat.server.document import operation
 from bichat.server.forms import json_body
 from bichat.server.limiter import Ticket
@@ -38,8 +39,6 @@ from bichat.server.services import Caller
 
 #: Milliseconds after which a client that waits for the end of a run may look again.
 _POLL_MS: Final = 100
-#: How often a client of the official ones has tried before.
-_RETRIES: Final = "x-stainless-retry-count"
 #: What their pollers send.
 _POLLER: Final = "x-stainless-poll-helper"
 
@@ -58,10 +57,6 @@ def _runs(request: Request) -> Runs:
 
 def _caller(request: Request) -> Caller:
     return request.state.caller
-
-
-def _is_retry(request: Request) -> bool:
-    return request.headers.get(_RETRIES, "0") != "0"
 
 
 def _deleted(wire_id: str, kind: str) -> Response:
@@ -147,9 +142,12 @@ async def create_thread_and_run(request: Request) -> Response:
     """A thread and a run in it."""
     runs, caller = _runs(request), _caller(request)
     ask = read_run(await json_body(request), makes_thread=True)
-    thread, run = await runs.start_with_thread(caller, ask)
+    attempt = attempt_of(request, caller)
+    attempts: Attempts = request.app.state.attempts
+    run = await attempts.begun(caller, attempt, partial(runs.start_with_thread, caller, ask, attempt))
+    await attempts.is_answered(request, run)
     if ask.streams:
-        return EventStream(runs.stream(caller, run, thread=thread))
+        return EventStream(runs.stream(caller, run, thread=await runs.thread_of(run)))
     return JsonAnswer(run_object(run, status="queued"))
 
 
@@ -245,7 +243,10 @@ async def create_run(request: Request, thread_id: str) -> Response:
     runs, caller = _runs(request), _caller(request)
     thread = await _thread(request, thread_id)
     ask = read_run(await json_body(request))
-    run = await runs.start(caller, thread, ask, is_retry=_is_retry(request))
+    attempt = attempt_of(request, caller)
+    attempts: Attempts = request.app.state.attempts
+    run = await attempts.begun(caller, attempt, partial(runs.start, caller, thread, ask, attempt))
+    await attempts.is_answered(request, run)
     if ask.streams:
         return EventStream(runs.stream(caller, run))
     return JsonAnswer(run_object(run, status="queued"))
@@ -297,7 +298,7 @@ async def submit_tool_outputs(request: Request, thread_id: str, run_id: str) -> 
     runs, caller = _runs(request), _caller(request)
     run = await _run(request, thread_id, run_id)
     outputs, streams = read_outputs(await json_body(request))
-    resumed, steps, after = await runs.submit(caller, run, outputs, is_retry=_is_retry(request))
+    resumed, steps, after = await runs.submit(caller, run, outputs, is_retry=is_repeated(request))
     if streams:
         return EventStream(runs.stream(caller, resumed, resumed=(steps, after)))
     return JsonAnswer(run_object(resumed, status="queued"))

@@ -15,9 +15,7 @@ from bichat.conversation import run_events
 from bichat.conversation.request import RunRequest
 from bichat.conversation.run_events import item_payload
 from bichat.errors import BichatError, ConflictError, NotFoundError, UserInputError
-from bichat.repository.moments import utc_now
 from bichat.repository.records import Conversation, Definition, Run, RunState
-from bichat.repository.text import plain_json
 from bichat.server import naming
 from bichat.server.assistants.events import DONE, RunStream, encode, error_event
 from bichat.server.assistants.objects import (
@@ -30,6 +28,7 @@ from bichat.server.assistants.requests import ThreadAsk
 from bichat.server.assistants.run_requests import RunAsk, run_request
 from bichat.server.assistants.steps import Step, step_object, steps_of
 from bichat.server.assistants.threads import Threads, is_run
+from bichat.server.attempts import Attempt
 from bichat.server.lists import as_list, asked, pages_of, part
 from bichat.server.problems import FieldError, MissingError
 from bichat.server.services import Caller, Services
@@ -59,11 +58,8 @@ class Runs:
         self._core = services.core
         self._repository = services.repository
 
-    async def start(self, caller: Caller, conversation: Conversation, ask: RunAsk, *, is_retry: bool = False) -> Run:
+    async def start(self, caller: Caller, conversation: Conversation, ask: RunAsk, attempt: Attempt) -> Run:
         """A run in a thread, on record and under way.
-
-        `is_retry`: the client says that it has asked before and has had no answer: it is given the run that it made then,
-        for code must not run twice.
 
         Raises:
             MissingError: its assistant is not there, or a file.
@@ -73,34 +69,19 @@ class Runs:
         assistant = await self._threads.assistant(caller, ask.assistant_id)
         asked = run_request(ask, assistant.content, user=caller.user, conversation_id=conversation.id)
         await self._threads.check_files(caller, ask.messages)
-        if is_retry and (made := await self._made_before(caller, conversation, asked)) is not None:
-            return made
         active = await self._repository.runs.active(caller.tenant, conversation.id)
         if active is not None:
             raise _already(conversation, active)
         try:
-            run = await self._core.start(caller.tenant, self._supplied(asked, ask, assistant, conversation))
+            supplied = self._supplied(asked, ask, assistant, conversation)
+            run = await self._core.start(caller.tenant, attempt.of(supplied))
         except ConflictError as error:
             active = await self._repository.runs.active(caller.tenant, conversation.id)
             raise _already(conversation, active) from error
         await self._threads.give(caller, conversation, ask.messages)
         return run
 
-    async def _made_before(self, caller: Caller, conversation: Conversation, asked: RunRequest) -> Run | None:
-        """The thread's last run, if it was made a moment ago of the same request, and nothing was said since."""
-        tenant = caller.tenant
-        page = await self._repository.runs.page(tenant, conversation.id, limit=1)
-        if not page.items or utc_now() - page.items[0].created_at > _RETRIED:
-            return None
-        (last,) = page.items
-        newest = await self._repository.messages.page(tenant, conversation.id, limit=1)
-        is_last = not newest.items or newest.items[0].run_id == last.id or newest.items[0].created_at < last.created_at
-        inputs = await self._core.inputs(tenant, last.id, limit=_PAGE)
-        said = [(message.role, message.parts) for message in reversed(inputs.items)]
-        same = plain_json(asked.view) == last.request.get("view") and said == [(s.role, s.parts) for s in asked.inputs]
-        return last if is_last and same else None
-
-    async def start_with_thread(self, caller: Caller, ask: RunAsk) -> tuple[Conversation, Run]:
+    async def start_with_thread(self, caller: Caller, ask: RunAsk, attempt: Attempt) -> Run:
         """A run in a thread of its own.
 
         Raises:
@@ -113,10 +94,14 @@ class Runs:
             await self._threads.resources(caller, replace(ask.resources, new_store=None))
         conversation = await self._threads.make_thread(caller, ask.thread or ThreadAsk())
         try:
-            return conversation, await self.start(caller, conversation, ask)
+            return await self.start(caller, conversation, ask, attempt)
         except BichatError:
             await self._repository.conversations.delete(caller.tenant, conversation.id)
             raise
+
+    async def thread_of(self, run: Run) -> Conversation:
+        """The thread that it belongs to."""
+        return await self._repository.conversations.get(run.tenant, run.conversation_id)
 
     def _supplied(
         self, request: RunRequest, ask: RunAsk, assistant: Definition, conversation: Conversation
@@ -175,7 +160,8 @@ class Runs:
     ) -> tuple[Run, Sequence[Step], int]:
         """Go on with a run that waits: it, the steps that have ended with that, and the number of its last event before.
 
-        `is_retry`: as of `start`; what has been taken already is told once more.
+        `is_retry`: the client says that it has sent them before, and has had no answer: what has been taken already is told
+        once more.
 
         Raises:
             FieldError: it does not wait, or for other calls.

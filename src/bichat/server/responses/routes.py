@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ from bichat.errors import BichatError
 from bichat.repository.records import Conversation, Message
 from bichat.server import naming
 from bichat.server.answers import JsonAnswer
+from bichat.server.attempts import Attempts, attempt_of
 from bichat.server.document import operation
 from bichat.server.forms import json_body
 from bichat.server.lists import Pages, as_list, asked, number_in, parameters, part
@@ -76,12 +78,21 @@ async def create_response(request: Request) -> Response:
     """Ask for a response: whole, as a stream, or in the background."""
     service, caller = _service(request), _caller(request)
     ask = read_ask(await json_body(request), user=caller.user)
-    run = await service.start(caller, ask)
+    attempts: Attempts = request.app.state.attempts
+    attempt = attempt_of(request, caller)
+    ask = replace(ask, run=attempt.of(ask.run))
+    run = await attempts.begun(caller, attempt, partial(service.start, caller, ask))
     if ask.streams:
+        await attempts.is_answered(request, run)
         return EventStream(service.stream(caller, run, ask=ask))
     if ask.is_background:
-        return JsonAnswer(await service.shown(caller, run, frozenset(ask.run.view["include"])))
-    return JsonAnswer(await service.wait(caller, ask, run))
+        shown = await service.shown(caller, run, frozenset(ask.run.view["include"]))
+        await attempts.is_answered(request, run)
+        return JsonAnswer(shown)
+    shown = await service.wait(caller, ask, run)
+    if await attempts.is_answered(request, run):
+        await service.forget_unstored(caller, ask, run.id)
+    return JsonAnswer(shown)
 
 
 @router.get("/responses/{response_id}", openapi_extra=operation(query=_WATCHED, gives=answers.RESPONSE, streams=True))

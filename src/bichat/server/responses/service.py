@@ -189,16 +189,13 @@ class Responses:
         Raises:
             FailedError: it failed before any code was started; nothing of it is left, so that asking again is safe.
         """
-        try:
-            run = await self._core.wait(caller.tenant, run.id)
-            error: Json = run.error or {}
-            if run.state.value == "failed" and not error.get("code_ran") and not await self._made(caller, run):
-                with suppress(BichatError):
-                    await self.forget(caller, run.id)
-                raise FailedError(error)
-            return await self.shown(caller, run, frozenset(ask.run.view["include"]))
-        finally:
-            await self._forget_unstored(caller, ask, run.id)
+        run = await self._core.wait(caller.tenant, run.id)
+        error: Json = run.error or {}
+        if run.state.value == "failed" and not error.get("code_ran") and not await self._made(caller, run):
+            with suppress(BichatError):
+                await self.forget(caller, run.id)
+            raise FailedError(error)
+        return await self.shown(caller, run, frozenset(ask.run.view["include"]))
 
     async def _made(self, caller: Caller, run: Run) -> bool:
         return bool(await self._core.items(caller.tenant, run.id))
@@ -268,7 +265,7 @@ class Responses:
         finally:
             if ask is not None:
                 with anyio.CancelScope(shield=True):
-                    await self._forget_unstored(caller, ask, run.id)
+                    await self.forget_unstored(caller, ask, run.id)
 
     # --------------------------------------------------------------------------------------------------------- change
 
@@ -293,7 +290,7 @@ class Responses:
         except ConflictError as error:
             raise FieldError("The response does not end; try again.", param="id", wire_code=None) from error
 
-    async def _forget_unstored(self, caller: Caller, ask: Ask, run_id: str) -> None:
+    async def forget_unstored(self, caller: Caller, ask: Ask, run_id: str) -> None:
         """Leave nothing of a response that was not to be stored, where it is over already."""
         if not ask.run.is_kept:
             with suppress(BichatError):

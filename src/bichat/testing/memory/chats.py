@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from bichat.domain import StoredFile
-from bichat.errors import ConflictError
+from bichat.errors import ConflictError, NotFoundError
 from bichat.repository.changes import cancelled, check_newest, check_over, check_saving, handed_over, over, saved
 from bichat.repository.moments import utc_now
 from bichat.repository.pages import DEFAULT_LIMIT, Page, check_limit
@@ -231,6 +232,16 @@ class MemoryRuns:
     async def get(self, tenant: str, run_id: str) -> Run:
         """See `Runs.get`."""
         return self._tables.runs.get(tenant, run_id)
+
+    async def attempted(self, tenant: str, attempt: str) -> Run | None:
+        """See `Runs.attempted`."""
+        found = self._tables.runs.page(tenant, lambda run: run.attempt == attempt != "", 1, "").items
+        return found[0] if found else None
+
+    async def answered(self, tenant: str, run_id: str) -> None:
+        """See `Runs.answered`."""
+        with suppress(NotFoundError):
+            self._tables.runs.put(replace(self._tables.runs.get(tenant, run_id), attempt=""))
 
     async def active(self, tenant: str, conversation_id: str) -> Run | None:
         """See `Runs.active`."""

@@ -93,6 +93,27 @@ class RunTests:
             first.id,
         ]
 
+    async def test_a_run_is_found_by_the_attempt_that_began_it_until_its_caller_has_the_answer(
+        self, repository: ChatRepository, chat: Chat, tenant: str
+    ) -> None:
+        runs: list[Run] = []
+        for attempt in ("one", "one", "other", ""):
+            conversation = await chat.conversation()
+            run = Run(tenant=tenant, conversation_id=conversation.id, state=RunState.QUEUED, attempt=attempt)
+            runs.append(await repository.runs.add(tenant, run))
+
+        assert await repository.runs.attempted(tenant, "one") == runs[1]
+        assert await repository.runs.attempted(tenant, "other") == runs[2]
+        await repository.runs.save(tenant, replace(runs[2], state=RunState.COMPLETED))
+        await repository.runs.answered(tenant, runs[1].id)
+        await repository.runs.answered("somebody", runs[2].id)
+        await repository.runs.answered(tenant, new_id())
+
+        assert await repository.runs.attempted(tenant, "one") == runs[0]
+        assert (await repository.runs.attempted(tenant, "other") or runs[0]).id == runs[2].id
+        assert await repository.runs.attempted(tenant, "") is None
+        assert await repository.runs.attempted("somebody", "other") is None
+
     async def test_only_who_holds_a_run_changes_it_and_what_is_over_stays_so(
         self, repository: ChatRepository, chat: Chat, tenant: str
     ) -> None:
