@@ -356,21 +356,25 @@ def test_an_answer_that_comes_to_its_limit_is_incomplete(served, client, assista
 def test_a_client_that_asks_again_for_want_of_an_answer_is_given_the_run_that_it_made(client):
     made = client.beta.assistants.create(model="local-python", tools=CODE)
     threads = client.beta.threads
-    thread = threads.create()
     said: Any = [{"role": "user", "content": "print(open('n', 'a').write('x'), open('n').read())"}]
-    first = threads.runs.create_and_poll(thread_id=thread.id, assistant_id=made.id, additional_messages=said)
     retry = {"x-stainless-retry-count": "1"}
-    asked: Any = {"thread_id": thread.id, "assistant_id": made.id, "additional_messages": said}
+    asked: Any = {"thread_id": threads.create().id, "assistant_id": made.id, "additional_messages": said}
+    streamed: Any = {**asked, "thread_id": threads.create().id, "stream": True}
+    first = threads.runs.create(**asked)
     again = threads.runs.create(**asked, extra_headers=retry)
-    with threads.runs.create(**asked, stream=True, extra_headers=retry) as stream:
-        events = [event.event for event in stream]
+    over = threads.runs.poll(first.id, thread_id=first.thread_id)
     other = threads.runs.create_and_poll(**asked)
     later = threads.runs.create(**asked | {"instructions": "otherwise"}, extra_headers=retry)
+    streams = []
+    for headers in ({}, retry):
+        with threads.runs.create(**streamed, extra_headers=headers) as stream:
+            streams.append([event.event for event in stream])
 
-    assert again.id == first.id
-    assert events[-1] == "thread.run.completed"
+    assert (again.id, over.status) == (first.id, "completed")
+    assert streams[0][-1] == streams[1][-1] == "thread.run.completed"
+    assert len(threads.runs.list(streamed["thread_id"]).data) == 1
     assert len({first.id, other.id, later.id}) == 3
-    assert threads.messages.list(thread.id, run_id=other.id).data[0].content[0].text.value.startswith("1 xx\n")
+    assert threads.messages.list(first.thread_id, run_id=other.id).data[0].content[0].text.value.startswith("1 xx\n")
 
 
 def test_outputs_that_are_submitted_again_for_want_of_an_answer_are_taken_once(served, client):

@@ -80,7 +80,7 @@ def made_up(world: World, mode: GenerationMode, ask: Any) -> set[str]:
             max_examples=(MANY if label in BIG else FEW) // 2,
             deadline=None,
             phases=[Phase.generate],
-            suppress_health_check=[each for each in HealthCheck],  # noqa: C416  # its metaclass has no type of its entries
+            suppress_health_check=list(HealthCheck),  # pyright: ignore[reportArgumentType]  # its metaclass has no type of entries
             database=None,
             derandomize=True,
         )
