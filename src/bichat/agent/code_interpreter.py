@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -15,9 +15,10 @@ from bichat.conversation.planner import ToolSpec
 from bichat.conversation.request import CODE_TOOL
 from bichat.conversation.tool import Call, Outcome, Progress
 from bichat.domain import Artifact, ExecutionResult, Origin, Status
-from bichat.errors import LimitError, UserInputError
+from bichat.errors import LimitError, NotFoundError, SessionEndedError, UserInputError
 from bichat.events import Completed, Displayed, Event, Stderr, Stdout
 from bichat.live_sessions import LiveSessions
+from bichat.session import Session
 from bichat.sizes import KIB, MIB, format_size
 from bichat.spans import fail, span
 
@@ -31,6 +32,11 @@ LOGGED_CHARS: Final = 512 * KIB
 LIVE_CHARS: Final = 512 * KIB
 _PIECE_CHARS: Final = 100
 NO_MORE: Final = "\n... more was printed; what is kept of it comes with the end ...\n"
+#: What a model is told of a session that has ended and has none in its place.
+_ENDED: Final = (
+    "The container of this code has ended, and no other one may be used: no more code can be run in this answer. "
+    "Tell the user that a new container is needed."
+)
 #: Files that a model is told of by name.
 _MOST_NAMED: Final = 30
 #: Images of one call that a model is shown, and how large one may be.
@@ -81,13 +87,22 @@ class CodeInterpreterTool:
     """Implements `Tool` for one run."""
 
     def __init__(
-        self, sessions: LiveSessions, find: Callable[[], Awaitable[Place]], told: Callable[[], Awaitable[str]]
+        self, sessions: LiveSessions, find: Callable[[str], Awaitable[Place]], told: Callable[[], Awaitable[str]]
     ) -> None:
-        """`find` gives the session, and opens one where there is none; `told`: what models are told before."""
+        """What it stands on.
+
+        Args:
+            sessions: those of this process.
+            find: gives the session, and opens one where there is none, or in the place of the one of this id, which has
+                ended; raises `SessionEndedError` or `NotFoundError` where there may be none in its place.
+            told: what models are told before.
+        """
         self._sessions = sessions
         self._find = find
         self._told = told
         self._place: Place | None = None
+        self._ended = ""
+        """Id of the session that this run has seen the end of."""
 
     @property
     def spec(self) -> ToolSpec:
@@ -105,9 +120,32 @@ class CodeInterpreterTool:
 
     async def begin(self, call: Call) -> Json:  # noqa: ARG002  # a session is the run's, not the call's
         """See `Tool.begin`: opens the session where it is not open yet."""
+        try:
+            return {"session_id": (await self._found()).session_id}
+        except (SessionEndedError, NotFoundError):
+            if not self._ended:
+                raise
+            return {"session_id": self._ended}  # the model is told when it calls
+
+    async def _found(self) -> Place:
+        """Where the next code runs."""
         if self._place is None:
-            self._place = await self._find()
-        return {"session_id": self._place.session_id}
+            self._place = await self._find(self._ended)
+        return self._place
+
+    def _leave(self, place: Place) -> None:
+        """It has ended: the next code runs elsewhere."""
+        self._place, self._ended = None, place.session_id
+
+    async def _entered(self, stack: AsyncExitStack, tenant: str) -> tuple[Place, Session]:
+        """The session, held by `stack`; the one in its place where it has ended since it was found: nothing has run there."""
+        place = await self._found()
+        try:
+            return place, await stack.enter_async_context(self._sessions.held(tenant, place.session_id))
+        except (SessionEndedError, NotFoundError):
+            self._leave(place)
+        place = await self._found()
+        return place, await stack.enter_async_context(self._sessions.held(tenant, place.session_id))
 
     async def call(self, call: Call, arguments: str) -> AsyncGenerator[Progress | Outcome]:
         """See `Tool.call`."""
@@ -116,27 +154,43 @@ class CodeInterpreterTool:
         except ArgumentsError as error:
             yield Outcome(told=str(error), is_ok=False)
             return
-        place = self._place or await self._find()
-        yield Progress(kind=run_events.CODE_RUNNING, payload={"code": code})
+        async with AsyncExitStack() as stack:
+            try:
+                place, session = await self._entered(stack, call.tenant)
+            except (SessionEndedError, NotFoundError):
+                yield _failed(code, self._ended, _ENDED)
+                return
+            yield Progress(kind=run_events.CODE_RUNNING, payload={"code": code})
+            async with aclosing(self._run(call, code, place, session)) as news:
+                async for piece in news:
+                    yield piece
+
+    async def _run(self, call: Call, code: str, place: Place, session: Session) -> AsyncGenerator[Progress | Outcome]:
         logs, live, result = Logs(LOGGED_CHARS), _Live(), None
         try:
             with span("execution", attributes={"bichat.session.id": place.session_id}, is_current=False) as begun:
-                async with self._sessions.held(call.tenant, place.session_id) as session:
-                    origin = Origin(message_id=call.message_id, run_id=call.run_id)
-                    async with aclosing(session.stream(code, origin=origin)) as events:
-                        async for event in events:
-                            if isinstance(event, Completed):
-                                result = event.result
-                                begun.set_attribute("bichat.execution.id", result.id)
-                                if result.status is not Status.COMPLETED:
-                                    fail(begun, result.status.value)
-                            elif (told := _progress(event, logs, live)) is not None:
-                                yield told
+                origin = Origin(message_id=call.message_id, run_id=call.run_id)
+                async with aclosing(session.stream(code, origin=origin)) as events:
+                    async for event in events:
+                        if isinstance(event, Completed):
+                            result = event.result
+                            begun.set_attribute("bichat.execution.id", result.id)
+                            if result.status is not Status.COMPLETED:
+                                fail(begun, result.status.value)
+                        elif (told := _progress(event, logs, live)) is not None:
+                            yield told
         except (UserInputError, LimitError) as error:  # the code itself is unusable: the model can mend it
-            yield Outcome(told=error.message, content={"code": code}, is_ok=False)
+            yield _failed(code, place.session_id, error.message)
+            return
+        except SessionEndedError as error:  # it may have run, in part: it is not run again
+            self._leave(place)
+            logs.add_line(f"The session has ended ({error.reason}): its variables are gone.")
+            yield _failed(code, place.session_id, logs.cut(TOLD_CHARS), logs)
             return
         if result is None:
             raise AssertionError("an execution ends with Completed")
+        if not result.session_alive:
+            self._leave(place)
         yield _outcome(code, place, result, logs)
 
 
@@ -162,12 +216,20 @@ def _code(arguments: str) -> str:
     return reader.end()
 
 
+def _failed(code: str, session_id: str, told: str, logs: Logs | None = None) -> Outcome:
+    """Of code that has no result; its caller is told the same as the model."""
+    shown = logs.text if logs is not None else told
+    content = {"code": code, "session_id": session_id, "outputs": [{"type": "logs", "logs": shown}]}
+    return Outcome(told=told, content=content, is_ok=False)
+
+
 def _outcome(code: str, place: Place, result: ExecutionResult, logs: Logs) -> Outcome:
     if result.error is not None:
         logs.add_line(result.error.traceback or f"{result.error.name}: {result.error.message}")
     images = [artifact for artifact in result.artifacts if artifact.source == "display"]
     content = {
         "code": code,
+        "session_id": place.session_id,
         "execution_id": result.id,
         "outputs": [*_logged(logs), *map(_image, images)],
         "files": [_file(artifact) for artifact in result.artifacts],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from bichat.agent.code_interpreter import CodeInterpreterTool, Place
@@ -15,6 +15,7 @@ from bichat.conversation.tool import Tool
 from bichat.errors import NotFoundError, SessionEndedError
 from bichat.live_sessions import LiveSessions
 from bichat.repository.chat_repository import ChatRepository
+from bichat.repository.moments import utc_now
 from bichat.repository.records import FileRecord, Message, Part, Run, SessionRecord
 from bichat.sizes import MIB
 from bichat.storage import FileStorage
@@ -31,6 +32,7 @@ _ALL_IMAGES_BYTES: Final = 24 * MIB
 #: Files in the session that models are told of by name.
 _MOST_NAMED: Final = 50
 
+_DELETED: Final = "the container had been deleted; a new one has been opened, its files and variables are gone"
 _WORDS: Final = (
     "You can run Python with the tool `python`. The working directory is /mnt/data: read input files there and save "
     "every file that the user should get there. In your answer name each such file as a link, for example "
@@ -38,6 +40,19 @@ _WORDS: Final = (
     "the code ends. There is no network. numpy, pandas, polars, pyarrow, duckdb, matplotlib, plotly, altair, openpyxl, "
     "reportlab and scikit-learn are among what is installed; pip is not available."
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Last:
+    """The session that code ran in."""
+
+    id: str
+    record: SessionRecord | None
+    """None: it was deleted."""
+
+    @property
+    def end_reason(self) -> str:
+        return "deleted" if self.record is None else self.record.end_reason
 
 
 class CodeToolbox:
@@ -62,18 +77,26 @@ class CodeToolbox:
         options = request.code
         if options is None:
             return ""
-        record = await self._last(tenant, request, history)
-        if record is None:
+        last = await self._last(tenant, request, history)
+        self._check(options, last)
+        if last is None or last.record is None or last.record.end_reason:
             return ""
-        if record.end_reason:
-            if options.session_id or options.is_strict or self._is_strict:
-                raise SessionEndedError(
-                    f"the session {record.id} has ended",
-                    reason=record.end_reason,
-                    ended_at=record.ended_at or record.last_used_at,
-                )
-            return ""
-        return record.lease.owner if record.lease is not None else ""
+        return last.record.lease.owner if last.record.lease is not None else ""
+
+    def _check(self, options: CodeOptions, last: _Last | None) -> None:
+        """Nothing, where code may run in a new session, should that one have ended.
+
+        Raises:
+            SessionEndedError: it may not.
+        """
+        if last is None or not last.end_reason or not (options.session_id or options.is_strict or self._is_strict):
+            return
+        record = last.record
+        raise SessionEndedError(
+            f"the session {last.id} has ended",
+            reason=last.end_reason,
+            ended_at=utc_now() if record is None else record.ended_at or record.last_used_at,
+        )
 
     async def tools(self, run: Run, request: RunRequest, history: Sequence[Message]) -> Sequence[Tool]:
         """See `Toolbox.tools`."""
@@ -81,9 +104,9 @@ class CodeToolbox:
             return ()
         place: list[Place] = []
 
-        async def find() -> Place:
-            if not place:
-                place.append(await self._place(run, request, history))
+        async def find(ended: str) -> Place:
+            if not place or place[0].session_id == ended:
+                place[:] = [await self._place(run, request, history, ended)]
             return place[0]
 
         async def told() -> str:
@@ -91,26 +114,33 @@ class CodeToolbox:
 
         return (CodeInterpreterTool(self._sessions, find, told),)
 
-    async def _last(self, tenant: str, request: RunRequest, history: Sequence[Message]) -> SessionRecord | None:
-        """The session asked for, or the one that the conversation's code ran in last; None where there is none."""
-        if request.code is not None and request.code.session_id:
-            return await self._sessions.record(tenant, request.code.session_id)
-        for message in reversed(history):
-            if message.parts and message.parts[0].kind == parts.CODE:
-                session_id = message.parts[0].content.get("session_id")
-                if session_id:
-                    try:
-                        return await self._sessions.record(tenant, session_id)
-                    except NotFoundError:
-                        return None
-        return None
+    async def _last(
+        self, tenant: str, request: RunRequest, history: Sequence[Message], ended: str = ""
+    ) -> _Last | None:
+        """The session asked for, or the one that the conversation's code ran in last; None where there is none.
 
-    async def _place(self, run: Run, request: RunRequest, history: Sequence[Message]) -> Place:
+        Raises:
+            NotFoundError: the one asked for is not there.
+        """
+        if request.code is not None and request.code.session_id:
+            session_id = request.code.session_id
+            return _Last(session_id, await self._sessions.record(tenant, session_id))
+        session_id = ended or _session_of(history)
+        if not session_id:
+            return None
+        try:
+            return _Last(session_id, await self._sessions.record(tenant, session_id))
+        except NotFoundError:
+            return _Last(session_id, None)
+
+    async def _place(self, run: Run, request: RunRequest, history: Sequence[Message], ended: str) -> Place:
         """The session that the run's code runs in from now on: found, brought back, or opened."""
         options = request.code
         assert options is not None  # noqa: S101  # tools without it are none
-        record = await self._last(run.tenant, request, history)
+        last = await self._last(run.tenant, request, history, ended)
+        self._check(options, last)
         files = await self._files(run.tenant, options, history)
+        record = None if last is None else last.record
         if record is None:
             details = {"name": "", THREAD: run.conversation_id} if options.is_thread else {"name": ""}
             opened = await self._sessions.open(
@@ -121,7 +151,7 @@ class CodeToolbox:
                 details=details,
                 is_thread=options.is_thread,
             )
-            return Place(opened.id, {})
+            return Place(opened.id, {} if last is None else {SESSION_NOTE: _DELETED})
         notes: dict[str, Any] = {}
         if record.end_reason:
             reopened = await self._sessions.reopen(run.tenant, record.id)
@@ -158,7 +188,8 @@ class CodeToolbox:
             else self._sessions.path_of(file)
             for file in await self._files(tenant, options, history)
         ]
-        record = await self._last(tenant, request, history)
+        last = await self._last(tenant, request, history)
+        record = None if last is None else last.record
         if record is not None and not options.session_id:
             paths += [f"/mnt/data/{file.name}" for file in record.files]
         elif record is not None:
@@ -202,6 +233,16 @@ class CodeToolbox:
             async for chunk in chunks:
                 data += chunk
         return f"data:{file.mime_type};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _session_of(history: Sequence[Message]) -> str:
+    """Id of the session that code ran in last; empty where none has."""
+    for message in reversed(history):
+        if message.parts and message.parts[0].kind == parts.CODE:
+            session_id: str = message.parts[0].content.get("session_id") or ""
+            if session_id:
+                return session_id
+    return ""
 
 
 def _given(history: Sequence[Message]) -> list[str]:

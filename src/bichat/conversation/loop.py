@@ -35,6 +35,8 @@ Json = Mapping[str, Any]
 _COUNTED: Final = ("input_tokens", "cached_tokens", "output_tokens", "reasoning_tokens")
 #: How a turn ends that does not end by itself.
 _CUT: Final = ("length", "content_filter")
+#: Of what code had printed that was ended before it was over, what later turns are told.
+_CUT_CHARS: Final = 16_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,14 +309,20 @@ class Loop:
 
     async def _run_tool(self, call: _OpenCall, tool: Tool) -> None:
         outcome: Outcome | None = None
+        printed: list[str] = []
         await self._journal.settle()  # its message is on record before it does anything
-        async with aclosing(tool.call(self._call(call.id, call.item.id), call.text)) as news:
-            async for piece in news:
-                if isinstance(piece, Progress):
-                    self.code_ran = self.code_ran or piece.kind == run_events.CODE_RUNNING
-                    await self._journal.note(piece.kind, {"item": call.item.id, **piece.payload})
-                else:
-                    outcome = piece
+        try:
+            async with aclosing(tool.call(self._call(call.id, call.item.id), call.text)) as news:
+                async for piece in news:
+                    if isinstance(piece, Progress):
+                        self.code_ran = self.code_ran or piece.kind == run_events.CODE_RUNNING
+                        printed.append(piece.payload.get("text", ""))
+                        await self._journal.note(piece.kind, {"item": call.item.id, **piece.payload})
+                    else:
+                        outcome = piece
+        finally:
+            if outcome is None and call.item.kind == parts.CODE:  # the run is over with it
+                call.item.content.update(_cut_off("".join(printed)))
         if outcome is None:
             raise AssertionError("a call ends with Outcome")
         self.notes |= outcome.notes
@@ -346,6 +354,13 @@ class Loop:
             message_id=message_id,
             call_id=call_id,
         )
+
+
+def _cut_off(printed: str) -> dict[str, Any]:
+    """Of a code call that was ended before there was an outcome: what had come of it."""
+    outputs = [{"type": "logs", "logs": printed}] if printed else []
+    told = f"{printed[-_CUT_CHARS:]}\n" if printed else ""
+    return {"outputs": outputs, "told": f"{told}[The code was ended before it was over.]"}
 
 
 def _kind(message: Message) -> str:
