@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any, Final, cast
 
 from bichat.conversation import parts
@@ -119,9 +120,12 @@ def _check_calls(inputs: Sequence[Message], messages: Iterable[Message]) -> None
 
 
 def _answered(messages: Sequence[Message]) -> Iterable[Message]:
-    """With its result right behind every call, and no results of calls that were left out: providers refuse others."""
+    """With their results right behind the calls of a turn, and no results of calls that were left out: providers refuse
+    others.
+    """
     results = _results(messages)
-    for message in messages:
+    due: list[Message] = []
+    for message, following in zip_longest(messages, messages[1:]):
         match _kind(message):
             case parts.TOOL_RESULT:
                 continue
@@ -129,9 +133,26 @@ def _answered(messages: Sequence[Message]) -> Iterable[Message]:
                 yield _told(message)
             case parts.TOOL_CALL:
                 yield message
-                yield results.get(message.id) or _without_result(message)
+                due.append(results.get(message.id) or _without_result(message))
             case _:
                 yield message
+        if not made_at_once(message, following):
+            yield from due
+            due.clear()
+
+
+def made_at_once(call: Message, following: Message | None) -> bool:
+    """Whether both are calls of one turn: what a turn took (`usage`) stands in its last item.
+
+    Of those that a caller sends as input, code calls have their results in them, and are turns of their own.
+    """
+    if following is None or call.run_id != following.run_id or call.is_input != following.is_input:
+        return False
+    kinds = {_kind(call), _kind(following)}
+    return (
+        kinds <= ({parts.TOOL_CALL} if call.is_input else {parts.TOOL_CALL, parts.CODE})
+        and "usage" not in call.metadata
+    )
 
 
 def _results(messages: Sequence[Message]) -> dict[str, Message]:

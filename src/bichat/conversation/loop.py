@@ -124,6 +124,7 @@ class Loop:
 
     async def _go(self) -> Ending:
         for number in range(self._bounds.turns):
+            start = len(self._history)
             ended, calls = await self._turn(is_first=number == 0 and not self._is_begun)
             if ended.finish in ("length", "content_filter"):
                 reason = "max_output_tokens" if ended.finish == "length" else "content_filter"
@@ -133,6 +134,8 @@ class Loop:
             for call in calls:
                 if not self._is_callers(call):
                     await self._carry_out(call)
+            # As it will be read another time: calls in the order in which they began, then what came of them.
+            self._history[start:] = sorted(self._history[start:], key=lambda message: (message.created_at, message.id))
             theirs = [call for call in calls if self._is_callers(call)]
             if theirs:
                 waiting = tuple({"call_id": call.id, "name": call.name, "arguments": call.text} for call in theirs)

@@ -169,3 +169,37 @@ def test_a_conversation_whose_container_has_expired_goes_on_in_a_new_one_or_is_r
     assert second.output[0].container_id != first.output[0].container_id
     assert "expired" in second.metadata["bichat.container"]
     assert again.status == "expired"
+
+
+def test_calls_that_a_model_made_at_once_are_told_it_as_they_were_made(sites):
+    weather: Any = {
+        "type": "function",
+        "name": "weather",
+        "parameters": {"type": "object", "properties": {}},
+        "strict": True,
+    }
+    both = Answer(Call("python", '{"code": "print(1)"}', id="a"), Call("python", '{"code": "print(2)"}', id="b"))
+    mixed = Answer(Call("python", '{"code": "print(3)"}', id="c"), Call("weather", "{}", id="d"))
+    with Upstream([both, Answer("Two."), mixed, Answer("Sunny.")]) as upstream:
+        (site,) = sites(upstream)
+        client = site.client()
+        first = client.responses.create(model="m", input="go", tools=[*AUTO, weather])
+        second = client.responses.create(model="m", input="more", tools=[*AUTO, weather], previous_response_id=first.id)
+        outputs: Any = [{"type": "function_call_output", "call_id": "d", "output": "sunny"}]
+        client.responses.create(model="m", input=outputs, tools=[*AUTO, weather], previous_response_id=second.id)
+
+    told = [
+        [
+            message.get("tool_call_id") or [call["id"] for call in message.get("tool_calls") or ()]
+            for message in messages
+        ]
+        for messages in (
+            [m for m in request.body["messages"] if m["role"] in ("assistant", "tool")] for request in upstream.requests
+        )
+    ]
+    assert told == [
+        [],
+        [["a", "b"], "a", "b"],
+        [["a", "b"], "a", "b", []],
+        [["a", "b"], "a", "b", [], ["c", "d"], "c", "d"],
+    ]

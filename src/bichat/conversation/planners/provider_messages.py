@@ -1,8 +1,4 @@
-"""What was said before, as `pydantic-ai` wants it.
-
-Calls that a model made at once are replayed one after the other, each with its result: what is recorded does not say which
-were made at once, and every provider takes them so.
-"""
+"""What was said before, as `pydantic-ai` wants it: calls that a model made at once stand in one message, as they did."""
 
 from __future__ import annotations
 
@@ -11,6 +7,7 @@ import binascii
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any, Final, cast
 from urllib.parse import unquote_to_bytes
 
@@ -32,6 +29,7 @@ from pydantic_ai.messages import (
 )
 
 from bichat.conversation import parts
+from bichat.conversation.history import made_at_once
 from bichat.conversation.planner import PlannerError
 from bichat.conversation.request import CODE_TOOL
 from bichat.repository.records import Message, Part, Role
@@ -60,10 +58,23 @@ def model_messages(history: Sequence[Message], sight: Sight) -> list[ModelMessag
     """
     said: list[ModelMessage] = []
     names: dict[str, str] = {}
-    for message in history:
+    due: list[ModelRequestPart | ModelResponsePart] = []
+    for message, following in zip_longest(history, history[1:]):
         for part in _pieces(message, sight, names):
-            _append(said, part)
+            # What came of a call stands behind all calls that were made at once with it.
+            if _is_code(message) and not isinstance(part, ToolCallPart):
+                due.append(part)
+            else:
+                _append(said, part)
+        if not made_at_once(message, following):
+            for part in due:
+                _append(said, part)
+            due.clear()
     return said
+
+
+def _is_code(message: Message) -> bool:
+    return bool(message.parts) and message.parts[0].kind == parts.CODE
 
 
 def _append(said: list[ModelMessage], part: ModelRequestPart | ModelResponsePart) -> None:
