@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -103,6 +103,7 @@ class CodeInterpreterTool:
         self._place: Place | None = None
         self._ended = ""
         """Id of the session that this run has seen the end of."""
+        self._running: Session | None = None
 
     @property
     def spec(self) -> ToolSpec:
@@ -147,6 +148,12 @@ class CodeInterpreterTool:
         place = await self._found()
         return place, await stack.enter_async_context(self._sessions.held(tenant, place.session_id))
 
+    async def interrupt(self) -> bool:
+        """See `Tool.interrupt`."""
+        with suppress(SessionEndedError):
+            return self._running is not None and await self._running.interrupt()
+        return False
+
     async def call(self, call: Call, arguments: str) -> AsyncGenerator[Progress | Outcome]:
         """See `Tool.call`."""
         try:
@@ -161,9 +168,13 @@ class CodeInterpreterTool:
                 yield _failed(code, self._ended, _ENDED)
                 return
             yield Progress(kind=run_events.CODE_RUNNING, payload={"code": code})
-            async with aclosing(self._run(call, code, place, session)) as news:
-                async for piece in news:
-                    yield piece
+            self._running = session
+            try:
+                async with aclosing(self._run(call, code, place, session)) as news:
+                    async for piece in news:
+                        yield piece
+            finally:
+                self._running = None
 
     async def _run(self, call: Call, code: str, place: Place, session: Session) -> AsyncGenerator[Progress | Outcome]:
         logs, live, result = Logs(LOGGED_CHARS), _Live(), None

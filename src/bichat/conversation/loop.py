@@ -8,6 +8,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
+import anyio
+
 from bichat.conversation import parts, run_events
 from bichat.conversation.citations import KnownFiles, citations_json
 from bichat.conversation.journal import Journal
@@ -95,6 +97,8 @@ class Loop:
         self._instructions = instructions
         self._files = KnownFiles()
         self._calls_made = 0
+        self._is_interrupted = False
+        self._running: tuple[Tool, anyio.Event] | None = None
         self.usage: dict[str, int] = {**dict.fromkeys((*_COUNTED, "total_tokens"), 0), **run.usage}
         """Of all turns so far."""
         self.notes: dict[str, Any] = {}
@@ -122,8 +126,22 @@ class Loop:
             await self._name_rest()
         return ending
 
+    async def interrupt(self) -> None:
+        """Let the call that is carried out end, with what had come of it on record, and begin nothing more."""
+        self._is_interrupted = True
+        if self._running is not None:
+            tool, is_over = self._running
+            if await tool.interrupt():
+                await is_over.wait()
+
+    async def _go_on(self) -> None:
+        """Nothing more is begun once it is interrupted: whoever did that cancels it."""
+        if self._is_interrupted:
+            await anyio.sleep_forever()
+
     async def _go(self) -> Ending:
         for number in range(self._bounds.turns):
+            await self._go_on()
             start = len(self._history)
             ended, calls = await self._turn(is_first=number == 0 and not self._is_begun)
             if ended.finish in ("length", "content_filter"):
@@ -308,12 +326,19 @@ class Loop:
         else:
             self._calls_made += 1
             with span("tool", attributes={"gen_ai.tool.name": call.name, "gen_ai.tool.call.id": call.id}):
-                await self._run_tool(call, call.tool)
+                try:
+                    await self._run_tool(call, call.tool)
+                finally:
+                    if self._running is not None:
+                        self._running[1].set()
+                        self._running = None
 
     async def _run_tool(self, call: _OpenCall, tool: Tool) -> None:
         outcome: Outcome | None = None
         printed: list[str] = []
         await self._journal.settle()  # its message is on record before it does anything
+        await self._go_on()
+        self._running = tool, anyio.Event()
         try:
             async with aclosing(tool.call(self._call(call.id, call.item.id), call.text)) as news:
                 async for piece in news:
@@ -336,6 +361,8 @@ class Loop:
         if call.item.kind == parts.CODE:
             content = dict(outcome.content) if outcome is not None else {}
             status = "completed" if outcome is not None and outcome.is_ok else "failed"
+            if self._is_interrupted:
+                status = "incomplete"
             message = await self._scribe.done(call.item, content | {"told": told}, status=status)
             self._know(message, is_new=True)
             self._history.append(_showing(message, outcome.shown if outcome is not None else ()))

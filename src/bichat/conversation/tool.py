@@ -73,6 +73,10 @@ class Tool(Protocol):
         """
         ...
 
+    async def interrupt(self) -> bool:
+        """Have the call that is carried out end soon, with an `Outcome` of what had come of it; whether it will."""
+        ...
+
     def call(self, call: Call, arguments: str) -> AsyncGenerator[Progress | Outcome]:
         """Carry it out; the last is an `Outcome`.  Closing it, or cancelling whoever waits, ends the work at once.
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 
 import anyio
+from anyio.abc import TaskGroup
 
 from bichat.conversation import run_events
 from bichat.conversation.history import latest, load
@@ -40,6 +41,9 @@ _INTERNAL: Final[Json] = {
     "stage": "run",
     "remedy": "Tell the operator the id of this answer.",
 }
+
+#: How long code that is to end may take to do so; then it is ended, and nothing is known of what it left.
+_HEED_S: Final = 5.0
 
 logger = logging.getLogger(__name__)
 
@@ -106,6 +110,7 @@ class Worker:
         self._scope = anyio.CancelScope()
         self._interrupted: _Ended | None = None
         self._loop: Loop | None = None
+        self._tasks: TaskGroup | None = None
 
     def cancel(self) -> None:
         """End it: whoever asked does not want it any more."""
@@ -116,7 +121,17 @@ class Worker:
         self._interrupt(_Ended(state=RunState.FAILED, error=_STOPPED))
 
     def _interrupt(self, ended: _Ended) -> None:
-        self._interrupted = self._interrupted or ended
+        if self._interrupted is None:
+            self._interrupted = ended
+            if self._loop is None or self._tasks is None:
+                self._scope.cancel()
+            else:
+                self._tasks.start_soon(self._end_soon, self._loop)
+
+    async def _end_soon(self, loop: Loop) -> None:
+        """What code that runs had printed and left is kept, where the code heeds that it is to end."""
+        with anyio.move_on_after(_HEED_S):
+            await loop.interrupt()
         self._scope.cancel()
 
     async def work(self) -> None:
@@ -125,6 +140,7 @@ class Worker:
         with anyio.CancelScope(shield=True), span("run", attributes=attributes) as begun:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.journal.write)
+                self._tasks = tasks
                 scribe = Scribe(self.journal, self.run)
                 try:
                     ended = await self._ended(scribe)
@@ -138,6 +154,7 @@ class Worker:
                     # Its lease runs out, and then a sweep ends it.
                     logger.error("the end of run %s could not be recorded: %s", self.run.id, error)  # noqa: TRY400
                 finally:
+                    self._tasks = None
                     self.journal.close()
 
     async def _ended(self, scribe: Scribe) -> _Ended:

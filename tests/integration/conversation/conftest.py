@@ -49,6 +49,9 @@ class Echo:
     async def begin(self, call: Call):  # noqa: ARG002
         return {"session_id": "0" * 32} if self.kind == "code" else {}
 
+    async def interrupt(self) -> bool:
+        return False
+
     async def call(self, call: Call, arguments: str):  # noqa: ARG002
         self.called.append(arguments)
         try:

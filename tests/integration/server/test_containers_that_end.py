@@ -96,7 +96,7 @@ def test_a_strict_server_refuses_to_go_on_where_the_container_was_deleted(tmp_pa
 
 
 def test_what_code_had_printed_when_it_was_cancelled_stands_in_its_call_and_the_next_turn_knows_it(served, client):
-    code = "print('so far', flush=True)\nimport time\ntime.sleep(600)"
+    code = "open('c.csv', 'w').write('1')\nprint('so far', flush=True)\nimport time\ntime.sleep(600)"
     live: Any = ["bichat.live_output"]
     made = client.responses.create(model="local-python", input=code, tools=AUTO, background=True, include=live)
     with served.client(is_strict=False).responses.retrieve(made.id, stream=True) as events:
@@ -107,8 +107,13 @@ def test_what_code_had_printed_when_it_was_cancelled_stands_in_its_call_and_the_
     shown: Any = client.responses.retrieve(made.id, include=OUTPUTS)
     served.plays(says("I see."))
     client.responses.create(model="m", input="What was that?", previous_response_id=made.id)
-    told = [m.parts[0].content.get("told") for m in served.planner.asked[-1].history if m.parts[0].kind == "code"]
+    (file,) = client.containers.files.list(shown.output[0].container_id)
+    [told] = [m.parts[0].content.get("told") for m in served.planner.asked[-1].history if m.parts[0].kind == "code"]
 
     assert over.status == "cancelled"
-    assert (shown.output[0].status, shown.output[0].outputs[0].logs) == ("incomplete", "so far\n")
-    assert told == ["so far\n\n[The code was ended before it was over.]"]
+    assert shown.output[0].status == "incomplete"
+    assert shown.output[0].outputs[0].logs.startswith("so far\nTraceback")
+    assert told.startswith("so far\n")
+    assert "KeyboardInterrupt" in told
+    assert "c.csv" in told
+    assert file.path == "/mnt/data/c.csv"
