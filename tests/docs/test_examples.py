@@ -137,7 +137,8 @@ def _served(tmp_path: Path, own_data_dir: Path) -> Generator[str]:
     with subprocess.Popen(command, cwd=tmp_path, env=own, stderr=subprocess.DEVNULL) as server:
         try:
             with httpx.Client(transport=httpx.HTTPTransport(retries=9), timeout=60) as looking:
-                assert looking.get(f"http://127.0.0.1:{port}/readyz").status_code == 200
+                while looking.get(f"http://127.0.0.1:{port}/readyz").status_code != 200:
+                    assert server.poll() is None
             yield f"http://127.0.0.1:{port}/v1"
         finally:
             server.terminate()
@@ -151,3 +152,14 @@ def test_the_demo_over_http_brings_the_report_down(run: Run, served: str, tmp_pa
     names = {"sales.xlsx", "sales_by_region.csv", "sales_by_region.png", "sales_report.pdf"}
     assert names <= {path.name for path in (tmp_path / "report").iterdir()}
     assert said.endswith("rows: 6464\n")
+
+
+def test_a_program_for_assistants_brings_its_chart_and_its_csv_down(run: Run, served: str, tmp_path: Path, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", served)
+
+    said = run(sys.executable, EXAMPLES / "assistants_client.py")
+
+    assert {path.suffix for path in (tmp_path / "thread").iterdir()} == {".png", ".csv"}
+    assert (tmp_path / "thread" / "orders.csv").read_text().startswith("region,count\n")
+    assert "code_interpreter ..." in said
+    assert "[orders.csv](thread/orders.csv)" in said

@@ -75,7 +75,8 @@ def _site(settings: Any, *, is_local: bool = True, planners: Planners | None = _
     try:
         root = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with httpx.Client(transport=httpx.HTTPTransport(retries=3), timeout=30) as looking:
-            assert looking.get(f"{root}/readyz").json() == {"status": "ready"}
+            while looking.get(f"{root}/readyz").status_code != 200:
+                assert thread.is_alive()
         with ExitStack() as clients:
             yield Site(root, settings.database_url, clients)
     finally:
