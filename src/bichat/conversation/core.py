@@ -17,7 +17,7 @@ from bichat.conversation.history import PARENT, load, unanswered
 from bichat.conversation.planner import Planners
 from bichat.conversation.request import Bounds, RunRequest
 from bichat.conversation.worker import Toolbox, Worker
-from bichat.errors import BichatError, ConflictError, NotFoundError, UserInputError
+from bichat.errors import BichatError, ConflictError, NotFoundError, SessionEndedError, UserInputError
 from bichat.repository.chat_repository import ChatRepository
 from bichat.repository.moments import utc_now
 from bichat.repository.pages import Page
@@ -39,8 +39,11 @@ from bichat.tenants import check_tenant
 _LOOK_EVERY_S: Final = 0.25
 #: How often one who follows a run of another process looks for more.
 _POLL_S: Final = (0.05, 0.5)
-#: How long a process may take to begin with a run that was given to it.
-_HAND_OVER_S: Final = 30.0
+#: How long a run may lie that was given to another process: longer than it takes until that is known to be gone, when
+#: whoever gave it takes it back.
+_HAND_OVER_S: Final = 180.0
+#: How long it lies before that is looked at, and how long at most between two looks.
+_LOOK_AFTER_S: Final = (2.0, 8.0)
 _EVENTS: Final = 100
 
 logger = logging.getLogger(__name__)
@@ -152,7 +155,9 @@ class Core:
             inputs=inputs,
             after=None if is_new else request.previous_run_id,
         )
-        if not is_elsewhere:
+        if is_elsewhere:
+            self._background.start(lambda: self._see_taken(run, home))
+        else:
             self._begin(run, history=history)
         return run
 
@@ -310,7 +315,9 @@ class Core:
             owner=CALLER,
             messages=results,
         )
-        if not is_elsewhere:
+        if is_elsewhere:
+            self._background.start(lambda: self._see_taken(run, home))
+        else:
             self._begin(run, is_new=False)
         return run
 
@@ -379,6 +386,49 @@ class Core:
             )
             happened = await self._repository.runs.events(run.tenant, run.id, limit=1)
             self._begin(taken, is_new=not happened)
+
+    async def _see_taken(self, run: Run, home: str) -> None:
+        """Begin with a run that was given to another process, should that be gone: nothing of it has run there."""
+        pause_s, most_s = _LOOK_AFTER_S
+        while True:
+            await anyio.sleep(pause_s)
+            pause_s = min(2 * pause_s, most_s)
+            try:
+                run = await self._repository.runs.get(run.tenant, run.id)
+                if run.state not in (RunState.QUEUED, RunState.CANCELLING) or not run.lease or run.lease.owner != home:
+                    return
+                await self._upkeep.sweep()  # what a process had that is gone, nobody has
+                needed = await self._needed(run)
+                if needed == home:
+                    continue
+                await self._take_back(run, home, needed)
+                if needed in ("", self._upkeep.owner):
+                    return
+                home = needed
+            except (ConflictError, NotFoundError):  # it was taken, or deleted
+                return
+            except BichatError as error:
+                logger.warning("a run that waits for another process could not be looked after: %s", error)
+
+    async def _needed(self, run: Run) -> str:
+        """As `_home`; empty where its session has ended for good, which whoever works on it finds out."""
+        try:
+            return await self._home(run)
+        except SessionEndedError:
+            return ""
+
+    async def _take_back(self, run: Run, home: str, needed: str) -> None:
+        """Let a run that lies with `home` go on where it can now, here or elsewhere."""
+        if run.state is RunState.CANCELLING:
+            await self._repository.runs.save(run.tenant, replace(run, state=RunState.CANCELLED), owner=home)
+        elif needed in ("", self._upkeep.owner):
+            lease = self._upkeep.lease()
+            taken = await self._repository.runs.hand_over(run.tenant, run.id, lease, state=RunState.RUNNING, owner=home)
+            happened = await self._repository.runs.events(run.tenant, run.id, limit=1)
+            self._begin(taken, is_new=not happened)
+        else:
+            lease = Lease(owner=needed, until=_in(_HAND_OVER_S))
+            await self._repository.runs.hand_over(run.tenant, run.id, lease, state=RunState.QUEUED, owner=home)
 
     async def _work(self, worker: Worker) -> None:
         try:

@@ -96,6 +96,22 @@ async def test_an_answer_is_worked_on_by_the_process_that_alone_can(process):
     assert there.planner.asked == []
 
 
+async def test_an_answer_that_waits_for_a_process_that_is_gone_is_worked_on_here_once_nothing_of_its_lives_there(
+    process,
+):
+    async with process([calls("python", CODE), says("done")], home="gone") as here:
+        run = await here.start()
+        other = await here.start()
+        assert (await here.core.get(TENANT, run.id)).state is RunState.QUEUED
+        await here.core.cancel(TENANT, other.id)
+        here.tools.owner = ""  # as when its session was swept
+        over = await here.core.wait(TENANT, run.id)
+        cancelled = await here.core.wait(TENANT, other.id)
+
+    assert (over.state, cancelled.state) == (RunState.COMPLETED, RunState.CANCELLED)
+    assert here.tools.tool.called == [CODE]
+
+
 async def test_an_answer_is_cancelled_before_the_process_that_alone_can_has_begun(process):
     async with process(home="gone") as here:
         run = await here.start()
