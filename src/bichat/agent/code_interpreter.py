@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
@@ -37,6 +38,7 @@ _ENDED: Final = (
     "The container of this code has ended, and no other one may be used: no more code can be run in this answer. "
     "Tell the user that a new container is needed."
 )
+_FENCED: Final = re.compile(r"```(?:python|py|python3)?[ \t]*\n(.*?)\n?```", re.DOTALL)
 #: Files that a model is told of by name.
 _MOST_NAMED: Final = 30
 #: Images of one call that a model is shown, and how large one may be.
@@ -181,7 +183,7 @@ class CodeInterpreterTool:
         try:
             with span("execution", attributes={"bichat.session.id": place.session_id}, is_current=False) as begun:
                 origin = Origin(message_id=call.message_id, run_id=call.run_id)
-                async with aclosing(session.stream(code, origin=origin)) as events:
+                async with aclosing(session.stream(_unfenced(code), origin=origin)) as events:
                     async for event in events:
                         if isinstance(event, Completed):
                             result = event.result
@@ -225,6 +227,12 @@ def _code(arguments: str) -> str:
     reader = StringMember("code")
     reader.feed(arguments)
     return reader.end()
+
+
+def _unfenced(code: str) -> str:
+    """Without the fence that some models put around it: no Python begins with one."""
+    fenced = _FENCED.fullmatch(code.strip())
+    return fenced[1] if fenced else code
 
 
 def _failed(code: str, session_id: str, told: str, logs: Logs | None = None) -> Outcome:

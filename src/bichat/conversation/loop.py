@@ -359,7 +359,7 @@ class Loop:
     async def _answer(self, call: _OpenCall, told: str, outcome: Outcome | None = None) -> None:
         """What came of a call, for the model and on record."""
         if call.item.kind == parts.CODE:
-            content = dict(outcome.content) if outcome is not None else {}
+            content = dict(outcome.content) if outcome is not None else {"outputs": [{"type": "logs", "logs": told}]}
             status = "completed" if outcome is not None and outcome.is_ok else "failed"
             if self._is_interrupted:
                 status = "incomplete"

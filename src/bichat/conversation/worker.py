@@ -185,7 +185,8 @@ class Worker:
             conversation = await self._repository.conversations.get(run.tenant, run.conversation_id)
             history = await load(self._repository, conversation, bounds=self._bounds, truncates=request.truncates)
         tools = await self._toolbox.tools(run, request, history)
-        told = [self._instructions, *[await tool.instructions() for tool in tools], request.instructions]
+        used = tools if request.tool_choice != "none" else ()
+        told = [self._instructions, *[await tool.instructions() for tool in used], request.instructions]
         history = latest(history, request.last_messages, run_id=run.id)
         history = await self._toolbox.readied(run.tenant, history, sees_images=planner.sees_images)
         self._loop = Loop(

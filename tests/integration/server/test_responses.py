@@ -179,6 +179,28 @@ def test_answers_that_go_on_from_the_same_one_at_the_same_time_all_do(client):
     assert len({each.output[0].container_id for each in (first, *others, *later)}) == 1
 
 
+def test_code_that_a_model_fences_is_run_without_its_fence(served, client):
+    served.plays(python("```python\nprint(6 * 7)\n```"), says("42"))
+    call = ask(client, include=OUTPUTS).output[0]
+
+    assert (call.status, call.outputs[0].logs) == ("completed", "42\n")
+
+
+def test_calls_beyond_what_was_allowed_say_so_to_their_caller(served, client):
+    served.plays(python("print(1)"), python("print(2)"), says("done"))
+    first, second, _ = ask(client, include=OUTPUTS, max_tool_calls=1).output
+
+    assert (first.outputs[0].logs, second.status) == ("1\n", "failed")
+    assert "no more calls" in second.outputs[0].logs
+
+
+def test_a_model_that_may_not_run_code_is_not_told_of_it(served, client):
+    served.plays(says("No."))
+    ask(client, tool_choice="none")
+
+    assert "python" not in served.planner.asked[-1].instructions
+
+
 def test_variables_live_on_by_previous_response_and_by_conversation(served, client):
     served.plays(python("x = 20"), says("kept"), python("print(x + 1)"), says("21"), python("print(x + 2)"), says("22"))
     first = ask(client)
