@@ -14,7 +14,11 @@ from schemathesis.specs.openapi.checks import negative_data_rejection
 
 from .made_up import AS_DOCUMENTED, World, made_up_world
 
-pytestmark = [pytest.mark.sandbox]
+pytestmark = [
+    pytest.mark.sandbox,
+    # A thread of the server, which runs beside it here, may use `random` while a request is made up.
+    pytest.mark.filterwarnings("ignore:Do not use the `random` module"),
+]
 
 #: Requests, right ones and wrong ones together, to what takes much, and to all else.
 MANY, FEW = 60, 12
