@@ -165,12 +165,13 @@ class Worker:
             if self.journal.is_lost:
                 raise
             logger.exception("run %s failed", self.run.id)
-            return self._failed(_INTERNAL)
+            return self._interrupted or self._failed(_INTERNAL)
         except BichatError as error:
-            return self._failed(error.to_dict())
+            # What fails once nobody wants it any more is no failure: the sweep sees it so too.
+            return self._interrupted or self._failed(error.to_dict())
         except Exception:
             logger.exception("run %s failed", self.run.id)
-            return self._failed(_INTERNAL)
+            return self._interrupted or self._failed(_INTERNAL)
         if self._interrupted is not None:
             return self._interrupted
         return _Ended(state=RunState.EXPIRED, notes=self._notes)
