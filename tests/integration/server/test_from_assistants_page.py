@@ -137,7 +137,18 @@ def first_version(client: Any, served: Any) -> None:
         tools=[*CODE, {"type": "retrieval"}],
         extra_body={"file_ids": [file.id]},
     )
-    assert (run.status, answer.content[0].text.value) == ("completed", "1\n")
+    told = client.beta.assistants.retrieve(run.assistant_id, extra_headers={"OpenAI-Beta": "assistants=v1"})
+    assert (run.status, answer.content[0].text.value, told.file_ids) == ("completed", "1\n", [file.id])
+
+
+@row("`/assistants/{id}/files` and `/threads/{id}/messages/{id}/files` of the first version")
+def no_lists_of_files(client: Any, served: Any) -> None:
+    assistant = client.beta.assistants.create(model="m")
+    thread = client.beta.threads.create(messages=[{"role": "user", "content": "hi"}])
+    [message] = client.beta.threads.messages.list(thread.id)
+    for path in (f"/assistants/{assistant.id}/files", f"/threads/{thread.id}/messages/{message.id}/files"):
+        with pytest.raises(openai.NotFoundError):
+            client.get(path, cast_to=object)
 
 
 @row("`expires_at` of a run")
