@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, AsyncIterable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 import anyio
 
 from bichat.archive import Archive
-from bichat.errors import LimitError, NotFoundError, SessionElsewhereError, SessionEndedError
+from bichat.errors import DatabaseError, LimitError, NotFoundError, SessionElsewhereError, SessionEndedError
 from bichat.interpreter import CodeInterpreter
 from bichat.names import safe_file_name
 from bichat.repository.ids import check_id
 from bichat.repository.pages import Page
 from bichat.repository.records import CodeInterpreterOutput, FileRecord, SessionRecord
+from bichat.sandbox.background import Background
 from bichat.session import Session
 from bichat.settings.location import make_data_dir
 from bichat.settings.settings import Settings
@@ -35,6 +37,10 @@ MOST_NAMED_BYTES: Final = 64 * MIB
 #: Outputs and input files of one session that are looked at, newest first.
 _MOST_FILES: Final = 10_000
 _PAGE: Final = 100
+#: How often a process looks whether others have deleted sessions of its.
+_LOOK_EVERY_S: Final = 5.0
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +67,7 @@ class FileOfSession:
 class LiveSessions:
     """Of one process, over an interpreter that keeps a record.
 
+    Inside `async with` it ends those whose record another process has deleted (`delete_anywhere`), within seconds.
     Every method takes the tenant; another tenant's session is not found.
     """
 
@@ -73,6 +80,14 @@ class LiveSessions:
         self._here: dict[str, Session] = {}
         self._reopening: WeakValueDictionary[str, anyio.Lock] = WeakValueDictionary()
         self._reopened: dict[str, str] = {}
+        self._background = Background()
+
+    async def __aenter__(self) -> Self:
+        self._background.start(self._watch)
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._background.close()
 
     @property
     def storage(self) -> FileStorage:
@@ -336,6 +351,33 @@ class LiveSessions:
                 await session.close()
         await self._repository.sessions.delete(tenant, session_id)
         self._here.pop(check_id(session_id, "session"), None)
+
+    async def delete_anywhere(self, tenant: str, session_id: str) -> None:
+        """As `delete`, also where it lives in another process, which ends it within seconds.
+
+        Raises:
+            NotFoundError: there is no such session.
+        """
+        try:
+            await self.delete(tenant, session_id)
+        except SessionElsewhereError:
+            await self._repository.sessions.delete(tenant, session_id)
+
+    async def _watch(self) -> None:
+        while True:
+            await anyio.sleep(_LOOK_EVERY_S)
+            try:
+                for session in [each for each in self._here.values() if each.alive]:
+                    await self._end_if_deleted(session)
+            except DatabaseError as error:
+                logger.warning("it cannot be seen which sessions were deleted: %s", error)
+
+    async def _end_if_deleted(self, session: Session) -> None:
+        try:
+            await self._repository.sessions.get(session.tenant, session.id)
+        except NotFoundError:
+            self._here.pop(session.id, None)
+            await session.close()
 
 
 def _mount_name(file: FileRecord) -> str:

@@ -47,6 +47,7 @@ async def open_services(
         toolbox = CodeToolbox(sessions, repository, storage, is_strict=settings.strict_containers)
         links = DownloadLinks(await anyio.to_thread.run_sync(load_secret, settings.data_dir), settings.public_url)
         async with (
+            sessions,
             Core(repository, archive.upkeep, planners or chosen, toolbox) as core,
             Readiness(interpreter) as readiness,
         ):

@@ -475,7 +475,17 @@ def test_what_the_first_version_sent_is_taken(served, client):
         extra_headers={"OpenAI-Beta": "assistants=v1"},
     )
     run = client.beta.threads.runs.create_and_poll(thread_id=thread.id, assistant_id=made.id)
+    threads, old = client.beta.threads, {"OpenAI-Beta": "assistants=v1"}
+    described = client.beta.assistants.update(made.id, description="d", extra_headers=old)
+    looked = client.beta.assistants.retrieve(made.id, extra_headers=old)
+    listed = client.beta.assistants.list(extra_headers=old, limit=1).data[0]
+    changed = threads.messages.update(sent.id, thread_id=thread.id, metadata={"a": "b"}, extra_headers=old)
+    asked = threads.messages.list(thread.id, extra_headers=old, order="asc", limit=1).data[0]
 
+    assert [each.file_ids for each in (described, looked, listed)] == [[file.id]] * 3
+    assert [each.file_ids for each in (sent, changed, asked)] == [[other.id]] * 3
+    assert "file_ids" not in made.to_dict() | threads.messages.retrieve(sent.id, thread_id=thread.id).to_dict()
+    assert run.instructions == ""
     assert [tool.type for tool in made.tools] == ["code_interpreter", "file_search"]
     assert made.tool_resources.code_interpreter.file_ids == [file.id]
     assert sent.attachments[0].file_id == other.id

@@ -7,10 +7,14 @@ from typing import Any
 
 import openai
 import pytest
+from openai import OpenAI
 
+from bichat import live_sessions
+from bichat.server import naming
 from bichat.testing.upstream import Answer, Call, Failure, Upstream
 
 from . import test_with_a_model as with_a_model
+from .conftest import serving
 from .test_files_and_containers import _own, _site
 from .test_with_a_model import _code
 
@@ -120,6 +124,32 @@ def test_two_servers_on_one_database_share_threads_and_code_runs_where_the_threa
         there.beta.threads.delete(thread.id)
         with pytest.raises(openai.NotFoundError):
             here.beta.threads.retrieve(thread.id)
+
+
+def test_a_thread_that_another_server_deletes_ends_its_session_and_leaves_none_of_its_files(
+    tmp_path, bare_settings, needs_namespaces_here, monkeypatch
+):
+    monkeypatch.setattr(live_sessions, "_LOOK_EVERY_S", 0.05)
+    with serving(bare_settings(), tmp_path) as here, serving(bare_settings(), tmp_path) as there:
+        client: Any = here.client()
+        other: Any = OpenAI(base_url=there.url, api_key=here.key("acme"), max_retries=0)
+        assistant = client.beta.assistants.create(model="local-python", tools=CODE)
+        thread, _ = _ask(client, assistant, "open('a.txt', 'w').write('a')")
+        (made,) = client.beta.threads.messages.list(thread.id, limit=1).data[0].attachments
+        (container,) = client.containers.list().data
+        kept, _ = _ask(client, assistant, "x = 1")
+        session = here.services.sessions._here[naming.row_id(container.id, naming.CONTAINER)]
+        with other:
+            other.beta.threads.delete(thread.id)
+        here.call(session.recorded)
+        _ask(client, assistant, "print(x)", kept)
+        answer = client.beta.threads.messages.list(kept.id, limit=1).data[0]
+
+        assert not session.alive
+        assert answer.content[0].text.value == "1\n"
+        assert container.id not in [each.id for each in client.containers.list()]
+        with pytest.raises(openai.NotFoundError):
+            client.files.retrieve(made.file_id)
 
 
 def test_a_thread_whose_session_has_expired_has_its_files_again_in_a_new_one(tmp_path, bare_settings, sqlite_address):

@@ -138,6 +138,9 @@ def first_version(client: Any, served: Any) -> None:
         extra_body={"file_ids": [file.id]},
     )
     assert (run.status, answer.content[0].text.value) == ("completed", "1\n")
+    old: Any = {"OpenAI-Beta": "assistants=v1"}
+    told = client.beta.assistants.with_raw_response.retrieve(run.assistant_id, extra_headers=old).http_response.json()
+    assert told["file_ids"] == [file.id]
 
 
 @row("`expires_at` of a run")

@@ -94,7 +94,10 @@ def test_a_named_request_has_one_run_in_whatever_form_it_is_asked_for_again(clie
     said: Any = [{"role": "user", "content": CODE.format(0)}]
     completions = [
         client.chat.completions.create(
-            model="local-python", messages=said, extra_body={"tools": tool}, extra_headers={"Idempotency-Key": "order-9"}
+            model="local-python",
+            messages=said,
+            extra_body={"tools": tool},
+            extra_headers={"Idempotency-Key": "order-9"},
         )
         for _ in range(2)
     ]

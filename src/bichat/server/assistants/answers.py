@@ -28,6 +28,8 @@ _ASSISTANT_ID: Final = Id((naming.ASSISTANT,))
 _THREAD_ID: Final = Id((naming.THREAD,))
 _RUN_ID: Final = Id((naming.RUN,))
 _FILE_ID: Final = Id((naming.FILE,))
+#: Told to programs for the first version.
+_FILES: Final = Array(_FILE_ID)
 #: Told as they were asked for.
 _SAMPLED: Final = {name: ASSISTANT_REQUEST.fields[name] for name in ("temperature", "top_p", "response_format")} | {
     "reasoning_effort": Nullable(ASSISTANT_REQUEST.fields["reasoning_effort"])
@@ -45,8 +47,10 @@ ASSISTANT: Final = answer(
         "tools": TOOLS,
         "tool_resources": RESOURCES,
         "metadata": NOTES,
+        "file_ids": _FILES,
         **_SAMPLED,
     },
+    optional=("file_ids",),
 )
 ASSISTANTS: Final = list_of(ASSISTANT, "AssistantList")
 ASSISTANT_DELETED: Final = deleted("assistant", naming.ASSISTANT)
@@ -104,7 +108,9 @@ MESSAGE: Final = answer(
         "content": Array(_CONTENT),
         "attachments": Array(answer("", {"file_id": _FILE_ID, "tools": Array(answer("", {"type": Text()}))})),
         "metadata": NOTES,
+        "file_ids": _FILES,
     },
+    optional=("file_ids",),
 )
 MESSAGES: Final = list_of(MESSAGE, "MessageList")
 MESSAGE_DELETED: Final = deleted("thread.message", naming.MESSAGE)

@@ -50,12 +50,25 @@ _ERRORS: Final = {
     "limit_exceeded": "invalid_prompt",
     "capacity": "rate_limit_exceeded",
 }
+#: What programs for the first version send in `OpenAI-Beta`.
+_FIRST_VERSION: Final = "assistants=v1"
 _SAID: Final = (parts.TEXT, parts.REFUSAL, parts.IMAGE, parts.FILE)
 
 
 def seconds(moment: datetime | None) -> int | None:
     """A moment as the wire has it."""
     return None if moment is None else int(moment.timestamp())
+
+
+def for_version(told: dict[str, Any], beta: str) -> dict[str, Any]:
+    """An assistant or a message as a program reads it that says `beta` in `OpenAI-Beta`: the first version's has `file_ids`."""
+    if _FIRST_VERSION not in beta:
+        return told
+    if told["object"] == "assistant":
+        files = told["tool_resources"].get("code_interpreter", {}).get("file_ids", [])
+    else:
+        files = [attached["file_id"] for attached in told["attachments"]]
+    return {**told, "file_ids": list(files)}
 
 
 def assistant_object(definition: Definition) -> dict[str, Any]:
@@ -240,6 +253,7 @@ def run_object(run: Run, *, awaited: Sequence[Json] = (), status: str | None = N
         "required_action": _required(awaited) if told == "requires_action" else None,
         "last_error": last_error(run) if told == "failed" and is_own else None,
         "model": run.model,
+        # OpenAI sent null where there are none, which its own client refuses in its strict mode.
         "instructions": echo.get("instructions", ""),
         "tools": list(echo.get("tools", ())),
         "tool_resources": echo.get("tool_resources", {}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -12,7 +12,7 @@ from bichat.repository.records import Conversation, Definition, Message, Run
 from bichat.server import naming
 from bichat.server.answers import JsonAnswer
 from bichat.server.assistants import answers
-from bichat.server.assistants.objects import RESOURCES, assistant_object, run_object, thread_object
+from bichat.server.assistants.objects import RESOURCES, assistant_object, for_version, run_object, thread_object
 from bichat.server.assistants.requests import ASSISTANT as ASSISTANT_BODY
 from bichat.server.assistants.requests import (
     ASSISTANT_CHANGE,
@@ -59,6 +59,14 @@ def _caller(request: Request) -> Caller:
     return request.state.caller
 
 
+def _told(request: Request, told: dict[str, Any]) -> Response:
+    """Of an assistant or a message, or of a list of them."""
+    beta = request.headers.get("openai-beta", "")
+    if told["object"] == "list":
+        return JsonAnswer({**told, "data": [for_version(each, beta) for each in told["data"]]})
+    return JsonAnswer(for_version(told, beta))
+
+
 def _deleted(wire_id: str, kind: str) -> Response:
     return JsonAnswer({"id": wire_id, "object": f"{kind}.deleted", "deleted": True})
 
@@ -79,7 +87,7 @@ async def create_assistant(request: Request) -> Response:
     resources = await service.resources(caller, ask.resources) if ask.resources is not None else {}
     content = {**ask.fields, RESOURCES: resources}
     made = Definition(tenant=caller.tenant, user=caller.user, kind=ASSISTANT, content=content)
-    return JsonAnswer(assistant_object(await service.definitions.add(caller.tenant, made)))
+    return _told(request, assistant_object(await service.definitions.add(caller.tenant, made)))
 
 
 @router.get("/assistants", openapi_extra=operation(query=parameters(naming.ASSISTANT), gives=answers.ASSISTANTS))
@@ -92,13 +100,13 @@ async def list_assistants(request: Request) -> Response:
         asked(request.query_params, naming.ASSISTANT),
         partial(definitions.get, caller.tenant, kind=ASSISTANT),
     )
-    return JsonAnswer(as_list(list(map(assistant_object, found.rows)), has_more=found.has_more))
+    return _told(request, as_list(list(map(assistant_object, found.rows)), has_more=found.has_more))
 
 
 @router.get("/assistants/{assistant_id}", openapi_extra=operation(gives=answers.ASSISTANT))
 async def get_assistant(request: Request, assistant_id: str) -> Response:
     """One of them."""
-    return JsonAnswer(assistant_object(await _service(request).assistant(_caller(request), assistant_id)))
+    return _told(request, assistant_object(await _service(request).assistant(_caller(request), assistant_id)))
 
 
 @router.post("/assistants/{assistant_id}", openapi_extra=operation(body=ASSISTANT_CHANGE, gives=answers.ASSISTANT))
@@ -111,7 +119,7 @@ async def change_assistant(request: Request, assistant_id: str) -> Response:
     if ask.resources is not None:
         content[RESOURCES] = {**content.get(RESOURCES, {}), **await service.resources(caller, ask.resources)}
     changed = await service.definitions.change(caller.tenant, before.id, kind=ASSISTANT, content=content)
-    return JsonAnswer(assistant_object(changed))
+    return _told(request, assistant_object(changed))
 
 
 @router.delete("/assistants/{assistant_id}", openapi_extra=operation(gives=answers.ASSISTANT_DELETED))
@@ -181,7 +189,7 @@ async def _message(request: Request, thread: Conversation, message_id: str) -> M
 
 async def _shown(request: Request, message: Message) -> Response:
     (shown,) = await _service(request).shown(_caller(request), [message])
-    return JsonAnswer(shown)
+    return _told(request, shown)
 
 
 @router.post("/threads/{thread_id}/messages", openapi_extra=operation(body=MESSAGE, gives=answers.MESSAGE))
@@ -189,14 +197,14 @@ async def create_message(request: Request, thread_id: str) -> Response:
     """A message that is put into a thread; not while a run goes on."""
     thread = await _thread(request, thread_id)
     said = read_message(await json_body(request))
-    return JsonAnswer(await _service(request).add_message(_caller(request), thread, said))
+    return _told(request, await _service(request).add_message(_caller(request), thread, said))
 
 
 @router.get("/threads/{thread_id}/messages", openapi_extra=operation(query=_OF_RUN, gives=answers.MESSAGES))
 async def list_messages(request: Request, thread_id: str) -> Response:
     """What was said in a thread, newest first; with `run_id` by one run."""
     thread = await _thread(request, thread_id)
-    return JsonAnswer(await _service(request).messages(_caller(request), thread, request.query_params))
+    return _told(request, await _service(request).messages(_caller(request), thread, request.query_params))
 
 
 @router.get("/threads/{thread_id}/messages/{message_id}", openapi_extra=operation(gives=answers.MESSAGE))

@@ -140,8 +140,8 @@ class Threads:
         sessions = await self._sessions(caller, conversation)
         await self._repository.conversations.delete(caller.tenant, conversation.id)
         for session_id in sessions:
-            with suppress(BichatError):  # one that lives in another process ends there, by itself
-                await self._services.sessions.delete(caller.tenant, session_id)
+            with suppress(BichatError):
+                await self._services.sessions.delete_anywhere(caller.tenant, session_id)
 
     async def _sessions(self, caller: Caller, conversation: Conversation) -> list[str]:
         """Those that were opened for it."""
