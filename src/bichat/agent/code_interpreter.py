@@ -35,7 +35,7 @@ _PIECE_CHARS: Final = 100
 NO_MORE: Final = "\n... more was printed; what is kept of it comes with the end ...\n"
 #: What a model is told of a session that has ended and has none in its place.
 _ENDED: Final = (
-    "The container of this code has ended, and no other one may be used: no more code can be run in this answer. "
+    "The container of this code has ended, and there is none in its place: no more code can be run in this answer. "
     "Tell the user that a new container is needed."
 )
 _FENCED: Final = re.compile(r"```(?:python|py|python3)?[ \t]*\n(.*?)\n?```", re.DOTALL)

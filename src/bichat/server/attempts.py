@@ -116,13 +116,15 @@ class Attempts:
         return run
 
     async def is_answered(self, request: Request, run: Run) -> bool:
-        """Whether whoever asked is still there to be answered.  If so, the same request begins another run soon.
+        """Whether whoever asked is still there to be answered, and nobody is to find the run again: the same request begins
+        another one soon.
 
-        One that was named finds its run for a day; one that nobody waits for any more, until somebody has its answer.
+        One that was named finds its run for as long as that is there, a day at most; one that nobody waits for any more,
+        until somebody has its answer.
         """
-        if await request.is_disconnected():
+        if run.request.get("digest") or await request.is_disconnected():
             return False
-        if run.attempt and not run.request.get("digest"):
+        if run.attempt:
             self._background.start(partial(self._forget, run))
         return True
 

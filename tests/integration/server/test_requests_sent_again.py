@@ -91,7 +91,19 @@ def test_a_named_request_has_one_run_in_whatever_form_it_is_asked_for_again(clie
         extra_headers=named,
     )  # fmt: skip
 
+    said: Any = [{"role": "user", "content": CODE.format(0)}]
+    completions = [
+        client.chat.completions.create(
+            model="local-python",
+            messages=said,
+            extra_body={"tools": tool},
+            extra_headers={"Idempotency-Key": "order-9"},
+        )
+        for _ in range(2)
+    ]
+
     assert (again.id, again.output_text) == (first.id, "begun\nx\n")
+    assert [each.choices[0].message.content for each in completions] == ["begun\nxxx\n"] * 2
     assert refused.value.code == "idempotency_key_reused"
     assert other.output_text == "begun\nxx\n"
     assert stranger.output_text == "3\n"
