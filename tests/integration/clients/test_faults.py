@@ -164,7 +164,9 @@ async def test_a_run_that_cannot_be_looked_at_is_an_error_and_nobody_knows_wheth
         assert f"{kind.replace('assistants', 'runs')}.cancel" in server.requests
         assert server.left == []
 
-    await together(check, [Fault.REFUSED, Fault.GONE, Fault.BROKEN, Fault.STALLS, Fault.GARBAGE])
+    await together(
+        check, [Fault.REFUSED, Fault.GONE, Fault.BUSY, Fault.BROKEN, Fault.STALLS, Fault.LOST, Fault.GARBAGE, Fault.CUT]
+    )
 
 
 @pytest.mark.parametrize("client, route", each(READING))
@@ -191,7 +193,9 @@ async def test_what_came_out_but_cannot_be_read_is_an_error_with_what_survived(b
                 assert {thing.partition("-")[0] for thing in server.left} == ({"file"} if is_unnamed else set())
                 assert await it.repository.leftovers.waiting() == ()
 
-    await together(check, [Fault.REFUSED, Fault.GONE, Fault.BROKEN, Fault.STALLS, Fault.GARBAGE])
+    await together(
+        check, [Fault.REFUSED, Fault.GONE, Fault.BUSY, Fault.BROKEN, Fault.STALLS, Fault.LOST, Fault.GARBAGE, Fault.CUT]
+    )
 
 
 @pytest.mark.parametrize("client, route", each(LOADING))
@@ -212,7 +216,7 @@ async def test_files_that_cannot_be_loaded_are_named_and_keep_nothing_else_from_
                 assert server.left == []
                 assert await it.is_whole()
 
-    await together(check, [Fault.REFUSED, Fault.GONE, Fault.BROKEN, Fault.STALLS, Fault.CUT])
+    await together(check, [Fault.REFUSED, Fault.GONE, Fault.BUSY, Fault.BROKEN, Fault.STALLS, Fault.LOST, Fault.CUT])
 
 
 @pytest.mark.parametrize("client, route", each(DELETING))
